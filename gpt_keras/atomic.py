@@ -1,0 +1,54 @@
+"""Files and folders that appear whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def atomic_file(path) -> Iterator[pathlib.Path]:
+    """Give a temporary path next to `path`, and rename it to `path` if the block succeeds.
+
+    The temporary name ends like `path`, for writers that look at the suffix.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path) -> Iterator[pathlib.Path]:
+    """Give a temporary directory next to `path`, and rename it to `path` if the block succeeds.
+
+    Raises:
+        ValueError: `path` exists and is not an empty directory.
+    """
+    path = pathlib.Path(path)
+    check_empty_directory(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.partial.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp makes it private, and the result is not
+        if path.exists():
+            path.rmdir()
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_empty_directory(path) -> None:
+    """Raise `ValueError` if `path` exists and is anything but an empty directory."""
+    path = pathlib.Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(
+            f"`path` must be a new or an empty directory, and {str(path)!r} exists already."
+        )

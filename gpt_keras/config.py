@@ -1,0 +1,271 @@
+"""The one description of a GPT: its shape, and the counts that follow from the shape."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# Values each string field may take. Layers and models read the same tuples.
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "swiglu")
+NORMS = ("layer_norm", "rms_norm")
+NORM_POSITIONS = ("pre", "post")
+POSITION_EMBEDDINGS = ("learned", "sinusoidal", "rotary", "none")
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPTConfig:
+    """Shape of a GPT-style decoder; the defaults are GPT-2's choices.
+
+    Every field is checked when the object is made, alone and in combination with the others,
+    so that a config that exists can be built.
+
+    Args:
+        vocabulary_size: number of token ids; ids run from 0 to `vocabulary_size - 1`.
+        max_sequence_length: longest sequence, in tokens, that the model takes.
+        num_layers: number of transformer blocks.
+        num_heads: number of query heads in each attention layer.
+        hidden_dim: width of the residual stream.
+        num_key_value_heads: number of key and value heads; fewer than `num_heads` is grouped-query
+            attention (Ainslie et al. 2023), 1 is multi-query attention. Default: `num_heads`.
+        head_dim: width of one head. Default: `hidden_dim / num_heads`, which must then divide.
+        intermediate_dim: width inside the feed-forward layer. Default: `4 * hidden_dim`.
+        activation: `"gelu_tanh"` (GPT-1, GPT-2), `"gelu"` (exact), `"relu"` or `"swiglu"`.
+        dropout: rate, in [0, 1), of the three dropouts that GPT-2 has: embeddings, attention
+            weights, and the output of each sub-layer.
+        position_embedding: `"learned"`, `"sinusoidal"`, `"rotary"` or `"none"`.
+        rotary_base: base of the rotary angles (RoFormer, Su et al. 2021, section 3.4.3).
+        norm: `"layer_norm"` or `"rms_norm"`.
+        norm_position: `"pre"` (GPT-2: before each sub-layer and once at the end) or `"post"`
+            (GPT-1: after each residual sum).
+        norm_epsilon: added to the variance inside each norm.
+        use_bias: whether the projections of attention and feed-forward have biases.
+        tie_embeddings: whether the output projection is the transposed token embedding
+            (Press and Wolf 2016).
+
+    Raises:
+        ValueError: a field, or a combination of fields, cannot be built; the message names the
+            field, its value and what is allowed.
+
+    Example:
+
+    >>> config = GPTConfig(vocabulary_size=50257, max_sequence_length=1024,
+    ...                    num_layers=12, num_heads=12, hidden_dim=768)
+    >>> config.num_parameters
+    124439808
+    >>> config.kv_cache_bytes(batch_size=1, length=1024) / 2**20   # MiB
+    72.0
+    """
+
+    vocabulary_size: int
+    max_sequence_length: int
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    intermediate_dim: int | None = None
+    activation: str = "gelu_tanh"
+    dropout: float = 0.0
+    position_embedding: str = "learned"
+    rotary_base: float = 10000.0
+    norm: str = "layer_norm"
+    norm_position: str = "pre"
+    norm_epsilon: float = 1e-5
+    use_bias: bool = True
+    tie_embeddings: bool = True
+
+    def __post_init__(self):
+        for name in (
+            "vocabulary_size",
+            "max_sequence_length",
+            "num_layers",
+            "num_heads",
+            "hidden_dim",
+        ):
+            check_positive_int(name, getattr(self, name))
+        for name in ("num_key_value_heads", "head_dim", "intermediate_dim"):
+            if getattr(self, name) is not None:
+                check_positive_int(name, getattr(self, name))
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("position_embedding", self.position_embedding, POSITION_EMBEDDINGS)
+        check_choice("norm", self.norm, NORMS)
+        check_choice("norm_position", self.norm_position, NORM_POSITIONS)
+        check_rate("dropout", self.dropout)
+        check_positive("rotary_base", self.rotary_base)
+        check_positive("norm_epsilon", self.norm_epsilon)
+        for name in ("use_bias", "tie_embeddings"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
+
+        # A frozen dataclass sets its derived defaults through object.__setattr__.
+        if self.num_key_value_heads is None:
+            object.__setattr__(self, "num_key_value_heads", self.num_heads)
+        if self.intermediate_dim is None:
+            object.__setattr__(self, "intermediate_dim", 4 * self.hidden_dim)
+        if self.head_dim is None:
+            if self.hidden_dim % self.num_heads:
+                raise ValueError(
+                    f"`hidden_dim` must be a multiple of `num_heads` unless `head_dim` is given, "
+                    f"got hidden_dim={self.hidden_dim} and num_heads={self.num_heads}."
+                )
+            object.__setattr__(self, "head_dim", self.hidden_dim // self.num_heads)
+        check_head_groups(self.num_heads, self.num_key_value_heads)
+        if self.position_embedding == "rotary" and self.head_dim % 2:
+            raise ValueError(
+                f"`head_dim` must be even for rotary positions, got {self.head_dim} "
+                f"(hidden_dim={self.hidden_dim}, num_heads={self.num_heads})."
+            )
+        if self.position_embedding == "sinusoidal" and self.hidden_dim % 2:
+            raise ValueError(
+                f"`hidden_dim` must be even for sinusoidal positions, got {self.hidden_dim}."
+            )
+
+    @property
+    def num_parameters(self) -> int:
+        """Exact number of trainable parameters of the model that this config builds."""
+        head = 0 if self.tie_embeddings else self.vocabulary_size * self.hidden_dim
+        embeddings = self.vocabulary_size * self.hidden_dim
+        if self.position_embedding == "learned":
+            embeddings += self.max_sequence_length * self.hidden_dim
+        norm = self.hidden_dim * (2 if self.norm == "layer_norm" else 1)
+        num_norms = 2 * self.num_layers + (1 if self.norm_position == "pre" else 0)
+        blocks = self.num_layers * (self._block_kernels + self._block_biases)
+        return embeddings + blocks + num_norms * norm + head
+
+    @property
+    def _block_kernels(self) -> int:
+        query_dim = self.num_heads * self.head_dim
+        key_value_dim = self.num_key_value_heads * self.head_dim
+        num_matrices = 3 if self.activation == "swiglu" else 2
+        attention = self.hidden_dim * (2 * query_dim + 2 * key_value_dim)
+        return attention + num_matrices * self.hidden_dim * self.intermediate_dim
+
+    @property
+    def _block_biases(self) -> int:
+        if not self.use_bias:
+            return 0
+        attention = (self.num_heads + 2 * self.num_key_value_heads) * self.head_dim
+        num_inner = 2 if self.activation == "swiglu" else 1
+        return attention + num_inner * self.intermediate_dim + 2 * self.hidden_dim
+
+    def flops_per_token(self, sequence_length: int | None = None) -> int:
+        """Floating-point operations of a forward pass, for each token.
+
+        Two for each weight of a matrix product (the output projection included, the embedding
+        look-up not), plus the products of queries with keys and of weights with values over
+        `sequence_length` keys (PaLM, Chowdhery et al. 2022, appendix B, which likewise takes no
+        discount for the causal mask). A training step costs three times as much.
+
+        Args:
+            sequence_length: number of keys that a token attends to. Default:
+                `max_sequence_length`.
+
+        Returns:
+            Number of operations.
+        """
+        length = self.max_sequence_length if sequence_length is None else sequence_length
+        check_positive_int("sequence_length", length)
+        kernels = self.num_layers * self._block_kernels + self.vocabulary_size * self.hidden_dim
+        attention = 4 * self.num_layers * self.num_heads * self.head_dim * length
+        return 2 * kernels + attention
+
+    def kv_cache_bytes(self, batch_size: int, length: int, dtype: str = "float32") -> int:
+        """Size in bytes of the keys and values that generation keeps.
+
+        Args:
+            batch_size: number of sequences.
+            length: number of cached positions of each.
+            dtype: `"float32"`, `"bfloat16"`, `"float16"` or `"int8"`.
+
+        Returns:
+            Number of bytes.
+        """
+        check_positive_int("batch_size", batch_size)
+        check_positive_int("length", length)
+        check_choice("dtype", dtype, tuple(_BYTES))
+        numbers = 2 * self.num_layers * self.num_key_value_heads * self.head_dim
+        return numbers * batch_size * length * _BYTES[dtype]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict that `from_dict` takes."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "GPTConfig":
+        """Make a config from a mapping of field names to values.
+
+        Raises:
+            ValueError: a field is unknown or a required one is missing.
+        """
+        if not isinstance(fields, Mapping):
+            raise ValueError(f"`fields` must be a mapping, got {type(fields).__name__}.")
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - set(known))
+        missing = [
+            name
+            for name, field in known.items()
+            if field.default is dataclasses.MISSING and name not in fields
+        ]
+        if unknown or missing:
+            raise ValueError(
+                f"Not the fields of a GPTConfig: unknown {unknown}, missing {missing}; "
+                f"allowed are {sorted(known)}."
+            )
+        return cls(**fields)
+
+    def to_json(self) -> str:
+        """Return the fields as indented JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "GPTConfig":
+        """Make a config from the text that `to_json` returns.
+
+        Raises:
+            ValueError: the text is not JSON, or not the fields of a config.
+        """
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"`text` is not JSON: {error}.") from error
+        return cls.from_dict(fields)
+
+
+def check_positive_int(name: str, value: Any) -> None:
+    """Raise `ValueError` unless `value` is an integer of at least 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise `ValueError` unless `value` is a finite number above 0."""
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be a number above 0, got {value!r}.")
+
+
+def check_rate(name: str, value: Any) -> None:
+    """Raise `ValueError` unless `value` is a number in [0, 1)."""
+    if not _is_number(value) or not 0 <= value < 1:
+        raise ValueError(f"`{name}` must be a number in [0, 1), got {value!r}.")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def check_head_groups(num_heads: int, num_key_value_heads: int) -> None:
+    """Raise `ValueError` unless query heads divide evenly over key and value heads."""
+    if num_heads % num_key_value_heads:
+        raise ValueError(
+            f"`num_heads` must be a multiple of `num_key_value_heads`, "
+            f"got num_heads={num_heads} and num_key_value_heads={num_key_value_heads}."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

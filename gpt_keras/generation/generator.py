@@ -1,0 +1,192 @@
+"""The generation loop: written once, used by `generate`, `stream` and the SavedModel."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from gpt_keras.generation.kv_cache import bucket_length
+from gpt_keras.generation.logits_processors import process
+from gpt_keras.generation.sampling import sample, uniforms
+
+
+class State(NamedTuple):
+    """What one step of generation hands to the next.
+
+    Attributes:
+        cache: the backbone's cache, filled up to `index`.
+        token_ids: `(batch, columns)` int32, prompts padded on the left, then what was generated.
+        index: scalar, column of the newest token, whose successor comes next.
+        step: scalar, how many steps have been taken.
+        starts: `(batch,)`, column of each row's first token.
+        lengths: `(batch,)`, tokens of each row so far, those of the prompt included.
+        max_lengths: `(batch,)`, how many each row may have.
+        finished: `(batch,)` bool.
+        uniforms: `(batch, steps)`, the random number of each row at each step.
+    """
+
+    cache: Any
+    token_ids: tf.Tensor
+    index: tf.Tensor
+    step: tf.Tensor
+    starts: tf.Tensor
+    lengths: tf.Tensor
+    max_lengths: tf.Tensor
+    finished: tf.Tensor
+    uniforms: tf.Tensor
+
+
+class Generator(tf.Module):
+    """Generates token ids with any backbone that has `initial_cache`, `extend` and `write`.
+
+    The step for one token is compiled by XLA and returns only logits and what is new in the cache;
+    the loop around it, sampling and the writing of the cache are an ordinary TensorFlow graph, in
+    which the cache is updated in place. Compiling the whole loop is several times slower on a CPU,
+    and random numbers differ inside XLA and outside.
+
+    Args:
+        backbone: a model with the cache protocol.
+        end_of_text_id: id that ends a row, or None.
+        jit_compile: whether XLA compiles the step.
+    """
+
+    def __init__(self, backbone, end_of_text_id: int | None = None, jit_compile: bool = True):
+        super().__init__(name="generator")
+        self.backbone = backbone
+        self.end_of_text_id = -1 if end_of_text_id is None else end_of_text_id
+        self._prefill = tf.function(
+            self._prefill_step, jit_compile=jit_compile, autograph=False, reduce_retracing=True
+        )
+        self._decode = tf.function(
+            self._decode_step, jit_compile=jit_compile, autograph=False, reduce_retracing=True
+        )
+        int32, float32 = tf.int32, tf.float32
+        prompts = (
+            tf.TensorSpec([None, None], int32, "token_ids"),
+            tf.TensorSpec([None], int32, "lengths"),
+            tf.TensorSpec([None], int32, "limits"),
+            tf.TensorSpec([None], tf.int64, "seeds"),
+        )
+        settings = (
+            tf.TensorSpec([], float32, "temperature"),
+            tf.TensorSpec([], int32, "top_k"),
+            tf.TensorSpec([], float32, "top_p"),
+        )
+        self.generate = tf.function(
+            self._generate, input_signature=(*prompts, *settings), autograph=False
+        )
+        self.start = tf.function(self._start, input_signature=prompts, autograph=False)
+        self.advance = tf.function(self._advance, autograph=False, reduce_retracing=True)
+
+    def _generate(self, token_ids, lengths, limits, seeds, temperature, top_k, top_p):
+        """Continue each prompt.
+
+        Args:
+            token_ids: `(batch, longest)` int32, prompts padded on the right.
+            lengths: `(batch,)` int32, tokens of each prompt, at least 1.
+            limits: `(batch,)` int32, how many tokens each row may get.
+            seeds: `(batch,)` int64, one for each row.
+            temperature: scalar; 0 takes the most likely token.
+            top_k: scalar; 0 is off.
+            top_p: scalar in (0, 1]; 1 is off.
+
+        Returns:
+            `(token_ids, lengths)`: prompts and continuations padded on the right, without the
+            end-of-text token.
+        """
+        state = self._start(token_ids, lengths, limits, seeds)
+        steps = tf.reduce_max(limits, axis=0)
+        state = self._advance(state, steps, temperature, top_k, top_p)
+        return self.sequences(state)
+
+    def _start(self, token_ids, lengths, limits, seeds):
+        """Run all tokens of the prompts but the last, whose successor is the first to be drawn.
+
+        The loop then treats the last token of a prompt like any other, and no logits are computed
+        here: XLA drops the output projection of a step that returns only its cache.
+        """
+        # Left padding makes all rows end at the same column, so that one scalar index serves.
+        width = bucket_length(tf.shape(token_ids)[1] - 1) + 1
+        starts = width - lengths
+        columns = tf.range(width)[None, :] - starts[:, None]
+        last = tf.shape(token_ids)[1] - 1
+        padded = tf.gather(token_ids, tf.clip_by_value(columns, 0, last), batch_dims=1)
+        padded = tf.where(columns >= 0, padded, 0)
+
+        batch_size, steps = tf.shape(token_ids)[0], tf.maximum(tf.reduce_max(limits), 0)
+        cache = self.backbone.initial_cache(batch_size, bucket_length(width - 1 + steps))
+        cache = self.backbone.write(cache, self._prefill(padded[:, :-1], starts), 0)
+        return State(
+            cache=cache,
+            token_ids=tf.pad(padded, [[0, 0], [0, steps]]),
+            index=width - 1,
+            step=tf.constant(0),
+            starts=starts,
+            lengths=lengths,
+            max_lengths=lengths + limits,
+            finished=limits <= 0,
+            uniforms=uniforms(seeds, steps),
+        )
+
+    def _advance(self, state, steps, temperature, top_k, top_p):
+        """Draw up to `steps` tokens for each row that is not finished."""
+        last = state.index + steps
+
+        def body(state):
+            token = state.token_ids[:, state.index, None]  # (batch, 1)
+            logits, update = self._decode(token, state.cache, state.index, state.starts)
+            drawn = tf.cond(
+                temperature > 0,
+                lambda: sample(
+                    process(logits, temperature, top_k, top_p), state.uniforms[:, state.step]
+                ),
+                lambda: tf.argmax(logits, axis=-1, output_type=tf.int32),
+            )
+            finished = state.finished | (drawn == self.end_of_text_id)
+            lengths = state.lengths + tf.cast(~finished, tf.int32)
+            new_state = State(
+                cache=self.backbone.write(state.cache, update, state.index),
+                token_ids=_write_column(
+                    state.token_ids, tf.where(finished, 0, drawn), state.index + 1
+                ),
+                index=state.index + 1,
+                step=state.step + 1,
+                starts=state.starts,
+                lengths=lengths,
+                max_lengths=state.max_lengths,
+                finished=finished | (lengths >= state.max_lengths),
+                uniforms=state.uniforms,
+            )
+            return [new_state]  # as many as the loop variables: one
+
+        return tf.while_loop(
+            lambda state: (state.index < last) & ~tf.reduce_all(state.finished), body, [state]
+        )[0]
+
+    def sequences(self, state):
+        """Return `(token_ids, lengths)` of a state: rows moved to column 0."""
+        width = tf.shape(state.token_ids)[1]
+        columns = tf.minimum(tf.range(width)[None, :] + state.starts[:, None], width - 1)
+        return tf.gather(state.token_ids, columns, batch_dims=1), state.lengths
+
+    def _prefill_step(self, token_ids, starts):
+        # An empty cache makes a prompt's first run the same `extend` as every other.
+        cache = self.backbone.initial_cache(tf.shape(token_ids)[0], 0)
+        return self.backbone.extend(token_ids, cache, 0, starts)[1]
+
+    def _decode_step(self, token, cache, index, starts):
+        logits, update = self.backbone.extend(token, cache, index, starts)
+        return tf.cast(logits[:, -1], tf.float32), update
+
+
+def _write_column(token_ids, column, index):
+    written = tf.raw_ops.TensorStridedSliceUpdate(
+        input=token_ids,
+        begin=tf.stack([0, index]),
+        end=tf.stack([0, index + 1]),
+        strides=[1, 1],
+        value=column[:, None],
+        begin_mask=0b01,  # every row
+        end_mask=0b01,
+    )
+    written.set_shape(token_ids.shape)
+    return written

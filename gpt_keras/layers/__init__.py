@@ -1,0 +1,19 @@
+"""Keras layers that GPT models are made of. They know nothing of text or of whole models."""
+
+from gpt_keras.layers.attention import CausalMultiHeadAttention
+from gpt_keras.layers.feed_forward import FeedForward
+from gpt_keras.layers.positional_embedding import (
+    PositionalEmbedding,
+    RotaryEmbedding,
+    SinusoidalPositionalEncoding,
+)
+from gpt_keras.layers.transformer_block import TransformerBlock
+
+__all__ = [
+    "CausalMultiHeadAttention",
+    "FeedForward",
+    "PositionalEmbedding",
+    "RotaryEmbedding",
+    "SinusoidalPositionalEncoding",
+    "TransformerBlock",
+]

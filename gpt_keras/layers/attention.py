@@ -1,0 +1,231 @@
+"""Causal attention with many heads, over a whole sequence or over a cache and what is new."""
+
+import keras
+from keras import ops
+
+from gpt_keras.config import check_head_groups, check_positive_int, check_rate
+
+# Added in float32, where it is finite: a row that may attend to nothing (left padding) then gives
+# an average that nobody reads, and not a NaN.
+_MASKED = -1e30
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class CausalMultiHeadAttention(keras.layers.Layer):
+    """Multi-head self-attention in which a token sees itself and what came before.
+
+    `softmax(Q K^T / sqrt(head_dim)) V` for each head, with the softmax in float32 ("Attention Is
+    All You Need", section 3.2). With fewer key and value heads than query heads it is
+    grouped-query attention (Ainslie et al. 2023), with one it is multi-query attention
+    (Shazeer 2019).
+
+    Two verbs: calling the layer runs a whole sequence; `extend` runs new tokens against a cache of
+    the keys and values of the earlier ones.
+
+    Args:
+        num_heads: number of query heads.
+        num_key_value_heads: number of key and value heads, a divisor of `num_heads`. Default:
+            `num_heads`.
+        head_dim: width of a head. Default: `hidden_dim / num_heads`.
+        dropout: rate of the dropout on the attention weights, in [0, 1).
+        use_bias: whether the four projections have biases.
+        rotary_embedding: a `RotaryEmbedding` that turns queries and keys, or None.
+        kernel_initializer: initializer of the query, key and value kernels. Default: GPT-2's
+            normal of deviation 0.02.
+        output_initializer: initializer of the output kernel. Default: `kernel_initializer`.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        x: `(batch, length, hidden_dim)`.
+        training: whether dropout is active.
+
+    Returns:
+        `(batch, length, hidden_dim)`.
+
+    Raises:
+        ValueError: the heads do not divide evenly.
+
+    Example:
+
+    >>> import gpt_keras as gk, numpy as np
+    >>> attention = gk.layers.CausalMultiHeadAttention(num_heads=4)
+    >>> attention(np.zeros((2, 5, 16))).shape
+    TensorShape([2, 5, 16])
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        num_key_value_heads: int | None = None,
+        head_dim: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        rotary_embedding=None,
+        kernel_initializer=None,
+        output_initializer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_positive_int("num_heads", num_heads)
+        self.num_heads = num_heads
+        self.num_key_value_heads = num_heads if num_key_value_heads is None else num_key_value_heads
+        check_positive_int("num_key_value_heads", self.num_key_value_heads)
+        check_head_groups(self.num_heads, self.num_key_value_heads)
+        if head_dim is not None:
+            check_positive_int("head_dim", head_dim)
+        self.head_dim = head_dim
+        check_rate("dropout", dropout)
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.rotary_embedding = rotary_embedding
+        self.kernel_initializer = keras.initializers.get(
+            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
+        )
+        self.output_initializer = keras.initializers.get(
+            output_initializer or self.kernel_initializer
+        )
+
+    def build(self, input_shape):
+        input_shape = tuple(input_shape)
+        hidden_dim = input_shape[-1]
+        if self.head_dim is None:
+            if hidden_dim % self.num_heads:
+                raise ValueError(
+                    f"`num_heads` must divide the width of the input unless `head_dim` is given, "
+                    f"got num_heads={self.num_heads} and a width of {hidden_dim}."
+                )
+            self.head_dim = hidden_dim // self.num_heads
+        query_dim = self.num_heads * self.head_dim
+        key_value_dim = self.num_key_value_heads * self.head_dim
+        self.query = self._dense(query_dim, self.kernel_initializer, "query")
+        self.key = self._dense(key_value_dim, self.kernel_initializer, "key")
+        self.value = self._dense(key_value_dim, self.kernel_initializer, "value")
+        self.output_projection = self._dense(hidden_dim, self.output_initializer, "output")
+        for dense in (self.query, self.key, self.value):
+            dense.build(input_shape)
+        self.output_projection.build((*input_shape[:-1], query_dim))
+        self.weights_dropout = keras.layers.Dropout(
+            self.dropout, dtype=self.dtype_policy, name="weights_dropout"
+        )
+        if self.rotary_embedding is not None and not self.rotary_embedding.built:
+            self.rotary_embedding.build((None, self.num_heads, None, self.head_dim))
+
+    def _dense(self, units, initializer, name):
+        return keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(self, x, training=None):
+        query, key, value = self._project(x, positions=None)  # (batch, heads, length, head_dim)
+        position = ops.arange(ops.shape(x)[1])
+        mask = position[:, None] >= position[None, :]  # (length, length): query sees key
+        return self._attend(query, [key], [value], mask, training)
+
+    def extend(self, x, cache, index, starts):
+        """Attend from new tokens to the cached ones and to each other.
+
+        Args:
+            x: the new tokens, `(batch, new, hidden_dim)`.
+            cache: `(keys, values)` of earlier tokens, each
+                `(batch, num_key_value_heads, cached, head_dim)`; positions from `index` on are
+                ignored.
+            index: scalar, the position in the cache of the first new token.
+            starts: `(batch,)`, first valid position of each row; those before it are padding.
+
+        Returns:
+            `(y, update)`: `y` of the shape of `x`, and `(keys, values)` of the new tokens alone.
+        """
+        new = index + ops.arange(ops.shape(x)[1])  # (new,)
+        cached = ops.arange(ops.shape(cache[0])[2])  # (cached,)
+        positions = ops.maximum(new[None, :] - starts[:, None], 0)  # (batch, new)
+        query, key, value = self._project(x, positions)
+
+        sees_cached = ops.broadcast_to(
+            cached[None, None, :] < index,
+            (1, ops.shape(x)[1], ops.shape(cached)[0]),
+        )
+        sees_new = new[None, :, None] >= new[None, None, :]
+        sees = ops.concatenate([sees_cached, sees_new], axis=-1)  # (1, new, cached + new)
+        columns = ops.concatenate([cached, new])
+        valid = columns[None, None, :] >= starts[:, None, None]  # (batch, 1, cached + new)
+        mask = (sees & valid)[:, None, None]  # one mask for all heads
+        keys, values = [cache[0], key], [cache[1], value]
+        return self._attend(query, keys, values, mask, training=False), (key, value)
+
+    def initial_cache(self, batch_size, length):
+        """Return empty keys and values, `(batch_size, num_key_value_heads, length, head_dim)`."""
+        shape = (batch_size, self.num_key_value_heads, length, self.head_dim)
+        return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
+
+    def _project(self, x, positions):
+        """Project to queries, keys and values, `(batch, heads, length, head_dim)`."""
+        query = self._split_heads(self.query(x), self.num_heads)
+        key = self._split_heads(self.key(x), self.num_key_value_heads)
+        value = self._split_heads(self.value(x), self.num_key_value_heads)
+        if self.rotary_embedding is not None:
+            query = self.rotary_embedding(query, positions=positions)
+            key = self.rotary_embedding(key, positions=positions)
+        return query, key, value
+
+    def _split_heads(self, x, num_heads):
+        batch, length = ops.shape(x)[0], ops.shape(x)[1]
+        x = ops.reshape(x, (batch, length, num_heads, self.head_dim))
+        return ops.transpose(x, (0, 2, 1, 3))  # (batch, heads, length, head_dim)
+
+    def _attend(self, query, keys, values, mask, training):
+        """Attend to keys and values given in pieces, which are never copied into one.
+
+        Query heads that share a key head lie next to each other, so they become rows of one
+        product: `(batch, key heads, group * length, head_dim)`.
+        """
+        batch, length = ops.shape(query)[0], ops.shape(query)[2]
+        group = self.num_heads // self.num_key_value_heads
+        grouped = (batch, self.num_key_value_heads, group * length, self.head_dim)
+        query = ops.reshape(query * self.head_dim**-0.5, grouped)
+
+        scores = [ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) for key in keys]
+        scores = ops.concatenate(scores, axis=-1) if len(scores) > 1 else scores[0]
+        num_keys = ops.shape(scores)[-1]
+        scores = ops.reshape(scores, (batch, self.num_key_value_heads, group, length, num_keys))
+        scores = ops.where(mask, ops.cast(scores, "float32"), _MASKED)
+        weights = ops.cast(ops.softmax(scores, axis=-1), query.dtype)
+        weights = self.weights_dropout(weights, training=training)
+        weights = ops.reshape(weights, (*grouped[:-1], num_keys))
+
+        mixed, first = 0, 0
+        for value in values:
+            last = first + ops.shape(value)[2]
+            mixed = mixed + ops.matmul(weights[..., first:last], value)
+            first = last
+        mixed = ops.reshape(mixed, (batch, self.num_heads, length, self.head_dim))
+        mixed = ops.transpose(mixed, (0, 2, 1, 3))
+        mixed = ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
+        return self.output_projection(mixed)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            "rotary_embedding": keras.saving.serialize_keras_object(self.rotary_embedding),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "output_initializer": keras.initializers.serialize(self.output_initializer),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["rotary_embedding"] = keras.saving.deserialize_keras_object(
+            config["rotary_embedding"]
+        )
+        return cls(**config)

@@ -1,0 +1,108 @@
+"""The feed-forward half of a transformer block."""
+
+import keras
+from keras import ops
+
+from gpt_keras.config import ACTIVATIONS, check_choice, check_positive_int
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class FeedForward(keras.layers.Layer):
+    """Two projections with a non-linearity between them, applied to each token alone.
+
+    `"relu"` is that of "Attention Is All You Need" (section 3.3); `"gelu_tanh"` the one of GPT-1
+    and GPT-2 (Hendrycks and Gimpel 2016, the tanh approximation); `"gelu"` the exact one;
+    `"swiglu"` multiplies `silu(gate(x))` with `up(x)`, a third projection (Shazeer 2020).
+
+    Args:
+        intermediate_dim: width between the projections.
+        activation: `"gelu_tanh"`, `"gelu"`, `"relu"` or `"swiglu"`.
+        use_bias: whether the projections have biases.
+        kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
+        output_initializer: initializer of the last kernel. Default: `kernel_initializer`.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        x: `(batch, length, hidden_dim)`.
+
+    Returns:
+        `(batch, length, hidden_dim)`.
+
+    Example:
+
+    >>> import gpt_keras as gk, numpy as np
+    >>> gk.layers.FeedForward(intermediate_dim=32)(np.zeros((2, 5, 8))).shape
+    TensorShape([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        intermediate_dim: int,
+        activation: str = "gelu_tanh",
+        use_bias: bool = True,
+        kernel_initializer=None,
+        output_initializer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_positive_int("intermediate_dim", intermediate_dim)
+        check_choice("activation", activation, ACTIVATIONS)
+        self.intermediate_dim = intermediate_dim
+        self.activation = activation
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(
+            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
+        )
+        self.output_initializer = keras.initializers.get(
+            output_initializer or self.kernel_initializer
+        )
+
+    def build(self, input_shape):
+        input_shape = tuple(input_shape)
+        self.up = self._dense(self.intermediate_dim, self.kernel_initializer, "up")
+        self.up.build(input_shape)
+        if self.activation == "swiglu":
+            self.gate = self._dense(self.intermediate_dim, self.kernel_initializer, "gate")
+            self.gate.build(input_shape)
+        self.down = self._dense(input_shape[-1], self.output_initializer, "down")
+        self.down.build((*input_shape[:-1], self.intermediate_dim))
+
+    def _dense(self, units, initializer, name):
+        return keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(self, x):
+        h = self.up(x)  # (batch, length, intermediate_dim)
+        match self.activation:
+            case "relu":
+                h = ops.relu(h)
+            case "gelu":
+                h = _exact_gelu(h)
+            case "gelu_tanh":
+                h = ops.gelu(h, approximate=True)
+            case "swiglu":
+                h = ops.silu(self.gate(x)) * h
+        return self.down(h)  # (batch, length, hidden_dim)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "intermediate_dim": self.intermediate_dim,
+            "activation": self.activation,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "output_initializer": keras.initializers.serialize(self.output_initializer),
+        }
+
+
+def _exact_gelu(x):
+    # Written with erf: keras.ops.gelu(approximate=False) uses erfc, which ONNX does not have.
+    return 0.5 * x * (1.0 + ops.erf(x * 2**-0.5))

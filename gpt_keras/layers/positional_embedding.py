@@ -1,0 +1,196 @@
+"""Three ways to tell a transformer where a token stands: learned, sinusoidal, rotary."""
+
+import keras
+from keras import ops
+
+from gpt_keras.config import check_positive, check_positive_int
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class PositionalEmbedding(keras.layers.Layer):
+    """Adds a learned vector for each position (GPT-1, GPT-2, GPT-3).
+
+    Radford et al. 2018, section 4.1: "We used learned position embeddings instead of the
+    sinusoidal version".
+
+    Args:
+        max_sequence_length: number of positions there is a vector for.
+        initializer: initializer of the vectors. Default: GPT-2's normal of deviation 0.01.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        x: `(batch, length, hidden_dim)`.
+        positions: integer positions, `(batch, length)` or `(length,)`. Default: 0, 1, 2, ...
+
+    Returns:
+        `x` with the positions' vectors added, the same shape.
+
+    Raises:
+        ValueError: `length` is above `max_sequence_length`.
+
+    Example:
+
+    >>> import gpt_keras as gk, numpy as np
+    >>> gk.layers.PositionalEmbedding(max_sequence_length=16)(np.zeros((2, 5, 8))).shape
+    TensorShape([2, 5, 8])
+    """
+
+    def __init__(self, max_sequence_length: int, initializer=None, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_int("max_sequence_length", max_sequence_length)
+        self.max_sequence_length = max_sequence_length
+        self.initializer = keras.initializers.get(
+            initializer or keras.initializers.RandomNormal(stddev=0.01)
+        )
+
+    def build(self, input_shape):
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.max_sequence_length, tuple(input_shape)[-1]),
+            initializer=self.initializer,
+        )
+
+    def call(self, x, positions=None):
+        if positions is not None:
+            return x + ops.take(self.embeddings, positions, axis=0)
+        check_length(x, self.max_sequence_length)
+        return x + self.embeddings[: ops.shape(x)[1]]  # (length, hidden_dim), broadcast
+
+    def compute_output_shape(self, x_shape, positions_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_sequence_length": self.max_sequence_length,
+            "initializer": keras.initializers.serialize(self.initializer),
+        }
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class SinusoidalPositionalEncoding(keras.layers.Layer):
+    """Adds fixed sines and cosines of the position ("Attention Is All You Need", section 3.5).
+
+    `encoding[p, 2i] = sin(p / base**(2i / d))` and `encoding[p, 2i + 1] = cos(p / base**(2i / d))`:
+    each pair of columns shares one frequency, so that a shift of the position is a rotation of
+    the pair. It has no weights and no longest sequence.
+
+    Args:
+        base: ratio of the longest wavelength to the shortest.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        x: `(batch, length, hidden_dim)`, `hidden_dim` even.
+        positions: integer positions, `(batch, length)` or `(length,)`. Default: 0, 1, 2, ...
+
+    Returns:
+        `x` with the encoding added, the same shape.
+
+    Raises:
+        ValueError: `hidden_dim` is odd.
+
+    Example:
+
+    >>> import gpt_keras as gk, numpy as np
+    >>> encoding = gk.layers.SinusoidalPositionalEncoding()(np.zeros((1, 3, 4)))
+    >>> np.round(encoding[0, 1], 4).tolist()     # sin 1, cos 1, sin 0.01, cos 0.01
+    [0.8414999842643738, 0.5403000116348267, 0.009999999776482582, 1.0]
+    """
+
+    def __init__(self, base: float = 10000.0, **kwargs):
+        super().__init__(**kwargs)
+        check_positive("base", base)
+        self.base = base
+
+    def build(self, input_shape):
+        _check_even("hidden_dim", tuple(input_shape)[-1])
+
+    def call(self, x, positions=None):
+        if positions is None:
+            positions = ops.arange(ops.shape(x)[1])
+        angles = _angles(positions, x.shape[-1], self.base)  # (..., length, hidden_dim / 2)
+        pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # (..., hidden_dim / 2, 2)
+        encoding = ops.reshape(pairs, (*ops.shape(angles)[:-1], x.shape[-1]))
+        return x + ops.cast(encoding, x.dtype)
+
+    def compute_output_shape(self, x_shape, positions_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), "base": self.base}
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class RotaryEmbedding(keras.layers.Layer):
+    """Rotates queries and keys by angles that grow with the position (RoFormer, section 3.2.2).
+
+    The product of a rotated query and a rotated key depends on the distance between them alone.
+    Component `i` is paired with component `i + head_dim / 2`, as in the Llama family; the paper
+    pairs neighbours, which is the same up to a fixed order of the components.
+
+    Args:
+        base: ratio of the longest wavelength to the shortest.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        x: queries or keys, `(batch, heads, length, head_dim)`, `head_dim` even.
+        positions: integer positions, `(batch, length)` or `(length,)`. Default: 0, 1, 2, ...
+
+    Returns:
+        The rotated `x`, the same shape; computed in float32, returned in the dtype of `x`.
+
+    Raises:
+        ValueError: `head_dim` is odd.
+
+    Example:
+
+    >>> import gpt_keras as gk, numpy as np
+    >>> x = np.ones((1, 1, 2, 2), "float32")
+    >>> np.round(gk.layers.RotaryEmbedding()(x)[0, 0, 1], 3).tolist()   # by one radian
+    [-0.3009999990463257, 1.3819999694824219]
+    """
+
+    def __init__(self, base: float = 10000.0, **kwargs):
+        super().__init__(**kwargs)
+        check_positive("base", base)
+        self.base = base
+
+    def build(self, input_shape):
+        _check_even("head_dim", tuple(input_shape)[-1])
+
+    def call(self, x, positions=None):
+        if positions is None:
+            positions = ops.arange(ops.shape(x)[2])
+        angles = _angles(positions, x.shape[-1], self.base)  # (..., length, head_dim / 2)
+        angles = ops.expand_dims(angles, -3)  # every head turns alike
+        cos, sin = ops.cos(angles), ops.sin(angles)
+        first, second = ops.split(ops.cast(x, "float32"), 2, axis=-1)
+        rotated = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+        return ops.cast(rotated, x.dtype)
+
+    def compute_output_shape(self, x_shape, positions_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {**super().get_config(), "base": self.base}
+
+
+def check_length(x, max_sequence_length: int) -> None:
+    """Raise `ValueError` if axis 1 of `x` is known to be longer than `max_sequence_length`."""
+    length = x.shape[1]
+    if length is not None and length > max_sequence_length:
+        raise ValueError(
+            f"The sequence has {length} tokens, more than "
+            f"`max_sequence_length`={max_sequence_length}."
+        )
+
+
+def _angles(positions, dim: int, base: float):
+    """Positions over wavelengths in float32: `(..., length)` to `(..., length, dim / 2)`."""
+    frequencies = ops.power(base, -ops.arange(0, dim, 2, dtype="float32") / dim)
+    return ops.expand_dims(ops.cast(positions, "float32"), -1) * frequencies
+
+
+def _check_even(name: str, dim: int) -> None:
+    if dim % 2:
+        raise ValueError(f"`{name}` must be even, because its components go in pairs; got {dim}.")

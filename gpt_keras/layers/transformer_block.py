@@ -1,0 +1,201 @@
+"""One block of a decoder: attention, feed-forward, and the residual stream around them."""
+
+import keras
+
+from gpt_keras.config import NORM_POSITIONS, NORMS, check_choice, check_positive
+from gpt_keras.layers.attention import CausalMultiHeadAttention
+from gpt_keras.layers.feed_forward import FeedForward
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class TransformerBlock(keras.layers.Layer):
+    """Causal attention and a feed-forward layer, each with its norm, dropout and residual.
+
+    With `norm_position="pre"` (GPT-2, Radford et al. 2019, section 2.3):
+    `x = x + attention(norm(x))`, then `x = x + feed_forward(norm(x))`. With `"post"` (GPT-1 and
+    the first Transformer): `x = norm(x + attention(x))`, then `x = norm(x + feed_forward(x))`.
+
+    Args:
+        num_heads: number of query heads.
+        num_key_value_heads: number of key and value heads. Default: `num_heads`.
+        head_dim: width of a head. Default: `hidden_dim / num_heads`.
+        intermediate_dim: width inside the feed-forward layer. Default: `4 * hidden_dim`.
+        activation: that of `FeedForward`.
+        dropout: rate on the attention weights and on the output of both sub-layers.
+        norm: `"layer_norm"` or `"rms_norm"`.
+        norm_position: `"pre"` or `"post"`.
+        norm_epsilon: added to the variance inside the norms.
+        use_bias: whether the projections have biases.
+        rotary_embedding: a `RotaryEmbedding` for queries and keys, or None.
+        feed_forward: a layer to take the place of the `FeedForward` that the arguments describe.
+        kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
+        residual_initializer: initializer of the two kernels whose products are added to the
+            residual stream. GPT-2 divides their deviation by `sqrt(2 * num_layers)`. Default:
+            `kernel_initializer`.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        x: `(batch, length, hidden_dim)`.
+        training: whether dropout is active.
+
+    Returns:
+        `(batch, length, hidden_dim)`.
+
+    Example:
+
+    >>> import gpt_keras as gk, numpy as np
+    >>> gk.layers.TransformerBlock(num_heads=4)(np.zeros((2, 5, 16))).shape
+    TensorShape([2, 5, 16])
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        num_key_value_heads: int | None = None,
+        head_dim: int | None = None,
+        intermediate_dim: int | None = None,
+        activation: str = "gelu_tanh",
+        dropout: float = 0.0,
+        norm: str = "layer_norm",
+        norm_position: str = "pre",
+        norm_epsilon: float = 1e-5,
+        use_bias: bool = True,
+        rotary_embedding=None,
+        feed_forward=None,
+        kernel_initializer=None,
+        residual_initializer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_choice("norm", norm, NORMS)
+        check_choice("norm_position", norm_position, NORM_POSITIONS)
+        check_positive("norm_epsilon", norm_epsilon)
+        self.intermediate_dim = intermediate_dim
+        self.activation = activation
+        self.norm = norm
+        self.norm_position = norm_position
+        self.norm_epsilon = norm_epsilon
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(
+            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
+        )
+        self.residual_initializer = keras.initializers.get(
+            residual_initializer or self.kernel_initializer
+        )
+        self.attention = CausalMultiHeadAttention(
+            num_heads,
+            num_key_value_heads=num_key_value_heads,
+            head_dim=head_dim,
+            dropout=dropout,
+            use_bias=use_bias,
+            rotary_embedding=rotary_embedding,
+            kernel_initializer=self.kernel_initializer,
+            output_initializer=self.residual_initializer,
+            dtype=self.dtype_policy,
+            name="attention",
+        )
+        self.feed_forward = feed_forward
+        self._given_feed_forward = feed_forward is not None
+        self.attention_norm = self._make_norm("attention_norm")
+        self.feed_forward_norm = self._make_norm("feed_forward_norm")
+        self.residual_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="residual_dropout"
+        )
+
+    def _make_norm(self, name):
+        return make_norm(self.norm, self.norm_epsilon, dtype=self.dtype_policy, name=name)
+
+    def build(self, input_shape):
+        input_shape = tuple(input_shape)
+        if self.feed_forward is None:
+            self.feed_forward = FeedForward(
+                self.intermediate_dim or 4 * input_shape[-1],
+                activation=self.activation,
+                use_bias=self.use_bias,
+                kernel_initializer=self.kernel_initializer,
+                output_initializer=self.residual_initializer,
+                dtype=self.dtype_policy,
+                name="feed_forward",
+            )
+        for layer in (
+            self.attention_norm,
+            self.attention,
+            self.feed_forward_norm,
+            self.feed_forward,
+        ):
+            if not layer.built:
+                layer.build(input_shape)
+
+    def call(self, x, training=None):
+        h = self.attention(self._before(self.attention_norm, x), training=training)
+        x = self._after(self.attention_norm, x + self.residual_dropout(h, training=training))
+        h = self.feed_forward(self._before(self.feed_forward_norm, x))
+        return self._after(self.feed_forward_norm, x + self.residual_dropout(h, training=training))
+
+    def extend(self, x, cache, index, starts):
+        """Run new tokens against the cache of the earlier ones.
+
+        Args:
+            x: the new tokens, `(batch, new, hidden_dim)`.
+            cache: this block's cache, as `initial_cache` makes it.
+            index: scalar, the position in the cache of the first new token.
+            starts: `(batch,)`, first valid position of each row.
+
+        Returns:
+            `(y, update)`: `y` of the shape of `x`, and the keys and values of the new tokens.
+        """
+        h, update = self.attention.extend(
+            self._before(self.attention_norm, x), cache, index, starts
+        )
+        x = self._after(self.attention_norm, x + h)
+        h = self.feed_forward(self._before(self.feed_forward_norm, x))
+        return self._after(self.feed_forward_norm, x + h), update
+
+    def initial_cache(self, batch_size, length):
+        """Return this block's empty cache for `length` positions."""
+        return self.attention.initial_cache(batch_size, length)
+
+    def _before(self, norm, x):
+        return norm(x) if self.norm_position == "pre" else x
+
+    def _after(self, norm, x):
+        return norm(x) if self.norm_position == "post" else x
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        attention = self.attention
+        feed_forward = self.feed_forward if self._given_feed_forward else None
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "num_heads": attention.num_heads,
+            "num_key_value_heads": attention.num_key_value_heads,
+            "head_dim": attention.head_dim,
+            "intermediate_dim": self.intermediate_dim,
+            "activation": self.activation,
+            "dropout": attention.dropout,
+            "norm": self.norm,
+            "norm_position": self.norm_position,
+            "norm_epsilon": self.norm_epsilon,
+            "use_bias": self.use_bias,
+            "rotary_embedding": serialize(attention.rotary_embedding),
+            "feed_forward": serialize(feed_forward),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "residual_initializer": keras.initializers.serialize(self.residual_initializer),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for name in ("rotary_embedding", "feed_forward"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
+
+
+def make_norm(norm: str, epsilon: float, **kwargs) -> keras.layers.Layer:
+    """Return Keras's layer for `"layer_norm"` or `"rms_norm"`; both compute in float32."""
+    if norm == "layer_norm":
+        return keras.layers.LayerNormalization(epsilon=epsilon, **kwargs)
+    return keras.layers.RMSNormalization(epsilon=epsilon, **kwargs)

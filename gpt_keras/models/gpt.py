@@ -1,0 +1,226 @@
+"""The GPT network: token ids in, logits out."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from gpt_keras.config import GPTConfig
+from gpt_keras.generation.kv_cache import write_cache
+from gpt_keras.layers import (
+    PositionalEmbedding,
+    RotaryEmbedding,
+    SinusoidalPositionalEncoding,
+    TransformerBlock,
+)
+from gpt_keras.layers.positional_embedding import check_length
+from gpt_keras.layers.transformer_block import make_norm
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class GPT(keras.Model):
+    """Decoder-only transformer: embeddings, blocks, a final norm, logits.
+
+    A functional Keras model, so that `summary()`, `plot_model` and inner outputs work. Calling it
+    runs whole sequences; `initial_cache`, `extend` and `write` run new tokens against a cache,
+    which is what generation uses.
+
+    The initial weights are GPT-2's: normal with deviation 0.02, 0.01 for positions, and
+    `0.02 / sqrt(2 * num_layers)` for the projections into the residual stream (Radford et al. 2019,
+    section 2.3).
+
+    Args:
+        config: a `GPTConfig`.
+        dtype: dtype policy of every layer, such as `"mixed_bfloat16"`. Logits are always float32.
+            Default: Keras's global policy.
+        name: name of the model.
+
+    Call arguments:
+        token_ids: integers, `(batch, length)`.
+
+    Returns:
+        Logits of the next token at each position, float32, `(batch, length, vocabulary_size)`.
+
+    Raises:
+        ValueError: the sequence is longer than `max_sequence_length`, or (outside compiled
+            functions, where values are known) a token id is outside the vocabulary.
+
+    Example:
+
+    >>> import gpt_keras as gk, numpy as np
+    >>> config = gk.GPTConfig(vocabulary_size=100, max_sequence_length=16, num_layers=2,
+    ...                       num_heads=2, hidden_dim=8)
+    >>> gpt = gk.GPT(config)
+    >>> gpt(np.array([[1, 2, 3]])).shape
+    TensorShape([1, 3, 100])
+    >>> gpt.count_params() == config.num_parameters
+    True
+    """
+
+    def __init__(self, config: GPTConfig, dtype=None, name: str = "gpt"):
+        if not isinstance(config, GPTConfig):
+            raise ValueError(f"`config` must be a GPTConfig, got {config!r}.")
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+
+        # Layers
+        self.token_embedding = keras.layers.ReversibleEmbedding(
+            config.vocabulary_size,
+            config.hidden_dim,
+            tie_weights=config.tie_embeddings,
+            embeddings_initializer=_normal(0.02),
+            dtype=policy,
+            name="token_embedding",
+        )
+        self.position_embedding = _position_embedding(config, policy)
+        self.embedding_dropout = keras.layers.Dropout(
+            config.dropout, dtype=policy, name="embedding_dropout"
+        )
+        self.blocks = [_block(config, policy, f"block_{i}") for i in range(config.num_layers)]
+        self.final_norm = None
+        if config.norm_position == "pre":
+            self.final_norm = make_norm(
+                config.norm, config.norm_epsilon, dtype=policy, name="final_norm"
+            )
+        self.logits = keras.layers.Activation("linear", dtype="float32", name="logits")
+
+        # Functional graph
+        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+        x = self.token_embedding(token_ids)
+        if self.position_embedding is not None:
+            x = self.position_embedding(x)
+        x = self.embedding_dropout(x)
+        for block in self.blocks:
+            x = block(x)
+        super().__init__(inputs=token_ids, outputs=self._head(x), name=name)
+
+        # Config
+        self.config = config
+        self.policy = policy
+
+    def _head(self, x):
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        return self.logits(self.token_embedding(x, reverse=True))
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Longest sequence, in tokens, that the model takes."""
+        return self.config.max_sequence_length
+
+    def call(self, token_ids, training=None, mask=None):
+        check_length(token_ids, self.config.max_sequence_length)
+        # Inside a compiled function ids have no values yet, and XLA clamps a wrong one silently;
+        # `CausalLM.fit` looks at the data before it compiles.
+        if hasattr(token_ids, "numpy"):
+            check_token_ids(token_ids.numpy(), self.config.vocabulary_size)
+        return super().call(token_ids, training=training, mask=mask)
+
+    def initial_cache(self, batch_size, length):
+        """Return an empty cache: for each block `(keys, values)`.
+
+        Args:
+            batch_size: number of sequences.
+            length: number of positions to make room for.
+
+        Returns:
+            A list of pairs of tensors `(batch_size, num_key_value_heads, length, head_dim)`.
+        """
+        return [block.initial_cache(batch_size, length) for block in self.blocks]
+
+    def extend(self, token_ids, cache, index, starts):
+        """Run new tokens against the cache of the earlier ones.
+
+        Prompts of different lengths are padded on the left, so that all rows end together:
+        row `i` begins at `starts[i]`, and its position 0 is there.
+
+        Args:
+            token_ids: the new tokens, `(batch, new)`.
+            cache: what `initial_cache` made and `write` filled up to `index`.
+            index: scalar, the position in the cache of the first new token.
+            starts: `(batch,)`, first valid position of each row.
+
+        Returns:
+            `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the part of the cache
+            that belongs to the new tokens, which `write` puts in its place.
+        """
+        positions = index + ops.arange(ops.shape(token_ids)[1])
+        positions = ops.maximum(positions[None, :] - starts[:, None], 0)  # (batch, new)
+        # Columns of padding may lie past the last position of a full context; nobody reads them.
+        positions = ops.minimum(positions, self.config.max_sequence_length - 1)
+        x = self.token_embedding(token_ids)
+        if self.position_embedding is not None:
+            x = self.position_embedding(x, positions=positions)
+        updates = []
+        for block, block_cache in zip(self.blocks, cache, strict=True):
+            x, update = block.extend(x, block_cache, index, starts)
+            updates.append(update)
+        return self._head(x), updates
+
+    def write(self, cache, update, index):
+        """Return the cache with `update`, as `extend` gave it, written at `index`."""
+        return write_cache(cache, update, index)
+
+    def get_config(self):
+        return {
+            "config": self.config.to_dict(),
+            "dtype": keras.dtype_policies.serialize(self.policy),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        config["config"] = GPTConfig.from_dict(config["config"])
+        return cls(**config)
+
+
+def check_token_ids(token_ids, vocabulary_size: int) -> None:
+    """Raise `ValueError` unless all ids are integers in [0, vocabulary_size)."""
+    token_ids = np.asarray(token_ids)
+    if not np.issubdtype(token_ids.dtype, np.integer):
+        raise ValueError(f"Token ids must be integers, got {token_ids.dtype}.")
+    if token_ids.size and (token_ids.min() < 0 or token_ids.max() >= vocabulary_size):
+        raise ValueError(
+            f"Token ids must be in [0, {vocabulary_size}), the vocabulary; "
+            f"got ids from {token_ids.min()} to {token_ids.max()}."
+        )
+
+
+def _normal(stddev):
+    return keras.initializers.RandomNormal(stddev=stddev)
+
+
+def _position_embedding(config, policy):
+    match config.position_embedding:
+        case "learned":
+            return PositionalEmbedding(
+                config.max_sequence_length, dtype=policy, name="position_embedding"
+            )
+        case "sinusoidal":
+            return SinusoidalPositionalEncoding(dtype=policy, name="position_embedding")
+        case _:
+            return None  # rotary positions live in the attention layers
+
+
+def _block(config, policy, name):
+    rotary_embedding = None
+    if config.position_embedding == "rotary":
+        rotary_embedding = RotaryEmbedding(
+            config.rotary_base, dtype=policy, name="rotary_embedding"
+        )
+    return TransformerBlock(
+        config.num_heads,
+        num_key_value_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        intermediate_dim=config.intermediate_dim,
+        activation=config.activation,
+        dropout=config.dropout,
+        norm=config.norm,
+        norm_position=config.norm_position,
+        norm_epsilon=config.norm_epsilon,
+        use_bias=config.use_bias,
+        rotary_embedding=rotary_embedding,
+        kernel_initializer=_normal(0.02),
+        residual_initializer=_normal(0.02 * (2 * config.num_layers) ** -0.5),
+        dtype=policy,
+        name=name,
+    )

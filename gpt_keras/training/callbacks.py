@@ -1,0 +1,129 @@
+"""Callbacks for `model.fit`: samples as the model learns, and tokens per second."""
+
+import time
+from collections.abc import Callable
+
+import keras
+
+from gpt_keras.config import check_positive_int
+from gpt_keras.training.metrics import Perplexity
+
+
+class SampleText(keras.callbacks.Callback):
+    """Shows what the model makes of a prompt while it learns.
+
+    Args:
+        prompt: text to continue.
+        every: show a sample after this many batches; None: at the end of each epoch.
+        print_fn: what each sample is handed to. Default: `print`.
+        **settings: arguments of `CausalLM.generate`, such as `max_new_tokens` and `seed`. The seed
+            is 0 unless given, so that samples differ by what was learnt and by nothing else.
+
+    Attributes:
+        samples: list of `(batches seen, text)`.
+
+    Example:
+
+    >>> callback = gk.training.SampleText("Once", every=100, max_new_tokens=20)
+    """
+
+    def __init__(
+        self,
+        prompt: str,
+        every: int | None = None,
+        print_fn: Callable[[str], None] = print,
+        **settings,
+    ):
+        super().__init__()
+        if not isinstance(prompt, str) or not prompt:
+            raise ValueError(f"`prompt` must be a text that is not empty, got {prompt!r}.")
+        if every is not None:
+            check_positive_int("every", every)
+        self.prompt = prompt
+        self.every = every
+        self.print_fn = print_fn
+        self.settings = {"max_new_tokens": 50, "seed": 0, **settings}
+        self.samples: list[tuple[int, str]] = []
+        self._seen = 0
+        self._batch = -1
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._batch = -1
+
+    def on_train_batch_end(self, batch, logs=None):
+        before = self._seen
+        self._seen += batch - self._batch  # more than 1 with steps_per_execution
+        self._batch = batch
+        if self.every is not None and self._seen // self.every > before // self.every:
+            self._sample()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.every is None:
+            self._sample()
+
+    def _sample(self):
+        text = self.model.generate(self.prompt, **self.settings)
+        self.samples.append((self._seen, text))
+        self.print_fn(f"\n--- after {self._seen} batches ---\n{text}\n")
+
+
+class Throughput(keras.callbacks.Callback):
+    """Adds `tokens_per_second` to the progress bar and to the history.
+
+    Counts the tokens that the model's `Perplexity` metric has seen, so padding does not count, and
+    the time inside training batches, so validation and samples do not count. The first batch of a
+    training is left out: it compiles.
+
+    Raises:
+        ValueError: when training starts, if the model was compiled without `Perplexity`.
+
+    Example:
+
+    >>> callback = gk.training.Throughput()
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._compiled = False
+
+    def on_train_begin(self, logs=None):
+        self._compiled = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._seconds = 0.0
+        self._uncounted = 0.0
+        self._rate = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        seconds = time.perf_counter() - self._began
+        tokens = self._tokens()
+        if not self._compiled:
+            self._compiled = True
+            self._uncounted = tokens
+            return
+        self._seconds += seconds
+        self._rate = (tokens - self._uncounted) / self._seconds
+        logs["tokens_per_second"] = self._rate
+
+    def on_epoch_end(self, epoch, logs=None):
+        # By now the metric has counted validation; what counts is the last training batch.
+        if self._rate is not None:
+            logs["tokens_per_second"] = self._rate
+
+    def _tokens(self) -> float:
+        for metric in _flatten(self.model.metrics):
+            if isinstance(metric, Perplexity):
+                return float(metric.count)
+        raise ValueError(
+            "Throughput counts tokens with the Perplexity metric, and the model was compiled "
+            "without it: pass weighted_metrics=[gk.training.Perplexity()]."
+        )
+
+
+def _flatten(metrics):
+    for metric in metrics:
+        yield metric
+        yield from _flatten(getattr(metric, "metrics", []))

@@ -1,0 +1,127 @@
+"""AdamW as GPT-2 and GPT-3 are trained with it."""
+
+import keras
+
+from gpt_keras.config import check_positive, check_positive_int, check_rate
+
+# Names of variables that are not decayed, as regular expressions for `variable.name`: biases, the
+# weights of norms, and embeddings (an untied output projection is a matrix like any other).
+NO_DECAY = ("^bias$", "^gamma$", "^beta$", "^scale$", "^embeddings$")
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class AdamW(keras.optimizers.AdamW):
+    """Keras's AdamW that keeps its list of undecayed variables when it is saved.
+
+    `keras.optimizers.AdamW.exclude_from_weight_decay` is forgotten by `get_config`, so that a
+    reloaded model would decay its biases and norms.
+
+    Args:
+        learning_rate: number or schedule.
+        no_decay: regular expressions; a variable whose name matches one is not decayed.
+        **kwargs: arguments of `keras.optimizers.AdamW`.
+
+    Example:
+
+    >>> optimizer = AdamW(1e-3, no_decay=["^bias$"])
+    >>> AdamW.from_config(optimizer.get_config()).no_decay
+    ['^bias$']
+    """
+
+    def __init__(self, learning_rate=1e-3, no_decay=NO_DECAY, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.no_decay = list(no_decay)
+        if self.no_decay:
+            self.exclude_from_weight_decay(var_names=self.no_decay)
+
+    def get_config(self):
+        return {**super().get_config(), "no_decay": self.no_decay}
+
+
+def adamw(
+    learning_rate: float = 1e-3,
+    *,
+    warmup_steps: int = 100,
+    total_steps: int | None = None,
+    final_learning_rate: float | None = None,
+    weight_decay: float = 0.1,
+    beta_1: float = 0.9,
+    beta_2: float = 0.95,
+    global_clipnorm: float | None = 1.0,
+) -> AdamW:
+    """Return AdamW with warm-up, clipping, and no decay on biases, norms and embeddings.
+
+    The settings are GPT-3's (Brown et al. 2020, appendix B): betas 0.9 and 0.95, gradients clipped
+    to a global norm of 1, weight decay 0.1, linear warm-up, cosine decay to a tenth.
+
+    Args:
+        learning_rate: the highest learning rate, reached after the warm-up.
+        warmup_steps: steps over which the learning rate grows from 0, linearly.
+        total_steps: number of steps of the whole training. If given, a cosine takes the learning
+            rate down to `final_learning_rate` at that step; if None, it stays constant.
+        final_learning_rate: learning rate at `total_steps`. Default: a tenth of `learning_rate`.
+        weight_decay: decoupled weight decay (Loshchilov and Hutter 2019), times the learning rate.
+        beta_1: decay of the mean of gradients.
+        beta_2: decay of the mean of squared gradients.
+        global_clipnorm: largest norm of all gradients together; None does not clip.
+
+    Returns:
+        A Keras optimizer, which saves and loads with its exclusions.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+
+    >>> optimizer = gk.training.adamw(1e-3, warmup_steps=10, total_steps=100)
+    >>> schedule = optimizer._learning_rate
+    >>> [round(float(schedule(step)), 6) for step in (0, 10, 100)]
+    [0.0001, 0.001, 0.0001]
+    """
+    check_positive("learning_rate", learning_rate)
+    check_rate("beta_1", beta_1)
+    check_rate("beta_2", beta_2)
+    if weight_decay < 0:
+        raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay!r}.")
+    if warmup_steps < 0:
+        raise ValueError(f"`warmup_steps` must be at least 0, got {warmup_steps!r}.")
+    if global_clipnorm is not None:
+        check_positive("global_clipnorm", global_clipnorm)
+    if total_steps is not None:
+        check_positive_int("total_steps", total_steps)
+        if total_steps <= warmup_steps:
+            raise ValueError(
+                f"`total_steps` must be above `warmup_steps`={warmup_steps}, got {total_steps!r}."
+            )
+    elif final_learning_rate is not None:
+        raise ValueError(
+            f"`final_learning_rate`={final_learning_rate!r} needs `total_steps`, the step at which "
+            f"it is reached."
+        )
+    if final_learning_rate is None:
+        final_learning_rate = learning_rate / 10
+    return AdamW(
+        _schedule(learning_rate, warmup_steps, total_steps, final_learning_rate),
+        weight_decay=weight_decay,
+        beta_1=beta_1,
+        beta_2=beta_2,
+        global_clipnorm=global_clipnorm,
+    )
+
+
+def _schedule(learning_rate, warmup_steps, total_steps, final_learning_rate):
+    # The first step already learns: a warm-up from exactly 0 would waste it.
+    first = learning_rate / warmup_steps if warmup_steps else learning_rate
+    if total_steps is not None:
+        return keras.optimizers.schedules.CosineDecay(
+            first if warmup_steps else learning_rate,
+            decay_steps=total_steps - warmup_steps,
+            alpha=final_learning_rate / learning_rate,
+            warmup_target=learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    if warmup_steps:
+        return keras.optimizers.schedules.PolynomialDecay(
+            first, decay_steps=warmup_steps, end_learning_rate=learning_rate
+        )
+    return learning_rate

@@ -1,0 +1,130 @@
+import keras
+import numpy as np
+import pytest
+from conftest import spread_weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpt_keras as gk
+
+
+def reference(layer, x):
+    """Attention head by head and query by query, in float64."""
+
+    def project(dense):
+        return x @ np.float64(dense.kernel) + np.float64(dense.bias)
+
+    query, key, value = project(layer.query), project(layer.key), project(layer.value)
+    dim, group = layer.head_dim, layer.num_heads // layer.num_key_value_heads
+    mixed = np.zeros((*x.shape[:2], layer.num_heads * dim))
+    for b in range(x.shape[0]):
+        for head in range(layer.num_heads):
+            q = query[b, :, head * dim : (head + 1) * dim]
+            shared = head // group
+            k = key[b, :, shared * dim : (shared + 1) * dim]
+            v = value[b, :, shared * dim : (shared + 1) * dim]
+            for t in range(x.shape[1]):
+                scores = q[t] @ k[: t + 1].T / np.sqrt(dim)
+                weights = np.exp(scores - scores.max())
+                weights /= weights.sum()
+                mixed[b, t, head * dim : (head + 1) * dim] = weights @ v[: t + 1]
+    output = layer.output_projection
+    return mixed @ np.float64(output.kernel) + np.float64(output.bias)
+
+
+def built(*args, width=24, **kwargs):
+    layer = gk.layers.CausalMultiHeadAttention(*args, **kwargs)
+    layer.build((None, None, width))
+    return spread_weights(layer)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_heads": 1},
+        {"num_heads": 4},
+        {"num_heads": 4, "num_key_value_heads": 2},
+        {"num_heads": 6, "num_key_value_heads": 1},
+        {"num_heads": 3, "head_dim": 5},
+    ],
+    ids=str,
+)
+def test_equals_the_formula(arguments):
+    layer = built(**arguments)
+    x = np.random.default_rng(0).normal(size=(2, 7, 24)).astype("float32")
+    np.testing.assert_allclose(layer(x), reference(layer, np.float64(x)), atol=1e-5)
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_extend_in_any_split_equals_call(rotary, data):
+    rotary_embedding = gk.layers.RotaryEmbedding() if rotary else None
+    layer = built(4, num_key_value_heads=2, rotary_embedding=rotary_embedding)
+    length = data.draw(st.integers(2, 8))
+    cuts = sorted(data.draw(st.sets(st.integers(1, length - 1))) | {0, length})
+    x = np.random.default_rng(length).normal(size=(2, length, 24)).astype("float32")
+    cache, starts, pieces = layer.initial_cache(2, length + 3), np.zeros(2, "int32"), []
+    for first, last in zip(cuts[:-1], cuts[1:]):
+        y, update = layer.extend(x[:, first:last], cache, first, starts)
+        cache = gk.generation.write_cache(cache, update, first)
+        pieces.append(y)
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), layer(x), atol=1e-5)
+
+
+def test_later_tokens_change_nothing_before_them():
+    layer = built(4)
+    x = np.random.default_rng(0).normal(size=(1, 6, 24)).astype("float32")
+    changed = x.copy()
+    changed[:, 4] += 1
+    np.testing.assert_array_equal(layer(x)[:, :4], layer(changed)[:, :4])
+    assert not np.allclose(layer(x)[:, 4:], layer(changed)[:, 4:])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [("mixed_bfloat16", 2**-8), ("mixed_float16", 2**-11), ("bfloat16", 2**-8)],
+)
+def test_half_precision_stays_near_float32_and_finite(dtype, precision):
+    exact = built(4)
+    half = gk.layers.CausalMultiHeadAttention(4, dtype=dtype)
+    half.build((None, None, 24))
+    half.set_weights(exact.get_weights())
+    # Inputs whose scores overflow a float16 softmax done without subtracting the maximum.
+    x = 3 * np.random.default_rng(0).normal(size=(2, 7, 24)).astype("float32")
+    y = np.float32(keras.ops.convert_to_numpy(keras.ops.cast(half(x), "float32")))
+    assert np.isfinite(y).all()
+    error = np.linalg.norm(y - exact(x)) / np.linalg.norm(exact(x))
+    assert error < 8 * precision
+
+
+def test_dropout_acts_in_training_only():
+    layer = built(4, dropout=0.5)
+    x = np.random.default_rng(0).normal(size=(1, 6, 24)).astype("float32")
+    np.testing.assert_array_equal(layer(x), layer(x))
+    assert not np.allclose(layer(x, training=True), layer(x, training=True))
+
+
+def test_config_round_trip():
+    layer = built(4, num_key_value_heads=2, rotary_embedding=gk.layers.RotaryEmbedding(50.0))
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert copy.get_config() == layer.get_config()
+    assert copy.rotary_embedding.base == 50.0
+    copy.set_weights(layer.get_weights())
+    x = np.random.default_rng(0).normal(size=(1, 6, 24)).astype("float32")
+    np.testing.assert_array_equal(copy(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_heads": 5}, "num_heads=5 and a width of 24"),
+        ({"num_heads": 4, "num_key_value_heads": 3}, "num_heads=4 and num_key_value_heads=3"),
+        ({"num_heads": 0}, "num_heads"),
+        ({"num_heads": 4, "dropout": 1.5}, "dropout.*1.5"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        built(**arguments)

@@ -1,0 +1,52 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+from conftest import spread_weights
+
+import gpt_keras as gk
+
+
+def _gelu(x):
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
+
+
+def _gelu_tanh(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+@pytest.mark.parametrize(
+    ("activation", "formula"),
+    [
+        ("relu", lambda up, gate: np.maximum(up, 0)),
+        ("gelu", lambda up, gate: _gelu(up)),
+        ("gelu_tanh", lambda up, gate: _gelu_tanh(up)),
+        ("swiglu", lambda up, gate: gate / (1 + np.exp(-gate)) * up),
+    ],
+)
+def test_equals_the_formula(activation, formula):
+    layer = gk.layers.FeedForward(10, activation=activation)
+    layer.build((None, None, 6))
+    spread_weights(layer)
+    x = np.random.default_rng(0).normal(size=(2, 3, 6))
+
+    def project(dense, x):
+        return x @ np.float64(dense.kernel) + np.float64(dense.bias)
+
+    gate = project(layer.gate, x) if activation == "swiglu" else None
+    expected = project(layer.down, formula(project(layer.up, x), gate))
+    np.testing.assert_allclose(layer(x.astype("float32")), expected, atol=1e-5)
+
+
+def test_config_round_trip():
+    layer = gk.layers.FeedForward(10, activation="swiglu", use_bias=False)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert copy.get_config() == layer.get_config()
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"intermediate_dim.*-3"):
+        gk.layers.FeedForward(-3)
+    with pytest.raises(ValueError, match=r"activation.*'silu'"):
+        gk.layers.FeedForward(3, activation="silu")
