@@ -1,0 +1,109 @@
+"""One text a row, for training on short texts that stand by themselves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
+from gpt_keras.datasets.checks import check_positive, check_seed
+from gpt_keras.tokenizers import Tokenizer
+
+
+def padded(
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    sequence_length: int | None,
+    batch_size: int,
+    seed: int | None = None,
+) -> tf.data.Dataset:
+    """Makes data for `model.fit` from a list of texts, each in a row of its own.
+
+    Each text ends with `<|endoftext|>` where the tokenizer has one. A text that is longer than a
+    row goes on in the next one; a shorter one is padded on the right. Padding has sample weight
+    0, so the loss does not see it.
+
+    Args:
+        texts: The texts.
+        tokenizer: Turns text into ids.
+        sequence_length: Tokens in a row; None for as many as the longest text needs.
+        batch_size: Rows in a batch. The last batch is filled up with rows of weight 0, so that
+            all batches are of the same shape.
+        seed: Decides the order of the rows, another one each epoch; None keeps their order.
+
+    Returns:
+        A dataset of `(inputs, targets, sample_weight)`, each `(batch_size, sequence_length)`, the
+        first two int32, the last float32. `targets` are the inputs shifted by one token.
+
+    Raises:
+        ValueError: If `texts` is empty or holds something that is not a string, no text has two
+            tokens, or a size is not a positive integer.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc", end_of_text=True)
+        >>> data = gk.datasets.padded(["ab", "b"], tokenizer, sequence_length=None, batch_size=2)
+        >>> inputs, targets, sample_weight = next(iter(data))
+        >>> inputs.numpy().tolist(), targets.numpy().tolist()
+        ([[0, 1], [1, 0]], [[1, 3], [3, 0]])
+        >>> sample_weight.numpy().tolist()
+        [[1.0, 1.0], [1.0, 0.0]]
+    """
+    check_positive(batch_size=batch_size)
+    if sequence_length is not None:
+        check_positive(sequence_length=sequence_length)
+    if seed is not None:
+        check_seed(seed)
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, (Sequence, np.ndarray)):
+        raise ValueError(
+            f"`texts` must be a list of strings, but is of type {type(texts).__name__}."
+        )
+    texts = list(texts)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(
+                f"`texts` must hold strings, but entry {i} is of type {type(text).__name__}."
+            )
+    if not texts:
+        raise ValueError("`texts` must hold at least one string, but is empty.")
+
+    end_of_text = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
+    sequences = [np.array(ids + end_of_text, np.int32) for ids in tokenizer.encode(texts)]
+    longest = max(len(ids) for ids in sequences)
+    if longest < 2:
+        raise ValueError(
+            "`texts` must hold a text of at least 2 tokens (one to see, one to predict), but the "
+            f"longest has {longest}."
+        )
+    if sequence_length is None:
+        sequence_length = longest - 1
+    # Rows share one token: the last target of a row is the first input of the next.
+    rows = [
+        ids[start : start + sequence_length + 1]
+        for ids in sequences
+        for start in range(0, len(ids) - 1, sequence_length)
+    ]
+
+    def take(index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        inputs = np.zeros((batch_size, sequence_length), np.int32)
+        targets = np.zeros((batch_size, sequence_length), np.int32)
+        weight = np.zeros((batch_size, sequence_length), np.float32)
+        for i, row in enumerate(rows[j] for j in index if j >= 0):
+            length = len(row) - 1
+            inputs[i, :length] = row[:-1]
+            targets[i, :length] = row[1:]
+            weight[i, :length] = 1.0
+        return inputs, targets, weight
+
+    if seed is None:
+        indices = ordered_indices(len(rows), batch_size)
+    else:
+        num_batches = -(-len(rows) // batch_size)
+        indices = shuffled_indices(len(rows), batch_size, num_batches, seed)
+    shape = (batch_size, sequence_length)
+    return gather(
+        indices,
+        take,
+        [tf.TensorSpec(shape, dtype) for dtype in (tf.int32, tf.int32, tf.float32)],
+    )

@@ -1,0 +1,170 @@
+"""The ids of a corpus, kept on disk.
+
+Encoding a corpus takes longer than reading its ids, so the ids are written once, as they come, and
+mapped into memory from then on: neither writing nor reading needs memory for the whole corpus.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import keras
+import numpy as np
+
+from gpt_keras.tokenizers import Tokenizer
+from gpt_keras.tokenizers.text_files import cut_into_pieces, read_text
+
+# Part of every key: change it when the same input gives other files.
+_FORMAT = "1"
+
+_PIECE_CHARACTERS = 1 << 16
+_BATCH_CHARACTERS = 1 << 21
+_READ_BYTES = 1 << 20
+
+
+class EncodedCorpus(NamedTuple):
+    """The ids of a corpus.
+
+    Attributes:
+        ids: `(tokens,)` ids of all documents, each followed by `<|endoftext|>` if the tokenizer
+            has one; uint16 or uint32, mapped from disk.
+        ends: `(documents,)` int64, where in `ids` each document ends.
+    """
+
+    ids: np.ndarray
+    ends: np.ndarray
+
+
+def default_cache_dir() -> Path:
+    """Returns `$GPT_KERAS_CACHE`, or `~/.cache/gpt_keras` if that is not set."""
+    return Path(os.environ.get("GPT_KERAS_CACHE") or Path.home() / ".cache" / "gpt_keras")
+
+
+def encode_corpus(
+    documents: list[str | Path],
+    tokenizer: Tokenizer,
+    cache_dir: str | os.PathLike | None = None,
+    verbose: int = 0,
+) -> EncodedCorpus:
+    """Encodes documents, or takes their ids from the cache.
+
+    The key is made of the tokenizer's content and the documents' content: neither a file's name
+    nor its time matters.
+
+    Args:
+        documents: Texts and files, none of them empty.
+        tokenizer: The tokenizer.
+        cache_dir: Where the ids are kept; None for `default_cache_dir()`.
+        verbose: 1 shows a progress bar while encoding.
+
+    Returns:
+        The ids, mapped into memory, and where each document ends.
+
+    Raises:
+        ValueError: If a file is not UTF-8, or the tokenizer cannot encode a text.
+    """
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _key(documents, tokenizer)
+    ids_file, ends_file = folder / f"{key}.ids.npy", folder / f"{key}.ends.npy"
+    # The file of ids is put in place last: where it is, the other one is, too.
+    if not ids_file.exists():
+        with _replacing(ids_file) as file, _replacing(ends_file) as other_file:
+            ends = _write_ids(file, documents, tokenizer, verbose)
+            np.save(other_file, ends)
+    return EncodedCorpus(np.load(ids_file, mmap_mode="r"), np.load(ends_file))
+
+
+def _key(documents: list[str | Path], tokenizer: Tokenizer) -> str:
+    whole = hashlib.sha256(f"{_FORMAT} {tokenizer.digest()}".encode())
+    for document in documents:
+        whole.update(_document_digest(document))
+    return whole.hexdigest()
+
+
+def _document_digest(document: str | Path) -> bytes:
+    if isinstance(document, str):
+        return hashlib.sha256(document.encode("utf-8", errors="surrogatepass")).digest()
+    with document.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a temporary file that takes the place of `path` if the block succeeds."""
+    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _write_ids(
+    file: BinaryIO, documents: list[str | Path], tokenizer: Tokenizer, verbose: int
+) -> np.ndarray:
+    """Writes the ids of all documents as a .npy file; returns where each document ends."""
+    dtype = np.dtype(np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32)
+    end_of_text = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
+    _write_header(file, dtype, 0)
+    header_size = file.tell()
+    megabytes = sum(map(_num_bytes, documents)) / 1e6
+    progress = keras.utils.Progbar(math.ceil(megabytes), unit_name="MB", verbose=verbose)
+    total, ends, done = 0, [], 0
+    for batch in _batches(_pieces(documents, tokenizer)):
+        for (text, is_last), ids in zip(batch, tokenizer.encode([piece for piece, _ in batch])):
+            if is_last:
+                ids = ids + end_of_text
+            file.write(np.asarray(ids, dtype).tobytes())
+            total += len(ids)
+            if is_last:
+                ends.append(total)
+            done += _num_bytes(text)
+        progress.update(math.ceil(done / 1e6))
+    # numpy leaves room in the header for a longer shape.
+    file.seek(0)
+    _write_header(file, dtype, total)
+    if file.tell() != header_size:
+        raise RuntimeError("numpy wrote two .npy headers of different sizes.")
+    return np.array(ends, np.int64)
+
+
+def _num_bytes(document: str | Path) -> int:
+    if isinstance(document, str):
+        return len(document.encode("utf-8", errors="surrogatepass"))
+    return document.stat().st_size
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _pieces(documents: list[str | Path], tokenizer: Tokenizer) -> Iterator[tuple[str, bool]]:
+    """Cuts documents where the tokenizer allows; yields pieces and whether each ends a document."""
+    for document in documents:
+        texts = iter([document]) if isinstance(document, str) else read_text(document, _READ_BYTES)
+        piece = ""
+        for next_piece in cut_into_pieces(texts, tokenizer.safe_cut, _PIECE_CHARACTERS):
+            if piece:
+                yield piece, False
+            piece = next_piece
+        yield piece, True
+
+
+def _batches(pieces: Iterator[tuple[str, bool]]) -> Iterator[list[tuple[str, bool]]]:
+    batch, size = [], 0
+    for text, is_last in pieces:
+        batch.append((text, is_last))
+        size += len(text)
+        if size >= _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,8 @@
+"""Tokenizers: text to integer ids and back, in Python and inside a TensorFlow graph."""
+
+from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
+from gpt_keras.tokenizers.character import CharacterTokenizer
+from gpt_keras.tokenizers.loading import load
+from gpt_keras.tokenizers.tokenizer import Tokenizer
+
+__all__ = ["BytePairTokenizer", "CharacterTokenizer", "Tokenizer", "load"]

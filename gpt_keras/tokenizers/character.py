@@ -1,0 +1,143 @@
+"""One id for each character."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import keras
+
+from gpt_keras.tokenizers.in_graph import InGraphCharacterTokenizer
+from gpt_keras.tokenizers.text_files import iterate_documents
+from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, Tokenizer
+
+
+class CharacterTokenizer(Tokenizer):
+    r"""A tokenizer whose tokens are single characters (Unicode code points).
+
+    The simplest tokenizer there is: good for first lessons and small corpora. It knows only the
+    characters it was made from.
+
+    Args:
+        characters: The characters, each once; their order gives the ids.
+        end_of_text: Whether to add a last id for `<|endoftext|>`, which separates documents. It
+            decodes to that literal string; no text encodes to it.
+
+    Raises:
+        ValueError: If `characters` is empty, or a character stands in it twice.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ", end_of_text=True)
+        >>> tokenizer.encode("a cab")
+        [0, 3, 2, 0, 1]
+        >>> tokenizer.decode([2, 0, 1, 4])
+        'cab<|endoftext|>'
+    """
+
+    def __init__(self, characters: str | Iterable[str], end_of_text: bool = False):
+        characters = list(characters)
+        if not characters:
+            raise ValueError("`characters` must hold at least one character, but is empty.")
+        for character in characters:
+            if not isinstance(character, str) or len(character) != 1:
+                raise ValueError(f"`characters` must be single characters, but has {character!r}.")
+            if "\ud800" <= character <= "\udfff":
+                raise ValueError(
+                    f"`characters` must be characters of valid Unicode text, but has the "
+                    f"surrogate {character!r}."
+                )
+        self._ids = {character: i for i, character in enumerate(characters)}
+        if len(self._ids) != len(characters):
+            twice = sorted({c for c in characters if characters.count(c) > 1})
+            raise ValueError(f"`characters` must be distinct, but {twice} are there twice or more.")
+        self._end_of_text = bool(end_of_text)
+        self._tokens = characters + [END_OF_TEXT] * self._end_of_text
+
+    @classmethod
+    def train(
+        cls, texts_or_paths: str | Path | Iterable[str | Path], end_of_text: bool = False
+    ) -> "CharacterTokenizer":
+        """Makes a tokenizer from the characters that occur in a corpus.
+
+        Args:
+            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory of `.txt`
+                files; or an iterable of these.
+            end_of_text: As in the constructor.
+
+        Returns:
+            A tokenizer of the distinct characters, sorted by code point.
+
+        Raises:
+            ValueError: If there is no text, a path does not exist, or a file is not UTF-8.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> gk.tokenizers.CharacterTokenizer.train("hello").characters
+            'ehlo'
+        """
+        characters: set[str] = set()
+        for document in iterate_documents(texts_or_paths):
+            for piece in document:
+                characters.update(piece)
+        if not characters:
+            raise ValueError("`texts_or_paths` holds no text.")
+        return cls(sorted(characters), end_of_text=end_of_text)
+
+    @property
+    def characters(self) -> str:
+        """The known characters, in the order of their ids."""
+        return "".join(self._ids)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, the one for `<|endoftext|>` included."""
+        return len(self._tokens)
+
+    @property
+    def end_of_text_id(self) -> int | None:
+        """Id of `<|endoftext|>`, the last one; None without `end_of_text=True`."""
+        return len(self._ids) if self._end_of_text else None
+
+    def _encode_batch(self, texts: list[str]) -> list[list[int]]:
+        try:
+            return [[self._ids[character] for character in text] for text in texts]
+        except KeyError:
+            unknown = sorted(set().union(*texts) - self._ids.keys())
+            raise ValueError(
+                f"`text` holds characters that this tokenizer does not know: {unknown}. "
+                f"It knows {len(self._ids)}: {self.characters[:60]!r}"
+                f"{'...' if len(self._ids) > 60 else ''}."
+            ) from None
+
+    def _decode_one(self, ids: list[int]) -> str:
+        return "".join([self._tokens[i] for i in ids])
+
+    def safe_cut(self, text: str) -> int:
+        """Returns `len(text)`: a cut between any two characters changes nothing."""
+        return len(text)
+
+    def in_graph(self) -> keras.layers.Layer:
+        """Returns a Keras layer that does the same with TensorFlow ops.
+
+        As `Tokenizer.in_graph` describes. Calling the layer on a string with an unknown character
+        raises `tf.errors.InvalidArgumentError`.
+
+        Returns:
+            An `InGraphCharacterTokenizer`.
+        """
+        return InGraphCharacterTokenizer(self.characters, self._tokens)
+
+    def to_json(self) -> str:
+        """Returns the content as JSON text."""
+        content = {
+            "type": "CharacterTokenizer",
+            "characters": self.characters,
+            "end_of_text": self._end_of_text,
+        }
+        return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "CharacterTokenizer":
+        """Makes a tokenizer from what `to_json` returned."""
+        content = json.loads(text)
+        return cls(content["characters"], end_of_text=content["end_of_text"])

@@ -1,0 +1,98 @@
+r"""GPT-2's split of text into words, without a regular expression.
+
+GPT-2 splits by this expression, the alternatives tried in order (Radford et al. 2019, `encoder.py`
+of the published code):
+
+    's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+
+Which character begins a word then depends only on its own class (letter, number, white space,
+other), on its neighbours' and on contractions nearby, so all borders are found by comparing
+arrays. TensorFlow's own expressions have no look-ahead and are many times slower.
+"""
+
+import functools
+
+import tensorflow as tf
+
+from gpt_keras.tokenizers.unicode_classes import LETTER, NUMBER, SPACE, character_classes
+
+_BLANK = ord(" ")
+_APOSTROPHE = ord("'")
+_NO_CLASS = -1
+
+
+class WordSplitter(tf.Module):
+    """Splits strings into GPT-2's words; joined, the words give the string.
+
+    Bytes that are not valid UTF-8 are read as U+FFFD.
+    """
+
+    def __init__(self):
+        super().__init__()
+        with tf.init_scope():
+            self._classes = tf.constant(character_classes())
+
+    def __call__(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        """Splits a batch.
+
+        Args:
+            strings: `(batch,)` string tensor, UTF-8.
+
+        Returns:
+            `(batch, None)` ragged strings, none of them empty.
+        """
+        rows = tf.strings.unicode_decode(strings, "UTF-8")  # (batch, characters)
+        begins = self._begins(rows.values, rows.value_rowids())
+        begin_places = tf.where(begins)[:, 0]
+        characters = tf.RaggedTensor.from_row_starts(rows.values, begin_places, validate=False)
+        words = tf.strings.unicode_encode(characters, "UTF-8")
+        num_begins = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int64))], axis=0)
+        row_splits = tf.gather(num_begins, rows.row_splits)
+        return tf.RaggedTensor.from_row_splits(words, row_splits, validate=False)
+
+    def _begins(self, characters: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        """Whether a word begins at each character; `(characters of all rows,)` bool."""
+        first = row != _shift(row, 1, -1)
+        last = row != _shift(row, -1, -1)
+
+        beyond = self._classes.shape[0] - 1
+        kind = tf.gather(self._classes, tf.minimum(characters, beyond))
+        kind = tf.cast(kind, tf.int32)
+        previous_kind = tf.where(first, _NO_CLASS, _shift(kind, 1))
+        previous_is_space = previous_kind == SPACE
+        after_blank = previous_is_space & (_shift(characters, 1) == _BLANK)
+
+        # White space: a run is one word, but its last character goes to, or stands alone before,
+        # the word that follows.
+        is_space = kind == SPACE
+        before_word = ~last & (_shift(kind, -1) != SPACE)
+        space_begins = ~previous_is_space | before_word
+
+        # A contraction counts only where a word can begin: not inside a run like `."'s`, and not
+        # after a blank, which takes the apostrophe with it.
+        next_1 = tf.where(last, 0, _shift(characters, -1))
+        next_2 = tf.where(last, 0, _shift(next_1, -1))
+        free = first | (previous_is_space & ~after_blank)
+        free |= (previous_kind == LETTER) | (previous_kind == NUMBER)
+        apostrophe = free & (characters == _APOSTROPHE)
+        short = apostrophe & _any([next_1 == ord(a) for a in "stmd"])
+        long = apostrophe & _any(
+            [(next_1 == ord(a)) & (next_2 == ord(b)) for a, b in ("re", "ve", "ll")]
+        )
+        inside = _shift(short | long, 1) | _shift(long, 2)
+        after = _shift(short, 2) | _shift(long, 3)
+
+        word_begins = (~after_blank & (kind != previous_kind) & ~inside) | after
+        return first | tf.where(is_space, space_begins, word_begins)
+
+
+def _shift(values: tf.Tensor, places: int, fill: int | bool = 0) -> tf.Tensor:
+    """Moves values to the right, or to the left for negative `places`."""
+    filler = tf.fill([abs(places)], tf.cast(fill, values.dtype))
+    if places > 0:
+        return tf.concat([filler, values], axis=0)[:-places]
+    return tf.concat([values, filler], axis=0)[-places:]
+
+
+def _any(conditions: list[tf.Tensor]) -> tf.Tensor:
+    return functools.reduce(tf.logical_or, conditions)
