@@ -46,7 +46,6 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         ValueError: the heads do not divide evenly.
 
     Example:
-
     >>> import gpt_keras as gk, numpy as np
     >>> attention = gk.layers.CausalMultiHeadAttention(num_heads=4)
     >>> attention(np.zeros((2, 5, 16))).shape
@@ -114,7 +113,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer=initializer,
+            # A clone: one initializer object would give every kernel the same numbers.
+            kernel_initializer=initializer.clone(),
             dtype=self.dtype_policy,
             name=name,
         )

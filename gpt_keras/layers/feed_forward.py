@@ -29,7 +29,6 @@ class FeedForward(keras.layers.Layer):
         `(batch, length, hidden_dim)`.
 
     Example:
-
     >>> import gpt_keras as gk, numpy as np
     >>> gk.layers.FeedForward(intermediate_dim=32)(np.zeros((2, 5, 8))).shape
     TensorShape([2, 5, 8])
@@ -71,7 +70,8 @@ class FeedForward(keras.layers.Layer):
         return keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer=initializer,
+            # A clone: one initializer object would give every kernel the same numbers.
+            kernel_initializer=initializer.clone(),
             dtype=self.dtype_policy,
             name=name,
         )

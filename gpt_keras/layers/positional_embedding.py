@@ -29,7 +29,6 @@ class PositionalEmbedding(keras.layers.Layer):
         ValueError: `length` is above `max_sequence_length`.
 
     Example:
-
     >>> import gpt_keras as gk, numpy as np
     >>> gk.layers.PositionalEmbedding(max_sequence_length=16)(np.zeros((2, 5, 8))).shape
     TensorShape([2, 5, 8])
@@ -90,7 +89,6 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
         ValueError: `hidden_dim` is odd.
 
     Example:
-
     >>> import gpt_keras as gk, numpy as np
     >>> encoding = gk.layers.SinusoidalPositionalEncoding()(np.zeros((1, 3, 4)))
     >>> np.round(encoding[0, 1], 4).tolist()     # sin 1, cos 1, sin 0.01, cos 0.01
@@ -143,7 +141,6 @@ class RotaryEmbedding(keras.layers.Layer):
         ValueError: `head_dim` is odd.
 
     Example:
-
     >>> import gpt_keras as gk, numpy as np
     >>> x = np.ones((1, 1, 2, 2), "float32")
     >>> np.round(gk.layers.RotaryEmbedding()(x)[0, 0, 1], 3).tolist()   # by one radian

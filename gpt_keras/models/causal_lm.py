@@ -4,17 +4,16 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_file
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.config import GPTConfig, check_positive_int
-from gpt_keras.datasets import padded
-from gpt_keras.generation import Generator, row_seeds
-from gpt_keras.models.gpt import GPT, check_token_ids
+from gpt_keras.config import GPTConfig
+from gpt_keras.generation import Generator
+from gpt_keras.models.gpt import GPT
 from gpt_keras.models.preset_folder import read_preset, write_preset
+from gpt_keras.models.requests import generator_inputs, read_prompts
+from gpt_keras.models.training_data import check_data, is_texts, texts_to_dataset
 from gpt_keras.training import Perplexity, adamw
 
 
@@ -35,7 +34,6 @@ class CausalLM(keras.Model):
         ValueError: the tokenizer has more ids than the backbone.
 
     Example:
-
     >>> import gpt_keras as gk
     >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
     >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
@@ -46,16 +44,18 @@ class CausalLM(keras.Model):
     """
 
     def __init__(self, backbone: keras.Model, tokenizer=None, name: str = "causal_lm"):
-        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
-        super().__init__(inputs=token_ids, outputs=backbone(token_ids), name=name)
+        super().__init__(name=name)
         self.backbone = backbone
+        self.vocabulary_size = _num_logits(backbone)
         self._generator = None
         self.tokenizer = tokenizer
+        self.build((None, None))
 
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of token ids that the model knows."""
-        return self.output_shape[-1]
+    def build(self, input_shape):
+        """Nothing to do: the backbone is built."""
+
+    def call(self, token_ids, training=None):
+        return self.backbone(token_ids, training=training)
 
     @property
     def max_sequence_length(self) -> int | None:
@@ -135,63 +135,38 @@ class CausalLM(keras.Model):
             ValueError: token ids outside the vocabulary, sequences that are too long, strings
                 without a tokenizer.
         """
-        x, batch_size = self._prepare(x, y, batch_size, shuffle=kwargs.get("shuffle", True))
+        x, batch_size = self._read(x, y, batch_size, shuffle=kwargs.get("shuffle", True))
         validation = kwargs.get("validation_data")
-        if validation is not None:
-            pair = validation if isinstance(validation, tuple) else (validation, None)
-            if _is_texts(validation):
-                pair = (validation, None)
-            prepared, _ = self._prepare(*pair[:2], kwargs.get("validation_batch_size"))
-            kwargs["validation_data"] = prepared if pair[1] is None else validation
+        if isinstance(validation, tuple) and not is_texts(validation):
+            check_data(*validation[:2], self)
+        elif validation is not None:
+            kwargs["validation_data"], _ = self._read(
+                validation, None, kwargs.get("validation_batch_size")
+            )
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, **kwargs):
         """Return loss and metrics; `keras.Model.evaluate` that also takes a list of strings."""
-        x, batch_size = self._prepare(x, y, batch_size)
+        x, batch_size = self._read(x, y, batch_size)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
     def predict(self, x, batch_size=None, **kwargs):
         """Return logits `(batch, length, vocabulary_size)`; `keras.Model.predict`, ids checked."""
-        if _is_texts(x):
+        if is_texts(x):
             raise ValueError(
                 "`predict` takes token ids and gives logits; for texts use `generate`."
             )
-        x, batch_size = self._prepare(x, None, batch_size)
+        check_data(x, None, self)
         return super().predict(x, batch_size=batch_size, **kwargs)
 
-    def _prepare(self, x, y, batch_size, shuffle=False):
-        """Turn texts into a dataset; look at ids before XLA would clamp the wrong ones silently."""
-        if _is_texts(x):
-            if y is not None:
-                raise ValueError(
-                    "`y` must be None when `x` is texts: the targets are their tokens."
-                )
-            dataset = padded(
-                [x] if isinstance(x, str) else list(x),
-                self._require_tokenizer("Texts"),
-                sequence_length=self.max_sequence_length,
-                batch_size=batch_size or 32,
-                seed=0 if shuffle else None,
-            )
-            return dataset, None
-        if isinstance(x, tf.data.Dataset):
-            for batch in x.take(1):
-                inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(batch)
-                self._check_arrays(inputs, targets)
-        elif hasattr(x, "shape"):
-            self._check_arrays(x, y)
-        return x, batch_size
-
-    def _check_arrays(self, token_ids, targets):
-        limit = self.max_sequence_length
-        if limit is not None and len(token_ids.shape) > 1 and token_ids.shape[1] > limit:
-            raise ValueError(
-                f"Sequences of {token_ids.shape[1]} tokens are longer than the model's "
-                f"max_sequence_length={limit}."
-            )
-        for ids in (token_ids, targets):
-            if ids is not None:
-                check_token_ids(ids, self.vocabulary_size)
+    def _read(self, x, y, batch_size, shuffle=False):
+        """Return what Keras takes for `x` and `batch_size`, once they are checked."""
+        if not is_texts(x):
+            check_data(x, y, self)
+            return x, batch_size
+        if y is not None:
+            raise ValueError("`y` must be None when `x` is texts: the targets are their tokens.")
+        return texts_to_dataset(x, self, batch_size, shuffle), None
 
     # Generation
 
@@ -220,9 +195,9 @@ class CausalLM(keras.Model):
             top_k: draw from the `top_k` most likely tokens only; None is off.
             top_p: draw from the smallest set of tokens whose probabilities sum to at least `top_p`,
                 in (0, 1]; None is off.
-            seed: a number, from which row i draws as `gk.generation.fold_in(seed, i)`; or one number
-                for each row. The same row seed gives the same text, whatever the batch. None takes
-                a new seed each time.
+            seed: a number, from which row i draws as `gk.generation.fold_in(seed, i)`; or one
+                number for each row. The same row seed gives the same text, whatever the batch.
+                None takes a new seed each time.
 
         Returns:
             Prompt and continuation, in the form that the prompt had.
@@ -231,14 +206,23 @@ class CausalLM(keras.Model):
             ValueError: an argument is out of its range, a prompt is empty or leaves no room, an id
                 is outside the vocabulary, or texts are given without a tokenizer.
         """
-        request = self._request(
-            prompts, max_new_tokens, max_length, temperature, top_k, top_p, seed
+        require_tensorflow("Generation")
+        given = read_prompts(prompts, self.tokenizer, self.vocabulary_size)
+        inputs, settings = generator_inputs(
+            given.rows,
+            max_sequence_length=self.max_sequence_length,
+            max_new_tokens=max_new_tokens,
+            max_length=max_length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
         )
-        token_ids, lengths = self._require_generator().generate(*request.tensors)
+        token_ids, lengths = self._require_generator().generate(*inputs, *settings)
         rows = [row[:n].tolist() for row, n in zip(token_ids.numpy(), lengths.numpy(), strict=True)]
-        if request.is_text:
+        if given.is_text:
             rows = self.tokenizer.decode(rows)
-        return rows[0] if request.is_single else rows
+        return rows[0] if given.is_single else rows
 
     def stream(self, prompt: str, **settings) -> Iterator[str]:
         """Continue one prompt and yield pieces of text as soon as they are certain.
@@ -258,102 +242,26 @@ class CausalLM(keras.Model):
         """
         if not isinstance(prompt, str):
             raise ValueError(f"`prompt` must be a text, got {type(prompt).__name__}.")
-        defaults = dict.fromkeys(("max_new_tokens", "max_length", "top_k", "top_p", "seed"))
-        unknown = sorted(set(settings) - set(defaults) - {"temperature"})
-        if unknown:
-            raise ValueError(f"`stream` has no settings {unknown}; it has those of `generate`.")
-        request = self._request(prompt, **{**defaults, "temperature": 1.0, **settings})
-        return self._pieces(request)
+        require_tensorflow("Generation")
+        rows = read_prompts(prompt, self.tokenizer, self.vocabulary_size).rows
+        inputs, settings = generator_inputs(
+            rows, max_sequence_length=self.max_sequence_length, **settings
+        )
+        return self._pieces(self.tokenizer.decode(rows[0]), inputs, settings)
 
-    def _pieces(self, request):
+    def _pieces(self, prompt, inputs, settings):
         generator = self._require_generator()
-        prompts, settings = request.tensors[:4], request.tensors[4:]
-        state = generator.start(*prompts)
-        given = self.tokenizer.decode(request.rows[0])
-        shown = len(given)
-        while not state.finished.numpy().all():
+        state = generator.start(*inputs)
+        shown, finished = len(prompt), False
+        while not finished:
             state = generator.advance(state, 1, *settings)
+            finished = bool(state.finished[0])
             token_ids, lengths = generator.sequences(state)
             text = self.tokenizer.decode(token_ids[0, : lengths[0]].numpy().tolist())
             # A character cut in two decodes to U+FFFD until its last byte is there.
-            if not text.endswith("\ufffd") or state.finished.numpy().all():
-                if len(text) > shown:
-                    yield text[shown:]
+            if len(text) > shown and (finished or not text.endswith("\ufffd")):
+                yield text[shown:]
                 shown = len(text)
-
-    def _request(self, prompts, max_new_tokens, max_length, temperature, top_k, top_p, seed):
-        """Check everything before any work starts, and return the generator's inputs."""
-        require_tensorflow("Generation")
-        _check_sampling(temperature, top_k, top_p)
-        rows, is_text, is_single = self._encode(prompts)
-        limits = self._limits([len(row) for row in rows], max_new_tokens, max_length)
-        seeds = _seeds(seed, len(rows))
-        longest = max(len(row) for row in rows)
-        token_ids = np.zeros((len(rows), longest), "int32")
-        for i, row in enumerate(rows):
-            token_ids[i, : len(row)] = row
-        tensors = (
-            tf.constant(token_ids),
-            tf.constant([len(row) for row in rows], tf.int32),
-            tf.constant(limits, tf.int32),
-            seeds,
-            tf.constant(temperature, tf.float32),
-            tf.constant(top_k or 0, tf.int32),
-            tf.constant(1.0 if top_p is None else top_p, tf.float32),
-        )
-        return _Request(rows, tensors, is_text, is_single)
-
-    def _encode(self, prompts):
-        is_single = isinstance(prompts, str) or (
-            len(prompts) > 0 and isinstance(prompts[0], (int, np.integer))
-        )
-        rows = [prompts] if is_single else list(prompts)
-        if not rows:
-            raise ValueError("`prompts` must have at least one prompt, got an empty list.")
-        is_text = all(isinstance(row, str) for row in rows)
-        if is_text:
-            rows = self._require_tokenizer("Texts").encode(rows)
-        for i, row in enumerate(rows):
-            if isinstance(row, str) or np.ndim(row) != 1 or not len(row):
-                raise ValueError(
-                    f"`prompts` must be texts or lists of token ids, none of them empty; "
-                    f"number {i} is {row!r}."
-                )
-            check_token_ids(row, self.vocabulary_size)
-        return [[int(i) for i in row] for row in rows], is_text, is_single
-
-    def _limits(self, lengths, max_new_tokens, max_length):
-        """How many tokens each row may get."""
-        if max_new_tokens is not None and max_length is not None:
-            raise ValueError(
-                f"Give `max_new_tokens` or `max_length`, not both; "
-                f"got {max_new_tokens!r} and {max_length!r}."
-            )
-        if max_length is not None:
-            check_positive_int("max_length", max_length)
-            limits = [max_length - n for n in lengths]
-        else:
-            max_new_tokens = 100 if max_new_tokens is None else max_new_tokens
-            check_positive_int("max_new_tokens", max_new_tokens)
-            limits = [max_new_tokens for _ in lengths]
-        context = self.max_sequence_length
-        if context is not None:
-            limits = [min(limit, context - n) for limit, n in zip(limits, lengths, strict=True)]
-        if min(limits) < 1:
-            longest = max(lengths)
-            raise ValueError(
-                f"A prompt of {longest} tokens leaves no room: max_length={max_length}, and the "
-                f"model's max_sequence_length={context}."
-            )
-        return limits
-
-    def _require_tokenizer(self, what):
-        if self.tokenizer is None:
-            raise ValueError(
-                f"{what} need a tokenizer, and this model has none: set `model.tokenizer`, "
-                f"or pass token ids."
-            )
-        return self.tokenizer
 
     def _require_generator(self):
         if self._generator is None:
@@ -453,7 +361,6 @@ class GPTCausalLM(CausalLM):
         name: name of the model.
 
     Example:
-
     >>> import gpt_keras as gk
     >>> config = gk.GPTConfig(vocabulary_size=50, max_sequence_length=16, num_layers=1,
     ...                       num_heads=2, hidden_dim=8)
@@ -498,42 +405,9 @@ def make_generator(model: CausalLM, jit_compile: bool = True) -> Generator:
     return Generator(model.backbone, end_of_text_id, jit_compile=jit_compile)
 
 
-class _Request:
-    """A checked call of `generate`."""
-
-    def __init__(self, rows, tensors, is_text, is_single):
-        self.rows = rows
-        self.tensors = tensors
-        self.is_text = is_text
-        self.is_single = is_single
-
-
-def _is_texts(x) -> bool:
-    return isinstance(x, str) or (
-        isinstance(x, (list, tuple)) and len(x) > 0 and all(isinstance(text, str) for text in x)
-    )
-
-
-def _seeds(seed, batch_size):
-    if seed is None:
-        seed = np.random.default_rng().integers(2**62)
-    if isinstance(seed, (int, np.integer)):
-        return row_seeds(seed, batch_size)
-    seeds = [int(number) for number in seed]
-    if len(seeds) != batch_size:
-        raise ValueError(
-            f"`seed` must be one number, or one for each of the {batch_size} prompts; got {seed!r}."
-        )
-    return tf.constant(seeds, tf.int64)
-
-
-def _check_sampling(temperature, top_k, top_p):
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"`temperature` must be a number of at least 0, got {temperature!r}.")
-    if top_k is not None:
-        check_positive_int("top_k", top_k)
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"`top_p` must be in (0, 1], or None for off; got {top_p!r}.")
+def _num_logits(backbone):
+    token_ids = keras.KerasTensor((None, None), dtype="int32")
+    return int(backbone(token_ids).shape[-1])
 
 
 def _check_loss(loss):

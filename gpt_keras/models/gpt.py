@@ -45,7 +45,6 @@ class GPT(keras.Model):
             functions, where values are known) a token id is outside the vocabulary.
 
     Example:
-
     >>> import gpt_keras as gk, numpy as np
     >>> config = gk.GPTConfig(vocabulary_size=100, max_sequence_length=16, num_layers=2,
     ...                       num_heads=2, hidden_dim=8)
@@ -110,8 +109,8 @@ class GPT(keras.Model):
         check_length(token_ids, self.config.max_sequence_length)
         # Inside a compiled function ids have no values yet, and XLA clamps a wrong one silently;
         # `CausalLM.fit` looks at the data before it compiles.
-        if hasattr(token_ids, "numpy"):
-            check_token_ids(token_ids.numpy(), self.config.vocabulary_size)
+        if isinstance(token_ids, np.ndarray) or hasattr(token_ids, "numpy"):
+            check_token_ids(token_ids, self.config.vocabulary_size)
         return super().call(token_ids, training=training, mask=mask)
 
     def initial_cache(self, batch_size, length):
@@ -160,6 +159,8 @@ class GPT(keras.Model):
         return write_cache(cache, update, index)
 
     def get_config(self):
+        # `keras.models.clone_model` rebuilds a functional model as a plain one; to copy a GPT with
+        # its cache methods use `GPT.from_config(gpt.get_config())`, as cloning a CausalLM does.
         return {
             "config": self.config.to_dict(),
             "dtype": keras.dtype_policies.serialize(self.policy),

@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -65,7 +67,7 @@ def test_extend_in_any_split_equals_call(rotary, data):
     cuts = sorted(data.draw(st.sets(st.integers(1, length - 1))) | {0, length})
     x = np.random.default_rng(length).normal(size=(2, length, 24)).astype("float32")
     cache, starts, pieces = layer.initial_cache(2, length + 3), np.zeros(2, "int32"), []
-    for first, last in zip(cuts[:-1], cuts[1:]):
+    for first, last in itertools.pairwise(cuts):
         y, update = layer.extend(x[:, first:last], cache, first, starts)
         cache = gk.generation.write_cache(cache, update, first)
         pieces.append(y)
