@@ -50,7 +50,6 @@ class GPTConfig:
             field, its value and what is allowed.
 
     Example:
-
     >>> config = GPTConfig(vocabulary_size=50257, max_sequence_length=1024,
     ...                    num_layers=12, num_heads=12, hidden_dim=768)
     >>> config.num_parameters

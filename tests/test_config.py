@@ -109,9 +109,9 @@ def test_bad_fields_are_named(changes, message):
 
 
 def test_unknown_and_missing_fields_are_listed():
+    fields = tiny_config().to_dict() | {"widht": 3}
+    del fields["num_heads"]
     with pytest.raises(ValueError, match=r"unknown \['widht'\], missing \['num_heads'\]"):
-        fields = tiny_config().to_dict() | {"widht": 3}
-        del fields["num_heads"]
         gk.GPTConfig.from_dict(fields)
     with pytest.raises(ValueError, match="not JSON"):
         gk.GPTConfig.from_json("{")

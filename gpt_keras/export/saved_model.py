@@ -35,7 +35,6 @@ def saved_model(model: CausalLM, directory, jit_compile: bool = True) -> None:
         ValueError: the directory is not empty, or the model cannot generate.
 
     Example:
-
     >>> import tempfile, tensorflow as tf
     >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
     ...                       num_heads=2, hidden_dim=8)
@@ -102,10 +101,12 @@ class _Servable(tf.Module):
             tf.debugging.assert_non_negative(top_k, "top_k must be at least 0; 0 is off"),
             tf.debugging.Assert((top_p > 0) & (top_p <= 1), ["top_p must be in (0, 1]", top_p]),
         ]
-        with tf.control_dependencies(checks):
+        with tf.control_dependencies(checks):  # nothing runs before all of them have passed
+            lengths, limits = tf.identity(lengths), tf.identity(limits)
+            token_ids = token_ids.with_values(tf.identity(token_ids.values)).to_tensor()
             seeds = row_seeds(seed, tf.shape(lengths)[0])
         rows, lengths = self._generator.generate(
-            token_ids.to_tensor(), lengths, limits, seeds, temperature, top_k, top_p
+            token_ids, lengths, limits, seeds, temperature, top_k, top_p
         )
         rows = tf.RaggedTensor.from_tensor(rows, lengths=lengths)
         return {"text": self._tokenizer.detokenize(rows)}

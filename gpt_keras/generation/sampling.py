@@ -33,7 +33,6 @@ def fold_in(seed, row):
         Scalar int64 tensor.
 
     Example:
-
     >>> int(gk.generation.fold_in(0, 1)) == int(gk.generation.fold_in(0, 1))
     True
     """

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import keras
+import tensorflow as tf
 
 from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_file
@@ -136,6 +137,8 @@ class CausalLM(keras.Model):
                 without a tokenizer.
         """
         x, batch_size = self._read(x, y, batch_size, shuffle=kwargs.get("shuffle", True))
+        if isinstance(x, tf.data.Dataset):
+            kwargs["shuffle"] = False  # a dataset shuffles itself; Keras would warn that it must
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple) and not is_texts(validation):
             check_data(*validation[:2], self)

@@ -24,7 +24,6 @@ def get(name: str) -> GPTConfig:
         ValueError: there is no preset of that name.
 
     Example:
-
     >>> gk.presets.get("gpt2_small").num_layers
     12
     """

@@ -23,7 +23,6 @@ class SampleText(keras.callbacks.Callback):
         samples: list of `(batches seen, text)`.
 
     Example:
-
     >>> callback = gk.training.SampleText("Once", every=100, max_new_tokens=20)
     """
 
@@ -78,7 +77,6 @@ class Throughput(keras.callbacks.Callback):
         ValueError: when training starts, if the model was compiled without `Perplexity`.
 
     Example:
-
     >>> callback = gk.training.Throughput()
     """
 

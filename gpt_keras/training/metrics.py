@@ -5,17 +5,20 @@ from keras import ops
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class Perplexity(keras.metrics.MeanMetricWrapper):
+class Perplexity(keras.metrics.Metric):
     """Exponential of the mean cross-entropy per token, from logits, in nats.
 
-    As a weighted metric it leaves out padding, whose sample weight is 0.
+    As a weighted metric it leaves out padding, whose sample weight is 0. Every token counts the
+    same, also where batches differ in length; Keras's own means would weigh rows.
 
     Args:
         name: name of the metric.
         dtype: dtype of the sums.
 
-    Example:
+    Attributes:
+        count: variable, the sum of the weights: without weights, the number of tokens.
 
+    Example:
     >>> import numpy as np
     >>> metric = gk.training.Perplexity()
     >>> metric.update_state(np.array([[3, 1]]), np.zeros((1, 2, 10)))    # ten equal chances
@@ -24,14 +27,24 @@ class Perplexity(keras.metrics.MeanMetricWrapper):
     """
 
     def __init__(self, name: str = "perplexity", dtype=None):
-        super().__init__(_cross_entropy, name=name, dtype=dtype)
+        super().__init__(name=name, dtype=dtype)
+        self.total = self.add_weight(name="total", initializer="zeros")
+        self.count = self.add_weight(name="count", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        losses = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        losses = ops.cast(losses, self.dtype)  # (batch, length)
+        weights = ops.ones_like(losses)
+        if sample_weight is not None:
+            weights = ops.cast(sample_weight, self.dtype)
+            missing = len(losses.shape) - len(weights.shape)  # one weight for a whole row
+            weights = ops.reshape(weights, (*ops.shape(weights), *[1] * missing))
+            weights = ops.broadcast_to(weights, ops.shape(losses))
+        self.total.assign_add(ops.sum(losses * weights))
+        self.count.assign_add(ops.sum(weights))
 
     def result(self):
-        return ops.exp(super().result())
+        return ops.exp(ops.divide_no_nan(self.total, self.count))
 
     def get_config(self):
         return {"name": self.name, "dtype": self.dtype}
-
-
-def _cross_entropy(targets, logits):
-    return keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)

@@ -1,12 +1,14 @@
 """AdamW as GPT-2 and GPT-3 are trained with it."""
 
+import re
+
 import keras
 
 from gpt_keras.config import check_positive, check_positive_int, check_rate
 
-# Names of variables that are not decayed, as regular expressions for `variable.name`: biases, the
-# weights of norms, and embeddings (an untied output projection is a matrix like any other).
-NO_DECAY = ("^bias$", "^gamma$", "^beta$", "^scale$", "^embeddings$")
+# Names of the variables that are not decayed: biases, the weights of norms, and embeddings. An
+# untied output projection, `reverse_embeddings`, is a matrix like any other.
+NO_DECAY = ("bias", "gamma", "beta", "scale", "embeddings")
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -18,21 +20,23 @@ class AdamW(keras.optimizers.AdamW):
 
     Args:
         learning_rate: number or schedule.
-        no_decay: regular expressions; a variable whose name matches one is not decayed.
+        no_decay: names of variables, such as `"bias"`, that are not decayed.
         **kwargs: arguments of `keras.optimizers.AdamW`.
 
     Example:
-
-    >>> optimizer = AdamW(1e-3, no_decay=["^bias$"])
+    >>> optimizer = AdamW(1e-3, no_decay=["bias"])
     >>> AdamW.from_config(optimizer.get_config()).no_decay
-    ['^bias$']
+    ['bias']
     """
 
     def __init__(self, learning_rate=1e-3, no_decay=NO_DECAY, **kwargs):
         super().__init__(learning_rate, **kwargs)
         self.no_decay = list(no_decay)
         if self.no_decay:
-            self.exclude_from_weight_decay(var_names=self.no_decay)
+            # Keras searches for the pattern in the name of its own variable or, on TensorFlow, of
+            # the `tf.Variable` inside, which can have a path before it and a number behind.
+            names = "|".join(map(re.escape, self.no_decay))
+            self.exclude_from_weight_decay(var_names=[rf"(?:^|/)(?:{names})(?::\d+)?$"])
 
     def get_config(self):
         return {**super().get_config(), "no_decay": self.no_decay}
@@ -72,7 +76,6 @@ def adamw(
         ValueError: an argument is out of its range.
 
     Example:
-
     >>> optimizer = gk.training.adamw(1e-3, warmup_steps=10, total_steps=100)
     >>> schedule = optimizer._learning_rate
     >>> [round(float(schedule(step)), 6) for step in (0, 10, 100)]

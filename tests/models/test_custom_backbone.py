@@ -1,0 +1,93 @@
+"""A model that a user builds from layers alone: it trains, generates, saves and exports."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import spread_weights
+
+import gpt_keras as gk
+
+
+@keras.saving.register_keras_serializable("test")
+class Mine(keras.Model):
+    """Two blocks that differ, sinusoids, no final norm."""
+
+    max_sequence_length = 40
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = keras.layers.ReversibleEmbedding(32, 16, name="embedding")
+        self.positions = gk.layers.SinusoidalPositionalEncoding(name="positions")
+        self.blocks = [
+            gk.layers.TransformerBlock(num_heads=2, activation="relu", name="first"),
+            gk.layers.TransformerBlock(num_heads=4, num_key_value_heads=1, name="second"),
+        ]
+        self(keras.KerasTensor((None, None), dtype="int32"))
+
+    def call(self, token_ids, training=None):
+        x = self.positions(self.embedding(token_ids))
+        for block in self.blocks:
+            x = block(x, training=training)
+        return self.embedding(x, reverse=True)
+
+    def initial_cache(self, batch_size, length):
+        return [block.initial_cache(batch_size, length) for block in self.blocks]
+
+    def extend(self, token_ids, cache, index, starts):
+        positions = index + keras.ops.arange(keras.ops.shape(token_ids)[1])
+        positions = keras.ops.maximum(positions[None] - starts[:, None], 0)
+        x, updates = self.positions(self.embedding(token_ids), positions=positions), []
+        for block, block_cache in zip(self.blocks, cache, strict=True):
+            x, update = block.extend(x, block_cache, index, starts)
+            updates.append(update)
+        return self.embedding(x, reverse=True), updates
+
+    def write(self, cache, update, index):
+        return gk.generation.write_cache(cache, update, index)
+
+
+@pytest.fixture(scope="module")
+def model(character_tokenizer):
+    keras.utils.set_random_seed(0)
+    return spread_weights(gk.CausalLM(Mine(), tokenizer=character_tokenizer))
+
+
+def test_it_generates(model):
+    text = model.generate("hello", max_new_tokens=10, temperature=0)
+    token_ids = model.tokenizer.encode("hello")
+    while len(token_ids) < 15:
+        token_ids.append(int(np.argmax(model(np.array([token_ids]))[0, -1])))
+    assert text == model.tokenizer.decode(token_ids)
+
+
+def test_it_trains(character_tokenizer):
+    model = gk.CausalLM(Mine(), tokenizer=character_tokenizer)
+    model.compile(gk.training.adamw(1e-2, warmup_steps=5), jit_compile=False)
+    losses = model.fit(["the cat sat on the mat."] * 8, epochs=40, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_it_is_saved(model, tmp_path):
+    model.save(tmp_path / "mine.keras")
+    model.save_to_preset(tmp_path / "preset")
+    text = model.generate("hello", max_new_tokens=10, seed=1)
+    for loaded in (
+        keras.saving.load_model(tmp_path / "mine.keras"),
+        gk.CausalLM.from_preset(tmp_path / "preset"),
+        keras.models.clone_model(model),
+    ):
+        assert type(loaded.backbone) is Mine
+        loaded.set_weights(model.get_weights())
+        loaded.tokenizer = model.tokenizer
+        assert loaded.generate("hello", max_new_tokens=10, seed=1) == text
+
+
+def test_it_is_exported(model, tmp_path):
+    model.export(tmp_path / "exported")
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    output = loaded.generate(
+        text=tf.constant(["hello"]), max_new_tokens=10, temperature=1.0, top_k=0, top_p=1.0, seed=1
+    )
+    text = model.generate("hello", max_new_tokens=10, seed=1)
+    assert output["text"].numpy()[0].decode() == text

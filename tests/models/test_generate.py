@@ -1,0 +1,216 @@
+"""What `generate` and `stream` give, against the slow way: a whole `call` for each token."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import spread_weights, tiny_config
+
+import gpt_keras as gk
+from gpt_keras.generation.sampling import uniforms
+
+
+def slowly(model, token_ids, count, temperature=0.0, top_k=None, top_p=None, row_seed=0):
+    """Generate in NumPy from full calls; return the ids with the prompt, without end of text."""
+    token_ids = list(token_ids)
+    numbers = uniforms(tf.constant([row_seed], tf.int64), count).numpy()[0]
+    end = None if model.tokenizer is None else model.tokenizer.end_of_text_id
+    for step in range(min(count, model.max_sequence_length - len(token_ids))):
+        logits = np.float64(model(np.array([token_ids]))[0, -1])
+        if temperature == 0:
+            drawn = int(logits.argmax())
+        else:
+            logits = logits / temperature
+            if top_k is not None:
+                logits[logits < np.sort(logits)[-top_k]] = -np.inf
+            probabilities = np.exp(logits - logits.max())
+            probabilities /= probabilities.sum()
+            if top_p is not None:
+                order = np.argsort(-probabilities)
+                before = np.cumsum(probabilities[order]) - probabilities[order]
+                probabilities[order[before >= top_p]] = 0
+                probabilities /= probabilities.sum()
+            drawn = int(np.searchsorted(np.cumsum(probabilities), numbers[step], side="right"))
+        if drawn == end:
+            break
+        token_ids.append(drawn)
+    return token_ids
+
+
+SETTINGS = [
+    {"temperature": 0},
+    {"temperature": 1.0},
+    {"temperature": 0.7, "top_k": 5},
+    {"temperature": 1.3, "top_p": 0.8},
+    {"temperature": 0.9, "top_k": 12, "top_p": 0.6},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_cached_generation_equals_the_slow_way(spread_model, settings):
+    prompt = spread_model.tokenizer.encode("hello, ")
+    for seed in (1, 2):
+        ours = spread_model.generate(prompt, max_new_tokens=30, seed=[seed], **settings)
+        assert ours == slowly(spread_model, prompt, 30, row_seed=seed, **settings)
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
+def test_each_row_of_a_ragged_batch_equals_its_own_run(spread_model, settings):
+    prompts = ["a", "hello there", "what is this thing, and why is it so long", "a"]
+    batch = spread_model.generate(prompts, max_new_tokens=20, seed=7, **settings)
+    for row, prompt in enumerate(prompts):
+        seed = int(gk.generation.fold_in(7, row))
+        alone = spread_model.generate(prompt, max_new_tokens=20, seed=[seed], **settings)
+        assert batch[row] == alone
+        assert batch[row].startswith(prompt)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"position_embedding": "rotary", "norm": "rms_norm", "activation": "swiglu"}
+        | {"num_heads": 4, "num_key_value_heads": 2, "tie_embeddings": False},
+        {"position_embedding": "sinusoidal", "norm_position": "post"},
+    ],
+    ids=lambda changes: changes["position_embedding"],
+)
+def test_other_shapes_of_gpt_generate_too(changes):
+    model = spread_weights(gk.GPTCausalLM(tiny_config(**changes)))
+    prompts = [[1, 2, 3, 4, 5, 6, 7], [8]]
+    rows = model.generate(prompts, max_new_tokens=12, temperature=0)
+    assert rows == [slowly(model, prompt, 12) for prompt in prompts]
+
+
+def test_rows_of_a_batch_draw_apart_and_again(spread_model):
+    texts = spread_model.generate(["once "] * 4, max_new_tokens=25, seed=3)
+    assert len(set(texts)) == 4
+    assert spread_model.generate(["once "] * 4, max_new_tokens=25, seed=3) == texts
+    assert spread_model.generate(["once "] * 2, max_new_tokens=25, seed=3) == texts[:2]
+    assert spread_model.generate(["once "] * 4, max_new_tokens=25, seed=4) != texts
+    same = spread_model.generate(["once "] * 2, max_new_tokens=25, seed=[5, 5])
+    assert same[0] == same[1]
+    unseeded = {spread_model.generate("once ", max_new_tokens=25) for _ in range(3)}
+    assert len(unseeded) == 3
+
+
+def test_more_tokens_continue_the_same_text(spread_model):
+    texts = [spread_model.generate("ab", max_new_tokens=n, seed=2) for n in (3, 10, 40)]
+    assert texts[1].startswith(texts[0])
+    assert texts[2].startswith(texts[1])
+
+
+def test_top_k_of_one_is_greedy(spread_model):
+    greedy = spread_model.generate("hello", max_new_tokens=20, temperature=0)
+    assert spread_model.generate("hello", max_new_tokens=20, top_k=1, seed=9) == greedy
+
+
+def test_generation_stops_at_end_of_text(spread_model):
+    end = spread_model.tokenizer.end_of_text_id
+    prompts = [[i] for i in range(20)]
+    rows = spread_model.generate(prompts, max_new_tokens=40, seed=0)
+    assert all(end not in row for row in rows)
+    lengths = [len(row) for row in rows]
+    assert min(lengths) < 41 == max(lengths)  # some ended by themselves, some at their limit
+    for row, prompt in enumerate(prompts):
+        expected = slowly(
+            spread_model, prompt, 40, temperature=1.0, row_seed=int(gk.generation.fold_in(0, row))
+        )
+        assert rows[row] == expected
+
+
+def test_limits_of_length(spread_model):
+    model = gk.GPTCausalLM(spread_model.config)  # no tokenizer, so no end of text
+    model.set_weights(spread_model.get_weights())
+    prompts = [[1] * 10, [2] * 40]
+    assert [len(row) for row in model.generate(prompts, max_new_tokens=5)] == [15, 45]
+    assert [len(row) for row in model.generate(prompts, max_length=43)] == [43, 43]
+    # Generation stops where the context is full.
+    assert [len(row) for row in model.generate(prompts, max_new_tokens=100)] == [48, 48]
+    assert len(model.generate([1] * 47, max_new_tokens=9)) == 48
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"temperature": 0.9, "seed": 5}])
+def test_stream_gives_the_text_of_generate(spread_model, settings):
+    pieces = list(spread_model.stream("hello", max_new_tokens=15, **settings))
+    assert len(pieces) > 5
+    whole = spread_model.generate("hello", max_new_tokens=15, **settings)
+    assert "hello" + "".join(pieces) == whole
+
+
+def test_stream_never_breaks_a_chinese_character():
+    # Bytes as tokens: each Chinese character is three of them.
+    tokenizer = gk.tokenizers.BytePairTokenizer.train(["床前明月光，疑是地上霜。"], 257)
+    assert len(tokenizer.encode("床")) == 3
+    keras.utils.set_random_seed(0)
+    model = gk.GPTCausalLM(
+        tiny_config(vocabulary_size=tokenizer.vocabulary_size, num_layers=1), tokenizer=tokenizer
+    )
+    text = "床前明月光，疑是"
+    model.compile(gk.training.adamw(3e-2, warmup_steps=5, weight_decay=0.0), jit_compile=False)
+    model.fit([text], epochs=60, verbose=0)
+    pieces = list(model.stream("床", max_new_tokens=15, temperature=0))
+    assert "".join(pieces) == "前明月光，"
+    assert all("\ufffd" not in piece for piece in pieces)
+
+
+def test_learning_after_generating_changes_the_text(character_tokenizer):
+    model = gk.GPTCausalLM(tiny_config(num_layers=1), tokenizer=character_tokenizer)
+    before = model.generate("ab", max_new_tokens=10, temperature=0)
+    model.compile(gk.training.adamw(3e-2, warmup_steps=5), jit_compile=False)
+    model.fit(["abcabcabcabcabcabc"] * 4, epochs=30, verbose=0)
+    after = model.generate("ab", max_new_tokens=10, temperature=0)
+    assert after != before
+    assert after == "abcabcabcabc"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "message"),
+    [
+        ("a", {"temperature": -0.1}, "temperature.*-0.1"),
+        ("a", {"temperature": float("nan")}, "temperature.*nan"),
+        ("a", {"top_p": 0.0}, r"top_p.*\(0, 1\].*0.0"),
+        ("a", {"top_p": 1.1}, "top_p.*1.1"),
+        ("a", {"top_k": 0}, "top_k.*at least 1.*0"),
+        ("a", {"max_new_tokens": 0}, "max_new_tokens.*0"),
+        ("a", {"max_new_tokens": 1, "max_length": 9}, "not both"),
+        ("abc", {"max_length": 3}, "3 tokens leaves no room.*max_length` is 3"),
+        ([1] * 48, {}, "48 tokens leaves no room.*max_sequence_length 48"),
+        ("", {}, "must not be empty; number 0"),
+        ([], {}, "at least one prompt"),
+        (["a", ""], {}, "must not be empty; number 1"),
+        (["a", [1]], {}, "all texts or all lists.*number 1"),
+        ([[1, 32]], {}, r"\[0, 32\)"),
+        ([[0.5]], {}, "integers"),
+        ("é", {}, "é"),
+        (["a", "b"], {"seed": [1]}, "one for each of the 2 prompts"),
+    ],
+)
+def test_bad_requests(spread_model, prompts, settings, message):
+    with pytest.raises(ValueError, match=message):
+        spread_model.generate(prompts, **settings)
+    if isinstance(prompts, str):
+        with pytest.raises(ValueError, match=message):
+            spread_model.stream(prompts, **settings)  # at once, before the first piece
+
+
+def test_stream_takes_one_text(spread_model):
+    with pytest.raises(ValueError, match="must be a text, got list"):
+        spread_model.stream(["a"])
+
+
+def test_a_backbone_without_a_cache_says_what_it_lacks():
+    inputs = keras.Input((None,), dtype="int32")
+    model = gk.CausalLM(keras.Model(inputs, keras.layers.Embedding(8, 8)(inputs)))
+    assert model.vocabulary_size == 8
+    with pytest.raises(ValueError, match="has no method initial_cache, extend, write"):
+        model.generate([1])
+
+
+def test_calls_may_run_side_by_side(spread_model):
+    import concurrent.futures
+
+    prompts = ["a", "hello there", "the cat", "one more"]
+    alone = [spread_model.generate(prompt, max_new_tokens=15, seed=1) for prompt in prompts]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda p: spread_model.generate(p, max_new_tokens=15, seed=1), prompts)
+        assert list(together) == alone

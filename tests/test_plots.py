@@ -1,0 +1,141 @@
+"""The figures hold the numbers that they were given, and say what they are."""
+
+import keras
+import matplotlib.figure
+import numpy as np
+import pytest
+from matplotlib import font_manager
+
+import gpt_keras as gk
+from gpt_keras import plots
+
+HISTORY = {"loss": [3.0, 2.5, 2.2], "val_loss": [2.8, 2.6, 2.7]}
+
+
+def test_training_draws_both_losses():
+    figure = plots.training(HISTORY)
+    training, validation = figure.axes[0].lines
+    np.testing.assert_allclose(training.get_xdata(), [0.5, 1.5, 2.5])
+    np.testing.assert_allclose(training.get_ydata(), HISTORY["loss"])
+    np.testing.assert_allclose(validation.get_xdata(), [1, 2, 3])
+    np.testing.assert_allclose(validation.get_ydata(), HISTORY["val_loss"])
+    assert figure.axes[0].get_xlabel() == "epochs"
+    assert figure.axes[0].get_ylabel() == "loss (nats per token)"
+
+
+def test_training_lines_differ_without_colour():
+    lines = plots.training(HISTORY).axes[0].lines
+    assert len({line.get_linestyle() for line in lines}) == 2
+    assert len({line.get_marker() for line in lines}) == 2
+
+
+def test_training_has_perplexity_at_the_heights_of_the_loss():
+    axes = plots.training(HISTORY).axes[0]
+    (perplexity,) = axes.child_axes
+    assert perplexity.get_ylabel() == "perplexity"
+    low, high = axes.get_ylim()
+    expected = [np.exp(tick) for tick in axes.get_yticks() if low <= tick <= high]
+    np.testing.assert_allclose(perplexity.get_yticks(), expected)
+
+
+def test_training_takes_a_history_that_went_on():
+    history = keras.callbacks.History()
+    history.history, history.epoch = HISTORY, [4, 5, 6]
+    training, validation = plots.training(history).axes[0].lines
+    np.testing.assert_allclose(training.get_xdata(), [4.5, 5.5, 6.5])
+    np.testing.assert_allclose(validation.get_xdata(), [5, 6, 7])
+
+
+def test_training_puts_rare_validation_at_its_epochs():
+    lines = plots.training({"loss": [4, 3, 2, 1, 1], "val_loss": [3, 2]}).axes[0].lines
+    np.testing.assert_allclose(lines[1].get_xdata(), [2, 4])
+
+
+def test_training_without_validation():
+    assert len(plots.training({"loss": [1.0]}).axes[0].lines) == 1
+
+
+@pytest.mark.parametrize("history", [{}, {"loss": []}, {"val_loss": [1.0]}, [1.0, 2.0]])
+def test_training_refuses_what_is_not_a_history(history):
+    with pytest.raises(ValueError, match="history"):
+        plots.training(history)
+
+
+def test_learning_rate_is_what_the_optimizer_uses():
+    optimizer = gk.training.adamw(1e-3, warmup_steps=5, total_steps=20)
+    axes = plots.learning_rate(optimizer, 20).axes[0]
+    used = []
+    for step in range(20):
+        optimizer.iterations.assign(step)
+        used.append(float(optimizer.learning_rate))
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), used, rtol=1e-6)
+    assert axes.get_xlabel() == "training steps"
+    assert axes.get_ylabel() == "learning rate"
+
+
+def test_learning_rate_may_be_constant():
+    axes = plots.learning_rate(keras.optimizers.SGD(0.25), 3).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.25] * 3)
+
+
+def test_loss_by_position_is_the_mean_over_windows():
+    losses = np.arange(6.0).reshape(2, 3)
+    axes = plots.loss_by_position({"a": losses, "b": 2 * losses}).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [1, 2, 3])
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [1.5, 2.5, 3.5])
+    np.testing.assert_allclose(axes.lines[1].get_ydata(), [3, 5, 7])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert axes.get_ylabel() == "mean loss (nats per token)"
+
+
+@pytest.mark.parametrize("losses", [{}, {"a": [1.0, 2.0]}])
+def test_loss_by_position_refuses_other_shapes(losses):
+    with pytest.raises(ValueError, match="losses"):
+        plots.loss_by_position(losses)
+
+
+def test_next_tokens_draws_the_probabilities(spread_model):
+    axes = plots.next_tokens(spread_model, "hello", count=4).axes[0]
+    token_ids = np.array([spread_model.tokenizer.encode("hello")])
+    logits = spread_model.predict(token_ids, verbose=0)[0, -1].astype("float64")
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    widths = [bar.get_width() for bar in axes.patches]
+    np.testing.assert_allclose(widths, np.sort(probabilities)[:-5:-1], rtol=1e-4)
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    expected = [spread_model.tokenizer.decode([i]) for i in np.argsort(-probabilities)[:4]]
+    assert names == [name.replace(" ", "␣") for name in expected]
+    assert "hello" in axes.get_title()
+
+
+@pytest.mark.parametrize("prompts", ["", [], ["a", ""]])
+def test_next_tokens_refuses_empty_prompts(spread_model, prompts):
+    with pytest.raises(ValueError, match="prompts"):
+        plots.next_tokens(spread_model, prompts)
+
+
+def test_figures_are_matplotlibs_and_show_themselves():
+    figure = plots.training(HISTORY)
+    assert isinstance(figure, matplotlib.figure.Figure)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_chinese_font_has_the_glyphs(recwarn):
+    try:
+        name = plots.chinese_font()
+    except RuntimeError:
+        pytest.skip("no Chinese font is installed here")
+    figure = plots.Figure()
+    figure.text(0.1, 0.5, "春眠不覺曉", fontfamily=name)
+    figure._repr_png_()
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_chinese_font_says_how_to_get_one(monkeypatch):
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
+    monkeypatch.setattr(
+        font_manager.fontManager,
+        "ttflist",
+        [e for e in font_manager.fontManager.ttflist if e.name == "DejaVu Sans"],
+    )
+    with pytest.raises(RuntimeError, match="apt install fonts-noto-cjk"):
+        plots.chinese_font()
