@@ -1,5 +1,7 @@
 """The GPT family for Keras: layers, models, training, generation and export."""
 
+import importlib
+
 from gpt_keras import (
     datasets,
     export,
@@ -25,7 +27,14 @@ __all__ = [
     "generation",
     "layers",
     "models",
+    "plots",
     "presets",
     "tokenizers",
     "training",
 ]
+
+
+def __getattr__(name):
+    if name == "plots":  # brings matplotlib, which a training or a server has no use for
+        return importlib.import_module("gpt_keras.plots")
+    raise AttributeError(f"module 'gpt_keras' has no attribute {name!r}")

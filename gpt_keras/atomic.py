@@ -50,5 +50,5 @@ def check_empty_directory(path) -> None:
     path = pathlib.Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(
-            f"`path` must be a new or an empty directory, and {str(path)!r} exists already."
+            f"{str(path)!r} exists already; what is written needs a new or an empty directory."
         )

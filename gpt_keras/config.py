@@ -188,6 +188,31 @@ class GPTConfig:
         numbers = 2 * self.num_layers * self.num_key_value_heads * self.head_dim
         return numbers * batch_size * length * _BYTES[dtype]
 
+    def replace(self, **changes: Any) -> "GPTConfig":
+        """Return a variant with some fields changed, in which defaults follow anew.
+
+        `dataclasses.replace` would keep the `intermediate_dim` and `head_dim` that followed from
+        the old width.
+
+        Args:
+            **changes: fields and their new values.
+
+        Raises:
+            ValueError: a field is unknown, or the variant cannot be built.
+
+        Example:
+        >>> config = gk.presets.get("gpt2_small").replace(hidden_dim=96, num_heads=4)
+        >>> config.head_dim, config.intermediate_dim
+        (24, 384)
+        """
+        derived = {
+            "num_key_value_heads": self.num_heads,
+            "head_dim": self.hidden_dim // self.num_heads,
+            "intermediate_dim": 4 * self.hidden_dim,
+        }
+        kept = {k: v for k, v in self.to_dict().items() if v != derived.get(k)}
+        return GPTConfig.from_dict({**kept, **changes})
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict that `from_dict` takes."""
         return dataclasses.asdict(self)

@@ -119,6 +119,17 @@ def test_unknown_and_missing_fields_are_listed():
         gk.GPTConfig.from_json("[]")
 
 
+def test_replace_lets_defaults_follow_and_keeps_what_was_chosen():
+    config = tiny_config().replace(hidden_dim=32)
+    assert (config.head_dim, config.intermediate_dim) == (16, 128)
+    config = tiny_config(intermediate_dim=50, num_heads=4, num_key_value_heads=2)
+    variant = config.replace(hidden_dim=32, dropout=0.1)
+    assert (variant.intermediate_dim, variant.num_key_value_heads) == (50, 2)
+    assert (variant.head_dim, variant.dropout) == (8, 0.1)
+    with pytest.raises(ValueError, match=r"unknown \['width'\]"):
+        config.replace(width=3)
+
+
 def test_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         tiny_config().num_layers = 3

@@ -293,16 +293,16 @@ class CausalLM(keras.Model):
 
     @classmethod
     def from_preset(cls, source):
-        """Load a model from a folder that `save_to_preset` wrote.
+        """Load a model to generate with or to train further; it is not compiled.
 
         Args:
-            source: path of the folder.
+            source: a folder that `save_to_preset` wrote, or a file that `save` wrote.
 
         Returns:
             A model of the class that was saved.
 
         Raises:
-            ValueError: the folder is not a preset, is damaged, or holds another class.
+            ValueError: there is no such model, it is damaged, or it is of another class.
         """
         model = read_preset(source)
         if not isinstance(model, cls):

@@ -18,7 +18,7 @@ def get(name: str) -> GPTConfig:
         name: one of `names()`.
 
     Returns:
-        A `GPTConfig`; `dataclasses.replace` makes a variant of it.
+        A `GPTConfig`; its method `replace` makes a variant of it.
 
     Raises:
         ValueError: there is no preset of that name.

@@ -204,6 +204,7 @@ def test_keras_file_holds_weights_tokenizer_and_optimizer(model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.tokenizer == model.tokenizer
+    assert gk.CausalLM.from_preset(tmp_path / "model.keras").tokenizer == model.tokenizer
     assert loaded.config == model.config
     text = model.generate("the ", max_new_tokens=20, seed=4)
     assert loaded.generate("the ", max_new_tokens=20, seed=4) == text
@@ -315,5 +316,7 @@ def test_a_truncated_keras_file_is_refused(spread_model, tmp_path):
     path = tmp_path / "model.keras"
     spread_model.save(path)
     path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"model\.keras' is damaged"):
+        gk.CausalLM.from_preset(path)
     with pytest.raises(ValueError, match=r"model\.keras"):
         keras.saving.load_model(path)

@@ -1,0 +1,399 @@
+"""The command line: `gpt-keras train | generate | export | info`.
+
+Each command is a function. Its signature gives the arguments of the command and its docstring their
+help; jsonargparse reads both. Printing happens here and nowhere else in the package.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import textwrap
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import keras
+
+import gpt_keras as gk
+from gpt_keras.atomic import check_empty_directory
+from gpt_keras.config import GPTConfig, check_positive_int, check_rate
+from gpt_keras.datasets.checks import check_seed
+from gpt_keras.datasets.documents import list_documents
+from gpt_keras.datasets.token_cache import default_cache_dir
+from gpt_keras.models.preset_folder import read_config
+from gpt_keras.tokenizers.text_files import read_text
+
+# What `train` builds unless told otherwise; how many tokens there are, the tokenizer decides.
+_SHAPE = {
+    "vocabulary_size": 1,
+    "max_sequence_length": 128,
+    "num_layers": 4,
+    "num_heads": 4,
+    "hidden_dim": 128,
+}
+
+_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+
+
+def train(
+    corpus: str,
+    output: str,
+    *,
+    tokenizer: Literal["byte_pair", "character", "gpt2"] = "byte_pair",
+    vocabulary_size: int = 4096,
+    preset: str | None = None,
+    num_layers: int | None = None,
+    num_heads: int | None = None,
+    hidden_dim: int | None = None,
+    sequence_length: int | None = None,
+    dropout: float | None = None,
+    batch_size: int = 16,
+    steps: int = 1000,
+    learning_rate: float = 1e-3,
+    warmup_steps: int | None = None,
+    validation_fraction: float = 0.1,
+    evaluations: int = 10,
+    prompt: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Train a new GPT on text and save it.
+
+    For example: gpt-keras train shakespeare my_model --steps 500
+
+    Args:
+        corpus: Text to learn from: shakespeare or tang_poems, which come with the package, or the
+            path of a text file, or of a directory, which stands for all .txt files in it.
+        output: New or empty directory for the trained model.
+        tokenizer: What a token is: byte_pair learns frequent pieces of words from the corpus,
+            character takes single characters, gpt2 takes GPT-2's 50,257 pieces of words.
+        vocabulary_size: Number of tokens that byte_pair learns; the others have their own.
+        preset: Shape of a known model, such as gpt2_small, instead of num_layers, num_heads and
+            hidden_dim. Its weights start random.
+        num_layers: Number of transformer blocks; 4 unless given.
+        num_heads: Number of attention heads in each block; must divide hidden_dim; 4 unless given.
+        hidden_dim: Width of the model; 128 unless given.
+        sequence_length: Number of tokens that the model sees at once, in training and afterwards;
+            the preset's, or 128, unless given.
+        dropout: Share of activations set to zero in training, from 0 to below 1, against
+            overfitting; the preset's, or 0, unless given.
+        batch_size: Number of sequences in each step.
+        steps: Number of training steps.
+        learning_rate: Highest learning rate, reached after the warm-up; a cosine then takes it
+            down to a tenth.
+        warmup_steps: Number of first steps, in which the learning rate rises from 0; a tenth of
+            steps, at most 100, unless given.
+        validation_fraction: Share of the corpus that is kept out of training to measure the loss
+            on, from 0 to below 1.
+        evaluations: How often to measure the validation loss and show a sample, at even distances;
+            the largest number up to this one that divides steps.
+        prompt: Text that the samples continue; "" for no samples; the first words of the corpus
+            unless given.
+        seed: Number from which all that is random follows: same seed, same training.
+    """
+    began = time.perf_counter()
+    # What is wrong with the arguments is found here, before there is any work.
+    _check_output(output)
+    documents = _documents(corpus)
+    shape = {"num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim}
+    config = _config(preset, shape, max_sequence_length=sequence_length, dropout=dropout)
+    for name, value in (("batch_size", batch_size), ("steps", steps), ("evaluations", evaluations)):
+        check_positive_int(name, value)
+    check_rate("validation_fraction", validation_fraction)
+    check_seed(seed)
+    if warmup_steps is None:
+        warmup_steps = min(steps // 10, 100)
+    if not 0 <= warmup_steps < steps:
+        raise ValueError(f"`warmup_steps` must be from 0 to below {steps}, got {warmup_steps!r}.")
+    optimizer = gk.training.adamw(learning_rate, warmup_steps=warmup_steps, total_steps=steps)
+
+    keras.utils.set_random_seed(seed % 2**32)
+    encoder = _tokenizer(tokenizer, documents, vocabulary_size)
+    data, validation = gk.datasets.language_modeling(
+        documents,
+        encoder,
+        sequence_length=config.max_sequence_length,
+        batch_size=batch_size,
+        validation_fraction=validation_fraction,
+        seed=seed,
+    )
+    config = config.replace(vocabulary_size=encoder.vocabulary_size)
+    model = gk.GPTCausalLM(config, tokenizer=encoder)
+    model.compile(optimizer=optimizer)
+    callbacks = [gk.training.Throughput()]
+    if prompt is None:
+        prompt = _first_words(documents, config.max_sequence_length // 8 + 1)
+    if prompt:
+        model.stream(prompt)  # what is wrong with it is said now, not at the first sample
+        callbacks.append(gk.training.SampleText(prompt))
+    print(f"{len(documents):,} documents; their token ids are kept in {default_cache_dir()}")
+    print(f"{encoder.vocabulary_size:,} tokens, {config.num_parameters:,} parameters")
+    print(f"prepared in {time.perf_counter() - began:.1f} s", flush=True)
+
+    began = time.perf_counter()
+    epochs = max(n for n in range(1, min(evaluations, steps) + 1) if steps % n == 0)
+    history = model.fit(
+        data.repeat(),
+        validation_data=validation,
+        epochs=epochs,
+        steps_per_epoch=steps // epochs,
+        callbacks=callbacks,
+        verbose=1 if sys.stdout.isatty() else 2,
+    ).history
+    print(f"trained {steps:,} steps in {time.perf_counter() - began:.1f} s")
+    if validation is not None:
+        loss, perplexity = history["val_loss"][-1], history["val_perplexity"][-1]
+        print(f"validation loss {loss:.4f}, perplexity {perplexity:.2f}")
+    model.save_to_preset(output)
+    _print_written(output)
+
+
+def generate(
+    model: str,
+    *prompts: str,
+    max_new_tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+) -> None:
+    """Continue one or more texts with a trained model.
+
+    For example: gpt-keras generate my_model "Once upon a time" --temperature 0.8
+
+    Args:
+        model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
+        prompts: Texts to continue. A single one is shown as it grows.
+        max_new_tokens: How many tokens to add at most.
+        temperature: How daring the choice of tokens is: 0 always takes the most likely one, 1
+            draws by the model's own probabilities, more evens them out.
+        top_k: Draw from this many most likely tokens only; from all unless given.
+        top_p: Draw from the most likely tokens whose probabilities sum to this, above 0 and at
+            most 1; from all unless given.
+        seed: Number from which the draws follow: same seed, same text; another text each time
+            unless given.
+    """
+    settings = dict(max_new_tokens=max_new_tokens, temperature=temperature)
+    settings |= dict(top_k=top_k, top_p=top_p, seed=seed)
+    language_model = gk.CausalLM.from_preset(model)
+    if len(prompts) > 1:
+        print("\n---\n".join(language_model.generate(list(prompts), **settings)))
+        return
+    pieces = language_model.stream(*prompts, **settings)
+    print(*prompts, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+def export(model: str, directory: str, *, jit_compile: bool = True) -> None:
+    """Write a trained model as a SavedModel, which takes strings and returns strings.
+
+    It needs nothing but TensorFlow, or TensorFlow Serving, to run. For example: gpt-keras export
+    my_model exported/1
+
+    Args:
+        model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
+        directory: New or empty directory for the SavedModel.
+        jit_compile: Whether XLA compiles the step for one token, which is several times faster;
+            false for a server without XLA, such as TensorFlow Serving on a CPU.
+    """
+    began = time.perf_counter()
+    _check_output(directory)
+    gk.export.saved_model(gk.CausalLM.from_preset(model), directory, jit_compile=jit_compile)
+    _print_written(directory)
+    print(f"exported in {time.perf_counter() - began:.1f} s")
+
+
+def info(name_or_path: str) -> None:
+    """Show the size of a model, and what it takes to train and run it, without building it.
+
+    For example: gpt-keras info gpt2_small
+
+    Args:
+        name_or_path: Name of a preset, such as gpt2_small; or a directory that gpt-keras train or
+            save_to_preset wrote, a .keras file, or a config.json.
+    """
+    config = _read_config(name_or_path)
+    length = config.max_sequence_length
+    flops = config.flops_per_token()
+    rows = {
+        "layers": config.num_layers,
+        "heads": f"{config.num_heads} of width {config.head_dim}, "
+        f"{config.num_key_value_heads} for keys and values",
+        "width": f"{config.hidden_dim:,}, {config.intermediate_dim:,} in the feed-forward",
+        "vocabulary": f"{config.vocabulary_size:,} tokens",
+        "context": f"{length:,} tokens",
+        "parameters": f"{config.num_parameters:,}",
+        "FLOPs per token": f"{flops:.3g} to generate, {3 * flops:.3g} to train, at full context",
+        "": "".join(f"{dtype:>12}" for dtype in _BYTES),
+        "weights": _sizes(size * config.num_parameters for size in _BYTES.values()),
+        "AdamW's state": _sizes([2 * _BYTES["float32"] * config.num_parameters]),
+        "KV cache, full": _sizes(config.kv_cache_bytes(1, length, dtype) for dtype in _BYTES),
+    }
+    print(name_or_path)
+    for name, value in rows.items():
+        print(f"  {name:<16}  {value}")
+
+
+_COMMANDS = {"train": train, "generate": generate, "export": export, "info": info}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: what stands after `gpt-keras`. Default: `sys.argv[1:]`.
+
+    Returns:
+        The exit code: 0, 2 after a bad argument, 130 after Ctrl-C.
+    """
+    try:
+        parser = _parser()
+    except ImportError:
+        return _fail("the command line needs jsonargparse: pip install 'gpt_keras[cli]'")
+    try:
+        settings = parser.parse_args(arguments)
+        command = _COMMANDS[settings.subcommand]
+        values = settings[settings.subcommand].as_dict()
+        del values["config"]
+        if command is generate:
+            generate(values.pop("model"), *values.pop("prompts"), **values)
+        else:
+            command(**values)
+    except KeyboardInterrupt:
+        print("gpt-keras: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # as in `gpt-keras generate ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (argparse.ArgumentError, OSError) as error:
+        return _fail(error)
+    except ValueError as error:
+        if not _is_ours(error):
+            raise
+        return _fail(error)
+    return 0
+
+
+def _parser():
+    import docstring_parser
+    import jsonargparse
+
+    class HelpFormatter(jsonargparse.DefaultHelpFormatter):
+        """Leaves out what tells a newcomer nothing: that an argument may be null."""
+
+        def _expand_help(self, action):
+            noise = r"type: Literal\[.*?\], | \| null|, default: null"
+            return re.sub(noise, "", super()._expand_help(action))
+
+    def new_parser(description, **kwargs):
+        return jsonargparse.ArgumentParser(
+            description=description, formatter_class=HelpFormatter, exit_on_error=False, **kwargs
+        )
+
+    description = "Train, try, export and measure GPT models."
+    parser = new_parser(description, prog="gpt-keras", version=gk.__version__)
+    commands = parser.add_subcommands(metavar="COMMAND")
+    for name, function in _COMMANDS.items():
+        docs = docstring_parser.parse(function.__doc__)
+        command = new_parser(f"{docs.short_description} {docs.long_description}")
+        config_help = "YAML file with arguments, as --print_config shows them; later ones win."
+        command.add_argument("--config", action="config", help=config_help)
+        command.add_function_arguments(function, as_group=False, as_positional=True)
+        if function is generate:  # jsonargparse makes nothing of `*prompts`
+            (doc,) = [param for param in docs.params if param.arg_name == "prompts"]
+            command.add_argument("prompts", nargs="+", help=doc.description)
+        commands.add_subcommand(name, command, help=docs.short_description)
+    return parser
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether the package itself raised the error; otherwise it may be a bug."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").startswith("gpt_keras")
+
+
+def _fail(error: object) -> int:
+    message = re.sub(rf"\b({'|'.join(_COMMANDS)})\.", "", str(error))  # no "train.corpus"
+    message = re.sub(r"typing\.|<class '(\w+)'>", r"\1", message)
+    print("gpt-keras: error:", textwrap.shorten(message, 500, placeholder="..."), file=sys.stderr)
+    return 2
+
+
+def _check_output(directory: str) -> None:
+    """Raise what writing to `directory` would raise after all the work."""
+    check_empty_directory(directory)
+    parents = pathlib.Path(directory).absolute().parents
+    with tempfile.TemporaryDirectory(dir=next(parent for parent in parents if parent.exists())):
+        pass
+
+
+def _documents(corpus: str) -> list[str | pathlib.Path]:
+    names = gk.datasets.corpora.names()
+    if corpus in names:
+        return gk.datasets.corpora.load(corpus)
+    if not pathlib.Path(corpus).exists():
+        raise ValueError(
+            f"`corpus` must be {', '.join(names)} or the path of a file or a directory, "
+            f"got {corpus!r}, which does not exist."
+        )
+    return list_documents(pathlib.Path(corpus))
+
+
+def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> GPTConfig:
+    """The preset, or the shape, with the changes that are not None."""
+    given = {name: value for name, value in shape.items() if value is not None}
+    if preset is not None and given:
+        raise ValueError(f"`preset` decides {', '.join(given)}; give one or the other.")
+    fields = _SHAPE if preset is None else gk.presets.get(preset).to_dict()
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return GPTConfig.from_dict({**fields, **given, **changes})
+
+
+def _tokenizer(kind: str, documents: list[str | pathlib.Path], vocabulary_size: int):
+    match kind:
+        case "byte_pair":
+            return gk.tokenizers.BytePairTokenizer.train(documents, vocabulary_size)
+        case "character":
+            return gk.tokenizers.CharacterTokenizer.train(documents, end_of_text=True)
+        case "gpt2":
+            return gk.tokenizers.BytePairTokenizer.gpt2()
+
+
+def _first_words(documents: list[str | pathlib.Path], num_characters: int) -> str:
+    text = documents[0] if isinstance(documents[0], str) else next(read_text(documents[0]))
+    return text.strip()[:num_characters].split("\n")[0].strip()
+
+
+def _read_config(name_or_path: str) -> GPTConfig:
+    """The config of a preset, or the one in a file, without making a model."""
+    path = pathlib.Path(name_or_path)
+    if name_or_path in gk.presets.names():
+        return gk.presets.get(name_or_path)
+    if not path.exists():
+        names = ", ".join(gk.presets.names())
+        raise ValueError(f"`name_or_path` must be a path or one of {names}, got {name_or_path!r}.")
+    return read_config(path)
+
+
+def _sizes(numbers_of_bytes: Iterable[int]) -> str:
+    return "".join(f"{_size(number):>12}" for number in numbers_of_bytes)
+
+
+def _size(num_bytes: int) -> str:
+    power = min(max((num_bytes.bit_length() - 1) // 10, 1), 3)
+    return f"{num_bytes / 1024**power:,.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
+
+
+def _print_written(directory: str) -> None:
+    for path in sorted(pathlib.Path(directory).rglob("*")):
+        if path.is_file():
+            print(f"wrote {path} ({_size(path.stat().st_size)})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

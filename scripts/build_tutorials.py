@@ -1,0 +1,234 @@
+"""Build the notebooks of the course: run tutorials/*.py and store them with their outputs.
+
+    python scripts/build_tutorials.py                   # the chapters and solutions that changed
+    python scripts/build_tutorials.py 06_pretraining    # a chapter and its solutions, if changed
+    python scripts/build_tutorials.py --all             # all of them
+    python scripts/build_tutorials.py --fast            # all, few steps, thrown away: for tests
+
+A notebook holds the hash of the source it was built from. What differs from run to run without
+meaning anything (times, progress bars, log lines, random cell ids) is taken out, so that building
+an unchanged chapter again changes no more of its file than its numbers changed.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jupytext
+import nbclient
+import nbformat
+from ipykernel.kernelspec import write_kernel_spec
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TUTORIALS = REPOSITORY / "tutorials"
+FAST = "GPT_KERAS_FAST"
+
+_LOG_LINE = re.compile(
+    r"WARNING: All log messages before absl|[IWEF]\d{4} [\d:. ]+\S+:\d+\] |[IWEF]0000 00:00:"
+    r"|(INFO|WARNING):tensorflow:|To enable the following instructions"
+    r"|\d{4}-\d\d-\d\d [\d:.]+: [IWEF] "
+)
+# "12s 34ms/step" of verbose=1, "12s - 34ms/step" of verbose=2.
+_STEP_TIME = re.compile(r"( -)? \d+(s|:\d\d)? (- )?\d+(\.\d+)?(ms|us|s)/(step|epoch)")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class ChapterError(Exception):
+    """A cell of a chapter failed; the message says which and how."""
+
+
+def sources() -> list[Path]:
+    """The sources of all chapters and solutions, in order."""
+    return sorted(TUTORIALS.glob("*.py")) + sorted((TUTORIALS / "solutions").glob("*.py"))
+
+
+def source_hash(source: Path) -> str:
+    """SHA-256 of a source file."""
+    return hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def stored_hash(notebook: Path) -> str | None:
+    """The hash that a notebook was built from; None if there is no such notebook."""
+    if not notebook.exists():
+        return None
+    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    return metadata.get("gpt_keras", {}).get("source_sha256")
+
+
+def build(source: Path, target: Path, fast: bool = False) -> float:
+    """Run a chapter and write its notebook.
+
+    Args:
+        source: a file in jupytext's percent format.
+        target: the notebook to write; nothing is written if a cell fails.
+        fast: whether to set the environment variable that cuts steps.
+
+    Returns:
+        Seconds that the cells took, the start of the kernel included.
+
+    Raises:
+        ChapterError: a cell failed.
+    """
+    notebook = read_source(source)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        run(notebook, Path(folder), fast)
+    seconds = time.perf_counter() - started
+    clean(notebook)
+    notebook.metadata["gpt_keras"] = {"source_sha256": source_hash(source)}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".ipynb.partial")
+    nbformat.write(notebook, partial)
+    partial.replace(target)
+    return seconds
+
+
+def read_source(source: Path) -> nbformat.NotebookNode:
+    """Make a notebook without outputs; its cell ids follow from the cells' text."""
+    notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[digest] = seen.get(digest, 0) + 1
+        cell["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        cell.metadata = nbformat.NotebookNode()
+    return notebook
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path, fast: bool) -> None:
+    """Run the cells in a kernel of this interpreter, in an empty folder; keep their outputs."""
+    # A kernel of the user's own that happens to be called python3 would be another interpreter.
+    write_kernel_spec(folder / "jupyter" / "kernels" / "python3")
+    work = folder / "work"
+    work.mkdir()
+    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    environment.pop(FAST, None)
+    if fast:
+        environment[FAST] = "1"
+    client = nbclient.NotebookClient(
+        notebook,
+        timeout=1200,
+        kernel_name="python3",
+        record_timing=True,  # `clean` takes the times out again
+        resources={"metadata": {"path": str(work)}},
+    )
+    kept = os.environ.get("JUPYTER_PATH")
+    os.environ["JUPYTER_PATH"] = str(folder / "jupyter")
+    try:
+        asyncio.run(client.async_execute(env=environment))
+    except nbclient.exceptions.CellExecutionError as error:
+        raise ChapterError(_failure(notebook, error)) from error
+    except nbclient.exceptions.CellTimeoutError as error:
+        raise ChapterError(str(error)) from error
+    finally:
+        if kept is None:
+            del os.environ["JUPYTER_PATH"]
+        else:
+            os.environ["JUPYTER_PATH"] = kept
+
+
+def _failure(notebook, error) -> str:
+    for number, cell in enumerate(notebook.cells, start=1):
+        for output in cell.get("outputs", ()):
+            if output.output_type == "error":
+                return f"cell {number}:\n{cell.source}\n\n{output.ename}: {output.evalue}"
+    return str(error)
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Take out of the outputs what changes from run to run without meaning anything."""
+    notebook.metadata["language_info"] = nbformat.from_dict({"name": "python"})
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        cell.metadata = nbformat.NotebookNode()
+        outputs = []
+        for output in cell.outputs:
+            previous = outputs[-1] if outputs else None
+            if (
+                output.output_type == "stream"
+                and previous is not None
+                and previous.output_type == "stream"
+                and previous.name == output.name
+            ):
+                previous.text += output.text
+            else:
+                outputs.append(output)
+        for output in outputs:
+            if output.output_type == "stream":
+                output.text = clean_text(output.text)
+            elif "metadata" in output:
+                output.metadata = nbformat.NotebookNode()
+        cell.outputs = [o for o in outputs if o.output_type != "stream" or o.text.strip()]
+
+
+def clean_text(text: str) -> str:
+    r"""Return what a terminal would show at the end, without log lines and step times.
+
+    >>> clean_text("1/2 --- 3s 40ms/step - loss: 2.0\r2/2 --- 6s 40ms/step - loss: 1.0\n")
+    '2/2 --- - loss: 1.0\n'
+    >>> clean_text("2/2 - 6s - 2s/step - loss: 1.0\n")
+    '2/2 - loss: 1.0\n'
+    """
+    lines = []
+    for line in _ANSI.sub("", text).split("\n"):
+        # Keras's bars go back to the beginning of the line by as many backspaces, or by a return.
+        line = re.sub("\x08+", "\r", line).rstrip("\r").rsplit("\r", 1)[-1]
+        if not _LOG_LINE.match(line):
+            lines.append(_STEP_TIME.sub("", line))
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build what the command line asks for; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="chapters, such as 06_pretraining; default: all")
+    parser.add_argument("--all", action="store_true", help="also those that have not changed")
+    parser.add_argument("--fast", action="store_true", help="few steps; write no notebook")
+    options = parser.parse_args(arguments)
+
+    chosen = [s for s in sources() if not options.names or s.stem in options.names]
+    unknown = sorted(set(options.names) - {source.stem for source in chosen})
+    if unknown:
+        parser.error(f"no chapters {unknown}; there are {sorted({s.stem for s in sources()})}")
+    failed = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for source in chosen:
+            name = source.relative_to(TUTORIALS).with_suffix("").as_posix()
+            target = source.with_suffix(".ipynb")
+            if not (options.all or options.fast) and stored_hash(target) == source_hash(source):
+                print(f"{name}: unchanged")
+                continue
+            if options.fast:
+                target = Path(scratch) / f"{name}.ipynb"
+            try:
+                seconds = build(source, target, options.fast)
+            except ChapterError as error:
+                failed += 1
+                print(f"{name}: FAILED in {error}\n", file=sys.stderr, flush=True)
+            else:
+                print(f"{name}: {seconds:.0f} s", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+import dataclasses
+import inspect
+import os
+import shlex
+import signal
+import sys
+
+import docstring_parser
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+import gpt_keras as gk
+from gpt_keras import cli
+
+TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 40
+
+# Small, and with one evaluation that compiles one shape: seconds go into compiling.
+SMALL = {
+    "tokenizer": "character",
+    "num_layers": 2,
+    "num_heads": 2,
+    "hidden_dim": 16,
+    "sequence_length": 16,
+    "batch_size": 2,
+    "steps": 4,
+    "evaluations": 2,
+    "prompt": "the cat",
+    "seed": 3,
+}
+
+
+def flags(settings):
+    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+
+
+def run(capsys, *arguments):
+    code = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "tiny.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    """A preset folder and a .keras file of the same untrained model."""
+    keras.utils.set_random_seed(1)
+    tokenizer = gk.tokenizers.CharacterTokenizer.train(TEXT, end_of_text=True)
+    config = gk.GPTConfig(
+        vocabulary_size=tokenizer.vocabulary_size,
+        max_sequence_length=16,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+    )
+    model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+    folder = tmp_path_factory.mktemp("preset")
+    model.save_to_preset(folder / "model")
+    model.save(folder / "model.keras")
+    return folder / "model"
+
+
+def in_order(text, *parts):
+    places = [text.index(part) for part in parts]
+    return places == sorted(places)
+
+
+@pytest.mark.slow
+def test_train_generate_export_info(capsys, corpus, tmp_path):
+    folder = tmp_path / "made" / "model"
+    code, out, err = run(capsys, "train", corpus, folder, *flags(SMALL))
+    assert (code, err) == (0, "")
+    assert in_order(out, "--- after 2 batches ---\nthe cat", "--- after 4 batches ---\nthe cat")
+    assert out.count("val_loss") == 2
+    assert out.count("tokens_per_second") == 2
+    assert "trained 4 steps in " in out
+    assert "validation loss 2." in out
+    written = sorted(folder.iterdir())
+    assert [path.name for path in written] == ["config.json", "model.weights.h5", "tokenizer.json"]
+    assert all(f"wrote {path} (" in out for path in written)
+    assert list(folder.parent.iterdir()) == [folder]
+
+    model = gk.GPTCausalLM.from_preset(folder)
+    assert model.max_sequence_length == 16
+    settings = ["--max_new_tokens", 5, "--seed", 7, "--temperature", 0.9, "--top_k", 4]
+    kwargs = {"max_new_tokens": 5, "seed": 7, "temperature": 0.9, "top_k": 4}
+    code, out, err = run(capsys, "generate", folder, "the cat", *settings)
+    assert (code, out, err) == (0, model.generate("the cat", **kwargs) + "\n", "")
+    code, out, err = run(capsys, "generate", folder, "the cat", "a dog", *settings)
+    assert out == "\n---\n".join(model.generate(["the cat", "a dog"], **kwargs)) + "\n"
+
+    exported = tmp_path / "exported" / "1"
+    code, out, err = run(capsys, "export", folder, exported, "--jit_compile", "false")
+    assert (code, err) == (0, "")
+    assert f"wrote {exported / 'saved_model.pb'} (" in out
+    loaded = tf.saved_model.load(exported)
+    text = loaded.generate(
+        text=tf.constant(["the cat"]),
+        max_new_tokens=5,
+        temperature=0.9,
+        top_k=4,
+        top_p=1.0,
+        seed=tf.constant(7, tf.int64),
+    )["text"]
+    assert text.numpy()[0].decode() == model.generate("the cat", **kwargs)
+
+    code, out, err = run(capsys, "info", folder)
+    assert f"{model.count_params():,}" in out
+
+
+@pytest.mark.slow
+def test_a_config_file_equals_flags(capsys, corpus, tmp_path):
+    file = tmp_path / "train.yaml"
+    settings = {**SMALL, "prompt": "", "steps": 2, "validation_fraction": 0}
+    content = {"corpus": str(corpus), "output": str(tmp_path / "a"), **settings, "seed": 4}
+    file.write_text(yaml.safe_dump(content))
+    assert run(capsys, "train", "--config", file, "--seed", 3)[0] == 0
+    assert run(capsys, "train", corpus, tmp_path / "b", *flags(settings))[0] == 0
+    for name in ("config.json", "tokenizer.json"):
+        assert (tmp_path / "a" / name).read_text() == (tmp_path / "b" / name).read_text()
+    a, b = (gk.GPTCausalLM.from_preset(tmp_path / name).get_weights() for name in "ab")
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_print_config_makes_a_config_file(capsys, preset, tmp_path):
+    with pytest.raises(SystemExit) as error:
+        cli.main(["generate", str(preset), "a cat", "a dog", "--top_k", "3", "--print_config"])
+    assert error.value.code == 0
+    file = tmp_path / "generate.yaml"
+    file.write_text(capsys.readouterr().out)
+    content = yaml.safe_load(file.read_text())
+    assert content["prompts"] == ["a cat", "a dog"]
+    assert content["top_k"] == 3
+
+
+def test_generate_reads_keras_files_and_shows_pieces_as_they_come(capsys, preset, monkeypatch):
+    shown = []
+
+    def stream(self, prompt, **settings):
+        assert settings["temperature"] == 0.5
+        for piece in ("one ", "two"):
+            yield piece
+            shown.append(capsys.readouterr().out)
+
+    monkeypatch.setattr(gk.CausalLM, "stream", stream)
+    code, out, _ = run(capsys, "generate", f"{preset}.keras", "a ", "--temperature", 0.5)
+    assert (code, shown, out) == (0, ["a one ", "two"], "\n")
+
+
+def test_info_of_a_preset(capsys):
+    code, out, _ = run(capsys, "info", "gpt2_small")
+    lines = {line[2:20].strip(): line[20:].split() for line in out.splitlines()[1:]}
+    assert code == 0
+    assert lines["layers"] == ["12"]
+    assert lines["parameters"] == ["124,439,808"]
+    assert lines["weights"] == ["474.7", "MiB", "237.4", "MiB", "118.7", "MiB"]
+    assert lines["AdamW's state"] == ["949.4", "MiB"]
+    assert lines["KV cache, full"] == ["72.0", "MiB", "36.0", "MiB", "18.0", "MiB"]
+    config = gk.presets.get("gpt2_small")
+    assert float(lines["FLOPs per token"][0]) == pytest.approx(config.flops_per_token(), rel=0.01)
+
+
+def test_info_builds_no_model_and_reads_every_form(capsys, preset, tmp_path, monkeypatch):
+    monkeypatch.setattr(gk.GPT, "__init__", None)
+    (tmp_path / "config.json").write_text(
+        dataclasses.replace(gk.presets.get("gpt2_xl"), num_layers=1000).to_json()
+    )
+    outs = [run(capsys, "info", form)[1] for form in (preset, f"{preset}.keras")]
+    assert outs[0].splitlines()[1:] == outs[1].splitlines()[1:]
+    assert run(capsys, "info", preset / "config.json")[1].count("\n") == outs[0].count("\n")
+    assert " GiB" in run(capsys, "info", tmp_path / "config.json")[1]
+
+
+BAD = """
+train                                                   | corpus, output
+train {corpus}                                          | required: output
+train {preset} new                                      | holds no .txt files
+train nothing.txt new                                   | shakespeare, tang_poems
+train {corpus} {preset}                                 | exists already
+train {corpus} {corpus}/new                             | Not a directory
+train {corpus} new --lr 3                               | unrecognized arguments: --lr 3
+train {corpus} new --learning_rate x                    | "learning_rate": Expected a float
+train {corpus} new --learning_rate 0                    | `learning_rate` must be
+train {corpus} new --tokenizer word                     | 'byte_pair', 'character', 'gpt2'
+train {corpus} new --num_heads 3                        | multiple of `num_heads`
+train {corpus} new --num_layers 0                       | `num_layers` must be
+train {corpus} new --preset gpt9                        | gpt2_small
+train {corpus} new --preset gpt2_small --num_layers 2   | `preset` decides num_layers
+train {corpus} new --steps 0                            | `steps` must be
+train {corpus} new --steps 5 --warmup_steps 5           | `warmup_steps` must be
+train {corpus} new --batch_size 0                       | `batch_size` must be
+train {corpus} new --evaluations 0                      | `evaluations` must be
+train {corpus} new --validation_fraction 1              | `validation_fraction` must be
+train {corpus} new --seed -1                            | `seed` must be
+train {corpus} new --dropout 1                          | `dropout` must be
+train {corpus} new --sequence_length 0                  | sequence_length` must be
+train {corpus} new --config none.yaml                   | none.yaml
+train {corpus} new --config {corpus}                    | Unexpected config
+generate {preset}                                       | required: prompts
+generate nothing hello                                  | nothing
+generate {corpus} hello                                 | nor a preset folder
+generate bad.keras hello                                | bad.keras
+generate {preset} a --temperature -1                    | `temperature` must be
+generate {preset} a --top_p 3                           | `top_p` must be
+generate {preset} Q                                     | ['Q']
+generate {preset} ''                                    | empty
+export {preset} {preset}                                | exists already
+export nothing new                                      | nothing
+export {preset} new --jit_compile maybe                 | "jit_compile": Expected a bool
+info                                                    | required: name_or_path
+info nothing                                            | gpt2_small
+info {corpus}                                           | holds no GPTConfig
+info bad.keras                                          | holds no GPTConfig
+info empty                                              | config.json
+dance                                                   | dance
+"""
+
+
+@pytest.mark.parametrize("case", BAD.strip().split("\n"), ids=lambda case: case.split(" |")[0])
+def test_bad_arguments_give_one_line_before_any_work(
+    capsys, corpus, preset, tmp_path, monkeypatch, case
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.keras").write_bytes(b"PK no zip")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for work in ("BytePairTokenizer", "CharacterTokenizer"):
+        monkeypatch.setattr(getattr(gk.tokenizers, work), "train", None)
+    line, expected = case.rsplit("|", 1)
+    code, out, err = run(capsys, *shlex.split(line.format(corpus=corpus, preset=preset)))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("gpt-keras: error: ")
+    assert expected.strip() in err
+    assert len(err) < 600
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"prompt": "Q"}, "['Q']"),
+        ({"prompt": "the cat sat on the mat"}, "no room"),
+        ({"batch_size": 10_000}, "`corpus`"),
+        ({"tokenizer": "byte_pair", "vocabulary_size": 10}, "`vocabulary_size`"),
+    ],
+)
+def test_what_only_the_tokenizer_can_tell_is_told_before_training(
+    capsys, corpus, tmp_path, monkeypatch, settings, expected
+):
+    monkeypatch.setattr(gk.CausalLM, "fit", None)
+    code, out, err = run(capsys, "train", corpus, tmp_path / "new", *flags({**SMALL, **settings}))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert expected in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_bug_shows_its_traceback(corpus, tmp_path, monkeypatch):
+    def fit(*args, **kwargs):
+        return np.zeros(3).reshape(2, 2)
+
+    monkeypatch.setattr(gk.CausalLM, "fit", fit)
+    with pytest.raises(ValueError, match="reshape"):
+        cli.main(["train", str(corpus), str(tmp_path / "new"), *flags(SMALL)])
+
+
+def test_ctrl_c(capsys, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        gk.CausalLM, "fit", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT)
+    )
+    code, _, err = run(capsys, "train", corpus, tmp_path / "new", *flags(SMALL))
+    assert (code, err) == (130, "gpt-keras: interrupted\n")
+    assert not (tmp_path / "new").exists()
+
+
+def test_without_jsonargparse(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonargparse", None)
+    code, _, err = run(capsys, "info", "gpt2_small")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pip install 'gpt_keras[cli]'" in err
+
+
+@pytest.mark.parametrize("command", [cli.train, cli.generate, cli.export, cli.info])
+def test_help_explains_every_argument(capsys, command):
+    with pytest.raises(SystemExit) as error:
+        cli.main([command.__name__, "--help"])
+    assert error.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    docs = docstring_parser.parse(command.__doc__)
+    sentences = {param.arg_name: param.description for param in docs.params}
+    for name, parameter in inspect.signature(command).parameters.items():
+        assert " ".join(sentences[name].split()) in text
+        if parameter.default not in (inspect.Parameter.empty, None):
+            assert f"default: {parameter.default})" in text
+    assert docs.short_description in text
+    assert "YAML" in text
+    assert "null" not in text
+
+
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    out = capsys.readouterr().out
+    assert in_order(out, "train  ", "generate  ", "export  ", "info  ")

@@ -1,0 +1,32 @@
+"""The README's code runs as it stands, one example after the other."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_examples_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(examples) == 5
+    names = {}
+    for number, example in enumerate(examples):
+        exec(compile(example, f"README example {number + 1}", "exec"), names)
+    output = capsys.readouterr().out
+    assert "VIOLA.\\nO" in output or "VIOLA.\nO" in output
+    assert (tmp_path / "my_preset" / "tokenizer.json").exists()
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+
+
+def test_what_the_readme_links_to_exists():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert missing == []
+    for script in re.findall(r"^(scripts/\S+\.sh)", README, flags=re.MULTILINE):
+        assert (ROOT / script).exists()
