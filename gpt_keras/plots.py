@@ -64,9 +64,9 @@ def training(history: keras.callbacks.History | Mapping[str, Sequence[float]]) -
         ValueError: there is no `"loss"`, or it has no epochs.
 
     Example:
-    >>> figure = gk.plots.training({"loss": [3.0, 2.5], "val_loss": [2.8, 2.6]})
-    >>> figure.axes[0].get_ylabel()
-    'loss (nats per token)'
+        >>> figure = gk.plots.training({"loss": [3.0, 2.5], "val_loss": [2.8, 2.6]})
+        >>> figure.axes[0].get_ylabel()
+        'loss (nats per token)'
     """
     losses = getattr(history, "history", history)
     if not isinstance(losses, Mapping) or not len(losses.get("loss", ())):
@@ -112,9 +112,9 @@ def learning_rate(optimizer: keras.optimizers.Optimizer, num_steps: int) -> Figu
         The figure.
 
     Example:
-    >>> optimizer = gk.training.adamw(1e-3, warmup_steps=10, total_steps=100)
-    >>> gk.plots.learning_rate(optimizer, 100).axes[0].get_xlabel()
-    'training steps'
+        >>> optimizer = gk.training.adamw(1e-3, warmup_steps=10, total_steps=100)
+        >>> gk.plots.learning_rate(optimizer, 100).axes[0].get_xlabel()
+        'training steps'
     """
     check_positive_int("num_steps", num_steps)
     rate = optimizer.get_config()["learning_rate"]
@@ -144,10 +144,10 @@ def loss_by_position(losses: Mapping[str, np.ndarray]) -> Figure:
             dimensions.
 
     Example:
-    >>> import numpy as np
-    >>> figure = gk.plots.loss_by_position({"GPT": np.ones((2, 8))})
-    >>> len(figure.axes[0].lines)
-    1
+        >>> import numpy as np
+        >>> figure = gk.plots.loss_by_position({"GPT": np.ones((2, 8))})
+        >>> len(figure.axes[0].lines)
+        1
     """
     if not 1 <= len(losses) <= len(_STYLES):
         raise ValueError(f"`losses` must have 1 to {len(_STYLES)} series, got {len(losses)}.")
@@ -185,12 +185,12 @@ def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
         RuntimeError: the labels are Chinese and no font here has the glyphs.
 
     Example:
-    >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
-    ...                       num_heads=2, hidden_dim=8)
-    >>> model = gk.GPTCausalLM(config, tokenizer=gk.tokenizers.CharacterTokenizer("abc "))
-    >>> figure = gk.plots.next_tokens(model, ["ab", "ca"], count=3)
-    >>> [len(axes.patches) for axes in figure.axes]
-    [3, 3]
+        >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model = gk.GPTCausalLM(config, tokenizer=gk.tokenizers.CharacterTokenizer("abc "))
+        >>> figure = gk.plots.next_tokens(model, ["ab", "ca"], count=3)
+        >>> [len(axes.patches) for axes in figure.axes]
+        [3, 3]
     """
     check_positive_int("count", count)
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -227,7 +227,7 @@ def chinese_font() -> str:
         RuntimeError: no installed font has them; the message says how to install one.
 
     Example:
-    >>> name = gk.plots.chinese_font()  # doctest: +SKIP
+        >>> name = gk.plots.chinese_font()  # doctest: +SKIP
     """
     # matplotlib keeps a list of fonts on disk and does not look again after one is installed.
     known = {entry.fname for entry in font_manager.fontManager.ttflist}

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from gpt_keras.config import check_positive_int
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
-from gpt_keras.datasets.checks import check_positive, check_seed
+from gpt_keras.datasets.checks import check_seed
 from gpt_keras.datasets.documents import list_documents, path_hint
 from gpt_keras.datasets.token_cache import EncodedCorpus, encode_corpus
 from gpt_keras.tokenizers import Tokenizer
@@ -78,7 +79,8 @@ def language_modeling(
         >>> int(train.cardinality())
         8
     """
-    check_positive(sequence_length=sequence_length, batch_size=batch_size)
+    check_positive_int("sequence_length", sequence_length)
+    check_positive_int("batch_size", batch_size)
     check_seed(seed)
     if not 0 <= validation_fraction < 1:
         raise ValueError(

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from gpt_keras.config import check_positive_int
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
-from gpt_keras.datasets.checks import check_positive, check_seed
+from gpt_keras.datasets.checks import check_seed
 from gpt_keras.tokenizers import Tokenizer
 
 
@@ -27,13 +28,14 @@ def padded(
     Args:
         texts: The texts.
         tokenizer: Turns text into ids.
-        sequence_length: Tokens in a row; None for as many as the longest text needs.
+        sequence_length: Most tokens in a row; None for no limit. All rows are as long as the
+            longest text needs.
         batch_size: Rows in a batch. The last batch is filled up with rows of weight 0, so that
             all batches are of the same shape.
         seed: Decides the order of the rows, another one each epoch; None keeps their order.
 
     Returns:
-        A dataset of `(inputs, targets, sample_weight)`, each `(batch_size, sequence_length)`, the
+        A dataset of `(inputs, targets, sample_weight)`, each `(batch_size, length of a row)`, the
         first two int32, the last float32. `targets` are the inputs shifted by one token.
 
     Raises:
@@ -50,9 +52,9 @@ def padded(
         >>> sample_weight.numpy().tolist()
         [[1.0, 1.0], [1.0, 0.0]]
     """
-    check_positive(batch_size=batch_size)
+    check_positive_int("batch_size", batch_size)
     if sequence_length is not None:
-        check_positive(sequence_length=sequence_length)
+        check_positive_int("sequence_length", sequence_length)
     if seed is not None:
         check_seed(seed)
     if isinstance(texts, (str, bytes)) or not isinstance(texts, (Sequence, np.ndarray)):
@@ -76,8 +78,7 @@ def padded(
             "`texts` must hold a text of at least 2 tokens (one to see, one to predict), but the "
             f"longest has {longest}."
         )
-    if sequence_length is None:
-        sequence_length = longest - 1
+    sequence_length = longest - 1 if sequence_length is None else min(sequence_length, longest - 1)
     # Rows share one token: the last target of a row is the first input of the next.
     rows = [
         ids[start : start + sequence_length + 1]

@@ -4,11 +4,9 @@ Encoding a corpus takes longer than reading its ids, so the ids are written once
 mapped into memory from then on: neither writing nor reading needs memory for the whole corpus.
 """
 
-import contextlib
 import hashlib
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -16,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 import keras
 import numpy as np
 
+from gpt_keras.atomic import atomic_file
 from gpt_keras.tokenizers import Tokenizer
 from gpt_keras.tokenizers.text_files import cut_into_pieces, read_text
 
@@ -69,14 +68,14 @@ def encode_corpus(
         ValueError: If a file is not UTF-8, or the tokenizer cannot encode a text.
     """
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     key = _key(documents, tokenizer)
     ids_file, ends_file = folder / f"{key}.ids.npy", folder / f"{key}.ends.npy"
     # The file of ids is put in place last: where it is, the other one is, too.
     if not ids_file.exists():
-        with _replacing(ids_file) as file, _replacing(ends_file) as other_file:
-            ends = _write_ids(file, documents, tokenizer, verbose)
-            np.save(other_file, ends)
+        with atomic_file(ids_file) as new_ids_file, atomic_file(ends_file) as new_ends_file:
+            with new_ids_file.open("wb") as file:
+                ends = _write_ids(file, documents, tokenizer, verbose)
+            np.save(new_ends_file, ends)
     return EncodedCorpus(np.load(ids_file, mmap_mode="r"), np.load(ends_file))
 
 
@@ -92,18 +91,6 @@ def _document_digest(document: str | Path) -> bytes:
         return hashlib.sha256(document.encode("utf-8", errors="surrogatepass")).digest()
     with document.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file that takes the place of `path` if the block succeeds."""
-    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            yield file
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _write_ids(

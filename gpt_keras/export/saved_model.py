@@ -35,16 +35,16 @@ def saved_model(model: CausalLM, directory, jit_compile: bool = True) -> None:
         ValueError: the directory is not empty, or the model cannot generate.
 
     Example:
-    >>> import tempfile, tensorflow as tf
-    >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
-    ...                       num_heads=2, hidden_dim=8)
-    >>> model = gk.GPTCausalLM(config, tokenizer=gk.tokenizers.CharacterTokenizer("abc "))
-    >>> directory = tempfile.mkdtemp()
-    >>> gk.export.saved_model(model, directory)
-    >>> loaded = tf.saved_model.load(directory)
-    >>> loaded.generate(text=tf.constant(["abc"]), max_new_tokens=2, temperature=0.0, top_k=0,
-    ...                 top_p=1.0, seed=0)["text"].shape
-    TensorShape([1])
+        >>> import tempfile, tensorflow as tf
+        >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model = gk.GPTCausalLM(config, tokenizer=gk.tokenizers.CharacterTokenizer("abc "))
+        >>> directory = tempfile.mkdtemp()
+        >>> gk.export.saved_model(model, directory)
+        >>> loaded = tf.saved_model.load(directory)
+        >>> loaded.generate(text=tf.constant(["abc"]), max_new_tokens=2, temperature=0.0, top_k=0,
+        ...                 top_p=1.0, seed=0)["text"].shape
+        TensorShape([1])
     """
     require_tensorflow("Export as a SavedModel")
     check_empty_directory(directory)

@@ -19,10 +19,10 @@ def write_cache(cache, update, index):
         The filled cache, of the structure of `cache`.
 
     Example:
-    >>> import tensorflow as tf
-    >>> cache, new = tf.zeros((1, 1, 4, 1)), tf.ones((1, 1, 2, 1))
-    >>> gk.generation.write_cache([cache], [new], 1)[0][0, 0, :, 0].numpy().tolist()
-    [0.0, 1.0, 1.0, 0.0]
+        >>> import tensorflow as tf
+        >>> cache, new = tf.zeros((1, 1, 4, 1)), tf.ones((1, 1, 2, 1))
+        >>> gk.generation.write_cache([cache], [new], 1)[0][0, 0, :, 0].numpy().tolist()
+        [0.0, 1.0, 1.0, 0.0]
     """
     return keras.tree.map_structure(lambda old, new: _write_slice(old, new, index), cache, update)
 

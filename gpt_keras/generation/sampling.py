@@ -33,8 +33,8 @@ def fold_in(seed, row):
         Scalar int64 tensor.
 
     Example:
-    >>> int(gk.generation.fold_in(0, 1)) == int(gk.generation.fold_in(0, 1))
-    True
+        >>> int(gk.generation.fold_in(0, 1)) == int(gk.generation.fold_in(0, 1))
+        True
     """
     seeds = tf.stack([tf.cast(seed, tf.int64), tf.cast(row, tf.int64)])
     return tf.random.stateless_uniform([], seeds, minval=None, maxval=None, dtype=tf.int64)

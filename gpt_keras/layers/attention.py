@@ -46,10 +46,10 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         ValueError: the heads do not divide evenly.
 
     Example:
-    >>> import gpt_keras as gk, numpy as np
-    >>> attention = gk.layers.CausalMultiHeadAttention(num_heads=4)
-    >>> attention(np.zeros((2, 5, 16))).shape
-    TensorShape([2, 5, 16])
+        >>> import gpt_keras as gk, numpy as np
+        >>> attention = gk.layers.CausalMultiHeadAttention(num_heads=4)
+        >>> attention(np.zeros((2, 5, 16))).shape
+        TensorShape([2, 5, 16])
     """
 
     def __init__(

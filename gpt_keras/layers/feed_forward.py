@@ -29,9 +29,9 @@ class FeedForward(keras.layers.Layer):
         `(batch, length, hidden_dim)`.
 
     Example:
-    >>> import gpt_keras as gk, numpy as np
-    >>> gk.layers.FeedForward(intermediate_dim=32)(np.zeros((2, 5, 8))).shape
-    TensorShape([2, 5, 8])
+        >>> import gpt_keras as gk, numpy as np
+        >>> gk.layers.FeedForward(intermediate_dim=32)(np.zeros((2, 5, 8))).shape
+        TensorShape([2, 5, 8])
     """
 
     def __init__(

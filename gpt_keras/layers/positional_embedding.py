@@ -29,9 +29,9 @@ class PositionalEmbedding(keras.layers.Layer):
         ValueError: `length` is above `max_sequence_length`.
 
     Example:
-    >>> import gpt_keras as gk, numpy as np
-    >>> gk.layers.PositionalEmbedding(max_sequence_length=16)(np.zeros((2, 5, 8))).shape
-    TensorShape([2, 5, 8])
+        >>> import gpt_keras as gk, numpy as np
+        >>> gk.layers.PositionalEmbedding(max_sequence_length=16)(np.zeros((2, 5, 8))).shape
+        TensorShape([2, 5, 8])
     """
 
     def __init__(self, max_sequence_length: int, initializer=None, **kwargs):
@@ -89,10 +89,10 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
         ValueError: `hidden_dim` is odd.
 
     Example:
-    >>> import gpt_keras as gk, numpy as np
-    >>> encoding = gk.layers.SinusoidalPositionalEncoding()(np.zeros((1, 3, 4)))
-    >>> np.round(encoding[0, 1], 4).tolist()     # sin 1, cos 1, sin 0.01, cos 0.01
-    [0.8414999842643738, 0.5403000116348267, 0.009999999776482582, 1.0]
+        >>> import gpt_keras as gk, numpy as np
+        >>> encoding = gk.layers.SinusoidalPositionalEncoding()(np.zeros((1, 3, 4)))
+        >>> np.round(encoding[0, 1], 4).tolist()     # sin 1, cos 1, sin 0.01, cos 0.01
+        [0.8414999842643738, 0.5403000116348267, 0.009999999776482582, 1.0]
     """
 
     def __init__(self, base: float = 10000.0, **kwargs):
@@ -141,10 +141,10 @@ class RotaryEmbedding(keras.layers.Layer):
         ValueError: `head_dim` is odd.
 
     Example:
-    >>> import gpt_keras as gk, numpy as np
-    >>> x = np.ones((1, 1, 2, 2), "float32")
-    >>> np.round(gk.layers.RotaryEmbedding()(x)[0, 0, 1], 3).tolist()   # by one radian
-    [-0.3009999990463257, 1.3819999694824219]
+        >>> import gpt_keras as gk, numpy as np
+        >>> x = np.ones((1, 1, 2, 2), "float32")
+        >>> np.round(gk.layers.RotaryEmbedding()(x)[0, 0, 1], 3).tolist()   # by one radian
+        [-0.3009999990463257, 1.3819999694824219]
     """
 
     def __init__(self, base: float = 10000.0, **kwargs):

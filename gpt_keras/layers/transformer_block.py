@@ -42,9 +42,9 @@ class TransformerBlock(keras.layers.Layer):
         `(batch, length, hidden_dim)`.
 
     Example:
-    >>> import gpt_keras as gk, numpy as np
-    >>> gk.layers.TransformerBlock(num_heads=4)(np.zeros((2, 5, 16))).shape
-    TensorShape([2, 5, 16])
+        >>> import gpt_keras as gk, numpy as np
+        >>> gk.layers.TransformerBlock(num_heads=4)(np.zeros((2, 5, 16))).shape
+        TensorShape([2, 5, 16])
     """
 
     def __init__(

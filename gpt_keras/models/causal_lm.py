@@ -35,13 +35,13 @@ class CausalLM(keras.Model):
         ValueError: the tokenizer has more ids than the backbone.
 
     Example:
-    >>> import gpt_keras as gk
-    >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
-    >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
-    ...                       num_heads=2, hidden_dim=8)
-    >>> model = gk.CausalLM(gk.GPT(config), tokenizer=tokenizer)
-    >>> len(model.generate("abc", max_new_tokens=5, seed=0))
-    8
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
+        >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model = gk.CausalLM(gk.GPT(config), tokenizer=tokenizer)
+        >>> len(model.generate("abc", max_new_tokens=5, seed=0))
+        8
     """
 
     def __init__(self, backbone: keras.Model, tokenizer=None, name: str = "causal_lm"):
@@ -364,12 +364,12 @@ class GPTCausalLM(CausalLM):
         name: name of the model.
 
     Example:
-    >>> import gpt_keras as gk
-    >>> config = gk.GPTConfig(vocabulary_size=50, max_sequence_length=16, num_layers=1,
-    ...                       num_heads=2, hidden_dim=8)
-    >>> model = gk.GPTCausalLM(config)
-    >>> len(model.generate([1, 2, 3], max_new_tokens=4, temperature=0))
-    7
+        >>> import gpt_keras as gk
+        >>> config = gk.GPTConfig(vocabulary_size=50, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model = gk.GPTCausalLM(config)
+        >>> len(model.generate([1, 2, 3], max_new_tokens=4, temperature=0))
+        7
     """
 
     def __init__(self, config: GPTConfig, tokenizer=None, dtype=None, name: str = "gpt_causal_lm"):

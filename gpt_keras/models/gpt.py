@@ -45,14 +45,14 @@ class GPT(keras.Model):
             functions, where values are known) a token id is outside the vocabulary.
 
     Example:
-    >>> import gpt_keras as gk, numpy as np
-    >>> config = gk.GPTConfig(vocabulary_size=100, max_sequence_length=16, num_layers=2,
-    ...                       num_heads=2, hidden_dim=8)
-    >>> gpt = gk.GPT(config)
-    >>> gpt(np.array([[1, 2, 3]])).shape
-    TensorShape([1, 3, 100])
-    >>> gpt.count_params() == config.num_parameters
-    True
+        >>> import gpt_keras as gk, numpy as np
+        >>> config = gk.GPTConfig(vocabulary_size=100, max_sequence_length=16, num_layers=2,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> gpt = gk.GPT(config)
+        >>> gpt(np.array([[1, 2, 3]])).shape
+        TensorShape([1, 3, 100])
+        >>> gpt.count_params() == config.num_parameters
+        True
     """
 
     def __init__(self, config: GPTConfig, dtype=None, name: str = "gpt"):

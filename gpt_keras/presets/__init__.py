@@ -24,8 +24,8 @@ def get(name: str) -> GPTConfig:
         ValueError: there is no preset of that name.
 
     Example:
-    >>> gk.presets.get("gpt2_small").num_layers
-    12
+        >>> gk.presets.get("gpt2_small").num_layers
+        12
     """
     if name not in _PRESETS:
         raise ValueError(f"`name` must be one of {', '.join(_PRESETS)}, got {name!r}.")

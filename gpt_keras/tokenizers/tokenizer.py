@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from gpt_keras.atomic import atomic_file
+
 END_OF_TEXT = "<|endoftext|>"
 FILE_NAME = "tokenizer.json"
 
@@ -142,13 +144,8 @@ class Tokenizer(abc.ABC):
         """
         path = Path(path)
         file = path if path.suffix == ".json" else path / FILE_NAME
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        try:
+        with atomic_file(file) as temporary:
             temporary.write_text(self.to_json(), encoding="utf-8", newline="\n")
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
         return file
 
     def digest(self) -> str:

@@ -23,7 +23,7 @@ class SampleText(keras.callbacks.Callback):
         samples: list of `(batches seen, text)`.
 
     Example:
-    >>> callback = gk.training.SampleText("Once", every=100, max_new_tokens=20)
+        >>> callback = gk.training.SampleText("Once", every=100, max_new_tokens=20)
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Throughput(keras.callbacks.Callback):
         ValueError: when training starts, if the model was compiled without `Perplexity`.
 
     Example:
-    >>> callback = gk.training.Throughput()
+        >>> callback = gk.training.Throughput()
     """
 
     def __init__(self):

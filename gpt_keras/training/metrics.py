@@ -19,11 +19,11 @@ class Perplexity(keras.metrics.Metric):
         count: variable, the sum of the weights: without weights, the number of tokens.
 
     Example:
-    >>> import numpy as np
-    >>> metric = gk.training.Perplexity()
-    >>> metric.update_state(np.array([[3, 1]]), np.zeros((1, 2, 10)))    # ten equal chances
-    >>> round(float(metric.result()), 4)
-    10.0
+        >>> import numpy as np
+        >>> metric = gk.training.Perplexity()
+        >>> metric.update_state(np.array([[3, 1]]), np.zeros((1, 2, 10)))    # ten equal chances
+        >>> round(float(metric.result()), 4)
+        10.0
     """
 
     def __init__(self, name: str = "perplexity", dtype=None):

@@ -19,9 +19,9 @@ def test_short_texts_are_padded_on_the_right():
     data = padded(["abc", "d"], TOKENIZER, sequence_length=4, batch_size=2)
     assert arrays(data) == [
         (
-            [[0, 1, 2, 0], [3, 0, 0, 0]],
-            [[1, 2, END, 0], [END, 0, 0, 0]],
-            [[1, 1, 1, 0], [1, 0, 0, 0]],
+            [[0, 1, 2], [3, 0, 0]],
+            [[1, 2, END], [END, 0, 0]],
+            [[1, 1, 1], [1, 0, 0]],
         )
     ]
 
@@ -55,15 +55,15 @@ def test_every_next_token_is_a_target_once():
 
 def test_the_last_batch_is_filled_up():
     for seed in (None, 0):
-        data = padded(["ab"] * 5, PLAIN, sequence_length=3, batch_size=4, seed=seed)
+        data = padded(["abc"] * 5, PLAIN, sequence_length=9, batch_size=4, seed=seed)
         assert int(data.cardinality()) == 2
-        assert [np.shape(part) for batch in arrays(data) for part in batch] == [(4, 3)] * 6
+        assert [np.shape(part) for batch in arrays(data) for part in batch] == [(4, 2)] * 6
         _, _, weight = arrays(data)[1]
-        assert weight == [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+        assert weight == [[1, 1], [0, 0], [0, 0], [0, 0]]
 
 
 def test_types_and_static_shapes():
-    data = padded(["ab"], PLAIN, sequence_length=3, batch_size=4)
+    data = padded(["abcde"], PLAIN, sequence_length=3, batch_size=4)
     assert [spec.dtype.name for spec in data.element_spec] == ["int32", "int32", "float32"]
     assert all(spec.shape == (4, 3) for spec in data.element_spec)
 
@@ -92,7 +92,7 @@ def test_the_seed_decides_the_order():
 
 def test_texts_of_one_token_are_left_out_without_end_of_text():
     data = padded(["a", "bc"], PLAIN, sequence_length=2, batch_size=1)
-    assert arrays(data) == [([[1, 0]], [[2, 0]], [[1, 0]])]
+    assert arrays(data) == [([[1]], [[2]], [[1]])]
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_texts_of_one_token_are_left_out_without_end_of_text():
         ({"texts": ["a", b"b"]}, "entry 1 is of type bytes"),
         ({"texts": ["a", ""]}, "at least 2 tokens .* longest has 1"),
         ({"texts": [""]}, "at least 2 tokens .* longest has 0"),
-        ({"sequence_length": 0}, "`sequence_length` must be an integer of at least 1, but is 0"),
-        ({"batch_size": 0}, "`batch_size` must be an integer of at least 1, but is 0"),
-        ({"seed": 0.5}, r"`seed` must be an integer .* but is 0\.5"),
+        ({"sequence_length": 0}, "`sequence_length` must be an integer of at least 1, got 0"),
+        ({"batch_size": 0}, "`batch_size` must be an integer of at least 1, got 0"),
+        ({"seed": 0.5}, r"`seed` must be an integer .* got 0\.5"),
     ],
 )
 def test_errors(changes, message):
