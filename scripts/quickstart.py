@@ -14,7 +14,7 @@ import keras
 import gpt_keras as gk
 
 PROMPT = "DUKE.\nWhat news"
-STEPS_PER_EPOCH, EPOCHS = 150, 8
+STEPS_PER_EPOCH, EPOCHS = 150, 6
 
 # All that a server needs to know about the model.
 SERVE = """
@@ -53,8 +53,7 @@ def main() -> None:
         max_sequence_length=128,
         num_layers=4,
         num_heads=4,
-        hidden_dim=160,
-        dropout=0.1,
+        hidden_dim=128,
     )
     model = gk.GPTCausalLM(config, tokenizer=tokenizer)
     model.backbone.summary()
