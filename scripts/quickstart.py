@@ -14,7 +14,7 @@ import keras
 import gpt_keras as gk
 
 PROMPT = "DUKE.\nWhat news"
-STEPS_PER_EPOCH, EPOCHS = 150, 6
+STEPS_PER_EPOCH, EPOCHS = 150, 7
 
 # All that a server needs to know about the model.
 SERVE = """
@@ -59,7 +59,7 @@ def main() -> None:
     model.backbone.summary()
 
     print("\n== Training with model.fit")
-    model.compile(gk.training.adamw(2e-3, warmup_steps=100, total_steps=EPOCHS * STEPS_PER_EPOCH))
+    model.compile(gk.training.adamw(3e-3, warmup_steps=100, total_steps=EPOCHS * STEPS_PER_EPOCH))
     fit_began = time.perf_counter()
     history = model.fit(
         train.repeat(),

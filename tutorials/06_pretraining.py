@@ -432,10 +432,7 @@ print(f"split by document: {by_document:.1%}")
 def short_run(learning_rate, warmup_steps, data):
     """Train a model of one layer for 100 steps; return it and its mean loss over the last 50."""
     keras.utils.set_random_seed(0)
-    shape = {**config.to_dict(), "num_layers": 1, "hidden_dim": 64, "head_dim": None}
-    model = gk.GPTCausalLM(
-        gk.GPTConfig.from_dict({**shape, "intermediate_dim": None}), tokenizer=tokenizer
-    )
+    model = gk.GPTCausalLM(config.replace(num_layers=1, hidden_dim=64), tokenizer=tokenizer)
     model.compile(gk.training.adamw(learning_rate, warmup_steps=warmup_steps))
     history = model.fit(data, steps_per_epoch=50, epochs=2, verbose=0)
     return model, history.history["loss"][-1]

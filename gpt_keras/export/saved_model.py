@@ -1,5 +1,7 @@
 """A SavedModel that takes strings and returns strings, with nothing but TensorFlow to run it."""
 
+import contextlib
+
 import tensorflow as tf
 
 from gpt_keras.atomic import atomic_directory, check_empty_directory
@@ -54,8 +56,20 @@ def saved_model(model: CausalLM, directory, jit_compile: bool = True) -> None:
         signatures |= {"generate": module.generate, "serving_default": module.generate}
     else:
         signatures["serving_default"] = module.logits
-    with atomic_directory(directory) as folder:
+    with atomic_directory(directory) as folder, _quiet_tensorflow():
         tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow():
+    """Keep TensorFlow from reporting the temporary directory as the one that was written."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("WARNING")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Servable(tf.Module):
