@@ -50,8 +50,9 @@ class GPTConfig:
             field, its value and what is allowed.
 
     Example:
-        >>> config = GPTConfig(vocabulary_size=50257, max_sequence_length=1024,
-        ...                    num_layers=12, num_heads=12, hidden_dim=768)
+        >>> import gpt_keras as gk
+        >>> config = gk.GPTConfig(vocabulary_size=50257, max_sequence_length=1024,
+        ...                       num_layers=12, num_heads=12, hidden_dim=768)
         >>> config.num_parameters
         124439808
         >>> config.kv_cache_bytes(batch_size=1, length=1024) / 2**20   # MiB
@@ -201,6 +202,7 @@ class GPTConfig:
             ValueError: a field is unknown, or the variant cannot be built.
 
         Example:
+            >>> import gpt_keras as gk
             >>> config = gk.presets.get("gpt2_small").replace(hidden_dim=96, num_heads=4)
             >>> config.head_dim, config.intermediate_dim
             (24, 384)

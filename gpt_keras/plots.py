@@ -64,6 +64,7 @@ def training(history: keras.callbacks.History | Mapping[str, Sequence[float]]) -
         ValueError: there is no `"loss"`, or it has no epochs.
 
     Example:
+        >>> import gpt_keras as gk
         >>> figure = gk.plots.training({"loss": [3.0, 2.5], "val_loss": [2.8, 2.6]})
         >>> figure.axes[0].get_ylabel()
         'loss (nats per token)'
@@ -112,6 +113,7 @@ def learning_rate(optimizer: keras.optimizers.Optimizer, num_steps: int) -> Figu
         The figure.
 
     Example:
+        >>> import gpt_keras as gk
         >>> optimizer = gk.training.adamw(1e-3, warmup_steps=10, total_steps=100)
         >>> gk.plots.learning_rate(optimizer, 100).axes[0].get_xlabel()
         'training steps'
@@ -144,6 +146,7 @@ def loss_by_position(losses: Mapping[str, np.ndarray]) -> Figure:
             dimensions.
 
     Example:
+        >>> import gpt_keras as gk
         >>> import numpy as np
         >>> figure = gk.plots.loss_by_position({"GPT": np.ones((2, 8))})
         >>> len(figure.axes[0].lines)
@@ -185,6 +188,7 @@ def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
         RuntimeError: the labels are Chinese and no font here has the glyphs.
 
     Example:
+        >>> import gpt_keras as gk
         >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
         ...                       num_heads=2, hidden_dim=8)
         >>> model = gk.GPTCausalLM(config, tokenizer=gk.tokenizers.CharacterTokenizer("abc "))
@@ -227,6 +231,7 @@ def chinese_font() -> str:
         RuntimeError: no installed font has them; the message says how to install one.
 
     Example:
+        >>> import gpt_keras as gk
         >>> name = gk.plots.chinese_font()  # doctest: +SKIP
     """
     # matplotlib keeps a list of fonts on disk and does not look again after one is installed.

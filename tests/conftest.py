@@ -17,11 +17,6 @@ def token_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def doctest_names(doctest_namespace):
-    doctest_namespace["gk"] = gk
-
-
-@pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(0)
 

@@ -89,7 +89,8 @@ config = gk.GPTConfig(
     vocabulary_size=8, max_sequence_length=8, num_layers=1, num_heads=1, hidden_dim=4
 )
 model = gk.GPTCausalLM(config)
-for verb in (lambda: model.generate([1]), lambda: model.export("exported")):
+tokenizer = gk.tokenizers.CharacterTokenizer("ab")
+for verb in (lambda: model.generate([1]), lambda: model.export("exported"), tokenizer.in_graph):
     try:
         verb()
     except RuntimeError as error:
@@ -104,6 +105,6 @@ for verb in (lambda: model.generate([1]), lambda: model.export("exported")):
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ).stdout.splitlines()
-    assert len(output) == 2
+    assert len(output) == 3
     assert all("KERAS_BACKEND=tensorflow" in line and backend in line for line in output)
     assert not (tmp_path / "exported").exists()

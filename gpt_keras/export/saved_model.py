@@ -37,6 +37,7 @@ def saved_model(model: CausalLM, directory, jit_compile: bool = True) -> None:
         ValueError: the directory is not empty, or the model cannot generate.
 
     Example:
+        >>> import gpt_keras as gk
         >>> import tempfile, tensorflow as tf
         >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
         ...                       num_heads=2, hidden_dim=8)

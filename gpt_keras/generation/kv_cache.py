@@ -19,6 +19,7 @@ def write_cache(cache, update, index):
         The filled cache, of the structure of `cache`.
 
     Example:
+        >>> import gpt_keras as gk
         >>> import tensorflow as tf
         >>> cache, new = tf.zeros((1, 1, 4, 1)), tf.ones((1, 1, 2, 1))
         >>> gk.generation.write_cache([cache], [new], 1)[0][0, 0, :, 0].numpy().tolist()

@@ -33,6 +33,7 @@ def fold_in(seed, row):
         Scalar int64 tensor.
 
     Example:
+        >>> import gpt_keras as gk
         >>> int(gk.generation.fold_in(0, 1)) == int(gk.generation.fold_in(0, 1))
         True
     """

@@ -24,6 +24,7 @@ def get(name: str) -> GPTConfig:
         ValueError: there is no preset of that name.
 
     Example:
+        >>> import gpt_keras as gk
         >>> gk.presets.get("gpt2_small").num_layers
         12
     """

@@ -9,6 +9,7 @@ import keras
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
+from gpt_keras.backend import require_tensorflow
 from gpt_keras.tokenizers.in_graph import InGraphBytePairTokenizer
 from gpt_keras.tokenizers.text_files import cut_into_pieces, iterate_documents
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, Tokenizer
@@ -284,6 +285,7 @@ class BytePairTokenizer(Tokenizer):
             ValueError: If the tokenizer was loaded from a file and splits words in another way
                 than GPT-2.
         """
+        require_tensorflow("A tokenizer inside the graph")
         if not self._has_gpt2_split:
             raise ValueError(
                 "`in_graph` needs a tokenizer with GPT-2's split into words (a ByteLevel "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from gpt_keras.backend import require_tensorflow
 from gpt_keras.tokenizers.in_graph import InGraphCharacterTokenizer
 from gpt_keras.tokenizers.text_files import iterate_documents
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, Tokenizer
@@ -125,6 +126,7 @@ class CharacterTokenizer(Tokenizer):
         Returns:
             An `InGraphCharacterTokenizer`.
         """
+        require_tensorflow("A tokenizer inside the graph")
         return InGraphCharacterTokenizer(self.characters, self._tokens)
 
     def to_json(self) -> str:

@@ -23,6 +23,7 @@ class SampleText(keras.callbacks.Callback):
         samples: list of `(batches seen, text)`.
 
     Example:
+        >>> import gpt_keras as gk
         >>> callback = gk.training.SampleText("Once", every=100, max_new_tokens=20)
     """
 
@@ -77,6 +78,7 @@ class Throughput(keras.callbacks.Callback):
         ValueError: when training starts, if the model was compiled without `Perplexity`.
 
     Example:
+        >>> import gpt_keras as gk
         >>> callback = gk.training.Throughput()
     """
 

@@ -19,6 +19,7 @@ class Perplexity(keras.metrics.Metric):
         count: variable, the sum of the weights: without weights, the number of tokens.
 
     Example:
+        >>> import gpt_keras as gk
         >>> import numpy as np
         >>> metric = gk.training.Perplexity()
         >>> metric.update_state(np.array([[3, 1]]), np.zeros((1, 2, 10)))    # ten equal chances

@@ -24,8 +24,9 @@ class AdamW(keras.optimizers.AdamW):
         **kwargs: arguments of `keras.optimizers.AdamW`.
 
     Example:
-        >>> optimizer = AdamW(1e-3, no_decay=["bias"])
-        >>> AdamW.from_config(optimizer.get_config()).no_decay
+        >>> import gpt_keras as gk
+        >>> optimizer = gk.training.AdamW(1e-3, no_decay=["bias"])
+        >>> gk.training.AdamW.from_config(optimizer.get_config()).no_decay
         ['bias']
     """
 
@@ -76,10 +77,14 @@ def adamw(
         ValueError: an argument is out of its range.
 
     Example:
+        >>> import gpt_keras as gk
         >>> optimizer = gk.training.adamw(1e-3, warmup_steps=10, total_steps=100)
-        >>> schedule = optimizer._learning_rate
-        >>> [round(float(schedule(step)), 6) for step in (0, 10, 100)]
-        [0.0001, 0.001, 0.0001]
+        >>> for step in (0, 10, 100):
+        ...     _ = optimizer.iterations.assign(step)
+        ...     print(round(float(optimizer.learning_rate), 6))
+        0.0001
+        0.001
+        0.0001
     """
     check_positive("learning_rate", learning_rate)
     check_rate("beta_1", beta_1)
