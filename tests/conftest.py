@@ -5,8 +5,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import numpy as np
 import pytest
+from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
 
@@ -19,26 +19,6 @@ def token_cache(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(0)
-
-
-def tiny_config(**changes):
-    """Two layers, two heads, width 16, vocabulary 32, 48 positions."""
-    fields = {
-        "vocabulary_size": 32,
-        "max_sequence_length": 48,
-        "num_layers": 2,
-        "num_heads": 2,
-        "hidden_dim": 16,
-    }
-    return gk.GPTConfig(**{**fields, **changes})
-
-
-def spread_weights(model, seed=0, stddev=0.3):
-    """Replace all weights by larger random ones, so that wrong biases and norms would show."""
-    generator = np.random.default_rng(seed)
-    for variable in model.trainable_variables:
-        variable.assign(variable + generator.normal(0, stddev, variable.shape).astype("float32"))
-    return model
 
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz ,.!?"

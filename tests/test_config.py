@@ -2,9 +2,9 @@ import dataclasses
 import itertools
 
 import pytest
-from conftest import tiny_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import tiny_config
 
 import gpt_keras as gk
 from gpt_keras.config import ACTIVATIONS, NORM_POSITIONS, NORMS, POSITION_EMBEDDINGS

@@ -3,9 +3,9 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from conftest import spread_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import spread_weights
 
 import gpt_keras as gk
 

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import spread_weights
+from tiny_models import spread_weights
 
 import gpt_keras as gk
 

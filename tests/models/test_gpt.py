@@ -4,9 +4,9 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from conftest import spread_weights, tiny_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import spread_weights, tiny_config
+from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
 

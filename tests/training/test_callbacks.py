@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import tiny_config
+from tiny_models import tiny_config
 
 import gpt_keras as gk
 

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import tiny_config
+from tiny_models import tiny_config
 
 import gpt_keras as gk
 
