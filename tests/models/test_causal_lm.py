@@ -96,6 +96,7 @@ def test_sample_weight_weighs(model):
     assert weighted == pytest.approx(model.evaluate(x[:1], y[:1], verbose=0)[0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_per_execution_learns_the_same(character_tokenizer):
     x, y = arrays(32)
     losses = []
@@ -198,6 +199,7 @@ def test_a_tokenizer_that_is_too_large_is_refused(character_tokenizer):
 # Saving
 
 
+@pytest.mark.slow
 def test_keras_file_holds_weights_tokenizer_and_optimizer(model, tmp_path):
     model.compile(gk.training.adamw(1e-2, total_steps=50, warmup_steps=3), jit_compile=False)
     model.fit(*arrays(), verbose=0)

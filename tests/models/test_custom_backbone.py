@@ -61,6 +61,7 @@ def test_it_generates(model):
     assert text == model.tokenizer.decode(token_ids)
 
 
+@pytest.mark.slow
 def test_it_trains(character_tokenizer):
     model = gk.CausalLM(Mine(), tokenizer=character_tokenizer)
     model.compile(gk.training.adamw(1e-2, warmup_steps=5), jit_compile=False)
@@ -68,6 +69,7 @@ def test_it_trains(character_tokenizer):
     assert losses[-1] < losses[0] / 2
 
 
+@pytest.mark.slow
 def test_it_is_saved(model, tmp_path):
     model.save(tmp_path / "mine.keras")
     model.save_to_preset(tmp_path / "preset")
@@ -83,6 +85,7 @@ def test_it_is_saved(model, tmp_path):
         assert loaded.generate("hello", max_new_tokens=10, seed=1) == text
 
 
+@pytest.mark.slow
 def test_it_is_exported(model, tmp_path):
     model.export(tmp_path / "exported")
     loaded = tf.saved_model.load(tmp_path / "exported")

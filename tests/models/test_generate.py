@@ -111,9 +111,14 @@ def test_generation_stops_at_end_of_text(spread_model):
     assert all(end not in row for row in rows)
     lengths = [len(row) for row in rows]
     assert min(lengths) < 41 == max(lengths)  # some ended by themselves, some at their limit
-    for row, prompt in enumerate(prompts):
+    shortest = sorted(range(20), key=lambda row: lengths[row])[:4]
+    for row in [*shortest, 19]:
         expected = slowly(
-            spread_model, prompt, 40, temperature=1.0, row_seed=int(gk.generation.fold_in(0, row))
+            spread_model,
+            prompts[row],
+            40,
+            temperature=1.0,
+            row_seed=int(gk.generation.fold_in(0, row)),
         )
         assert rows[row] == expected
 
@@ -137,6 +142,7 @@ def test_stream_gives_the_text_of_generate(spread_model, settings):
     assert "hello" + "".join(pieces) == whole
 
 
+@pytest.mark.slow
 def test_stream_never_breaks_a_chinese_character():
     # Bytes as tokens: each Chinese character is three of them.
     tokenizer = gk.tokenizers.BytePairTokenizer.train(["床前明月光，疑是地上霜。"], 257)
@@ -153,6 +159,7 @@ def test_stream_never_breaks_a_chinese_character():
     assert all("\ufffd" not in piece for piece in pieces)
 
 
+@pytest.mark.slow
 def test_learning_after_generating_changes_the_text(character_tokenizer):
     model = gk.GPTCausalLM(tiny_config(num_layers=1), tokenizer=character_tokenizer)
     before = model.generate("ab", max_new_tokens=10, temperature=0)

@@ -83,7 +83,6 @@ def variant(i):
     return _MODELS[i]
 
 
-@pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # one key is a case too
 @pytest.mark.parametrize("i", range(len(VARIANTS)))
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())

@@ -97,6 +97,7 @@ def test_padding_is_not_learnt_from(model):
     assert evaluate[0]["perplexity"] == pytest.approx(np.exp(evaluate[0]["loss"]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_tiny_model_overfits_one_batch():
     model = gk.GPTCausalLM(tiny_config())
     model.compile(gk.training.adamw(1e-2, warmup_steps=10, weight_decay=0.0))
@@ -107,6 +108,7 @@ def test_a_tiny_model_overfits_one_batch():
     assert loss < 0.05 < history["loss"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_learns(dtype):
     model = gk.GPTCausalLM(tiny_config(), dtype=dtype)
