@@ -4,13 +4,13 @@ import keras
 
 
 def require_tensorflow(feature: str) -> None:
-    """Raise `RuntimeError` unless Keras runs on TensorFlow.
+    """Raise `ValueError` unless Keras runs on TensorFlow.
 
     Layers and models are `keras.ops` and run on any backend; text in the graph, the compiled
     generation loop and SavedModel are TensorFlow's own.
     """
     if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
+        raise ValueError(
             f"{feature} needs the TensorFlow backend, but Keras runs on "
             f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before importing keras."
         )

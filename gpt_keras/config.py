@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import numbers
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,17 +80,15 @@ class GPTConfig:
     tie_embeddings: bool = True
 
     def __post_init__(self):
-        for name in (
-            "vocabulary_size",
-            "max_sequence_length",
-            "num_layers",
-            "num_heads",
-            "hidden_dim",
-        ):
-            check_positive_int(name, getattr(self, name))
-        for name in ("num_key_value_heads", "head_dim", "intermediate_dim"):
-            if getattr(self, name) is not None:
-                check_positive_int(name, getattr(self, name))
+        # NumPy's numbers become Python's, which JSON and Keras take. A frozen dataclass sets its
+        # own fields through object.__setattr__.
+        optional = ("num_key_value_heads", "head_dim", "intermediate_dim")
+        sizes = ("vocabulary_size", "max_sequence_length", "num_layers", "num_heads", "hidden_dim")
+        for name in (*sizes, *optional):
+            value = getattr(self, name)
+            if value is not None or name not in optional:
+                check_positive_int(name, value)
+                object.__setattr__(self, name, operator.index(value))
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("position_embedding", self.position_embedding, POSITION_EMBEDDINGS)
         check_choice("norm", self.norm, NORMS)
@@ -100,7 +100,9 @@ class GPTConfig:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
 
-        # A frozen dataclass sets its derived defaults through object.__setattr__.
+        for name in ("dropout", "rotary_base", "norm_epsilon"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+
         if self.num_key_value_heads is None:
             object.__setattr__(self, "num_key_value_heads", self.num_heads)
         if self.intermediate_dim is None:
@@ -266,6 +268,19 @@ def check_positive_int(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
 
 
+def check_int64(name: str, value: Any) -> None:
+    """Raise `ValueError` unless `value` is an integer that fits in 64 bits."""
+    is_integer = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not is_integer or not -(2**63) <= operator.index(value) < 2**63:
+        raise ValueError(f"`{name}` must be an integer from -2**63 to 2**63 - 1, got {value!r}.")
+
+
+def check_at_least_0(name: str, value: Any) -> None:
+    """Raise `ValueError` unless `value` is a finite number of at least 0."""
+    if not _is_number(value) or not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` must be a number of at least 0, got {value!r}.")
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raise `ValueError` unless `value` is a finite number above 0."""
     if not _is_number(value) or not 0 < value < math.inf:
@@ -294,4 +309,4 @@ def check_head_groups(num_heads: int, num_key_value_heads: int) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

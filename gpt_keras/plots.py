@@ -47,7 +47,9 @@ class Figure(matplotlib.figure.Figure):
         return file.getvalue()
 
 
-def training(history: keras.callbacks.History | Mapping[str, Sequence[float]]) -> Figure:
+def training(
+    history: keras.callbacks.History | Mapping[str, Sequence[float]], validation_freq: int = 1
+) -> Figure:
     """Draw training and validation loss against epochs; a second axis reads them as perplexity.
 
     The training loss of an epoch is the mean over its batches, so it stands in the middle of the
@@ -56,6 +58,7 @@ def training(history: keras.callbacks.History | Mapping[str, Sequence[float]]) -
     Args:
         history: what `model.fit` returned, or its `history` dict: `"loss"` and, if there was
             validation data, `"val_loss"`, in nats per token.
+        validation_freq: what `model.fit` was given: how many epochs lie between validations.
 
     Returns:
         The figure.
@@ -82,9 +85,14 @@ def training(history: keras.callbacks.History | Mapping[str, Sequence[float]]) -
     figure, axes = _axes("epochs", "loss (nats per token)")
     axes.plot(ends - 0.5, losses["loss"], **_STYLES[0], label="training (mean of the epoch)")
     if len(losses.get("val_loss", ())):
-        every = len(ends) // len(losses["val_loss"])  # above 1 with `validation_freq`
+        measured = ends[validation_freq - 1 :: validation_freq]
+        if len(measured) != len(losses["val_loss"]):
+            raise ValueError(
+                f"`history` has {len(losses['val_loss'])} validation losses of {len(ends)} epochs; "
+                f"with `validation_freq`={validation_freq} there would be {len(measured)}."
+            )
         axes.plot(
-            ends[every - 1 :: every],
+            measured,
             losses["val_loss"],
             **_STYLES[1],
             label="validation (at its end)",

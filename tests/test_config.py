@@ -119,6 +119,14 @@ def test_unknown_and_missing_fields_are_listed():
         gk.GPTConfig.from_json("[]")
 
 
+def test_numbers_of_numpy_become_those_of_python():
+    import numpy as np
+
+    config = tiny_config(vocabulary_size=np.int64(32), dropout=np.float32(0.5))
+    assert gk.GPTConfig.from_json(config.to_json()) == config
+    assert gk.GPT(config).count_params() == config.num_parameters
+
+
 def test_replace_lets_defaults_follow_and_keeps_what_was_chosen():
     config = tiny_config().replace(hidden_dim=32)
     assert (config.head_dim, config.intermediate_dim) == (16, 128)

@@ -93,7 +93,7 @@ tokenizer = gk.tokenizers.CharacterTokenizer("ab")
 for verb in (lambda: model.generate([1]), lambda: model.export("exported"), tokenizer.in_graph):
     try:
         verb()
-    except RuntimeError as error:
+    except ValueError as error:
         print(error)
 """
     )

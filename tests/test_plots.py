@@ -47,7 +47,11 @@ def test_training_takes_a_history_that_went_on():
 
 
 def test_training_puts_rare_validation_at_its_epochs():
-    lines = plots.training({"loss": [4, 3, 2, 1, 1], "val_loss": [3, 2]}).axes[0].lines
+    lines = (
+        plots.training({"loss": [4, 3, 2, 1, 1], "val_loss": [3, 2]}, validation_freq=2)
+        .axes[0]
+        .lines
+    )
     np.testing.assert_allclose(lines[1].get_xdata(), [2, 4])
 
 

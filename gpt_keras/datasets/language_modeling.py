@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.config import check_positive_int, check_rate
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
 from gpt_keras.datasets.checks import check_seed
 from gpt_keras.datasets.documents import list_documents, path_hint
@@ -82,11 +82,9 @@ def language_modeling(
     check_positive_int("sequence_length", sequence_length)
     check_positive_int("batch_size", batch_size)
     check_seed(seed)
-    if not 0 <= validation_fraction < 1:
-        raise ValueError(
-            "`validation_fraction` must be at least 0 and less than 1, but is "
-            f"{validation_fraction!r}."
-        )
+    check_rate("validation_fraction", validation_fraction)
+    if not isinstance(tokenizer, Tokenizer):
+        raise ValueError(f"`tokenizer` must be a gk.tokenizers.Tokenizer, got {tokenizer!r}.")
     documents = list_documents(corpus)
     encoded = encode_corpus(documents, tokenizer, cache_dir, verbose)
     train, validation = split_documents(encoded, validation_fraction, seed)

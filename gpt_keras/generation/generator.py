@@ -46,12 +46,21 @@ class Generator(tf.Module):
     Args:
         backbone: a model with the cache protocol.
         end_of_text_id: id that ends a row, or None.
+        vocabulary_size: ids from here on are never drawn: a model may have more rows than its
+            tokenizer has tokens. None: all may be.
         jit_compile: whether XLA compiles the step.
     """
 
-    def __init__(self, backbone, end_of_text_id: int | None = None, jit_compile: bool = True):
+    def __init__(
+        self,
+        backbone,
+        end_of_text_id: int | None = None,
+        vocabulary_size: int | None = None,
+        jit_compile: bool = True,
+    ):
         super().__init__(name="generator")
         self.backbone = backbone
+        self.vocabulary_size = vocabulary_size
         self.end_of_text_id = -1 if end_of_text_id is None else end_of_text_id
         self._prefill = tf.function(
             self._prefill_step, jit_compile=jit_compile, autograph=False, reduce_retracing=True
@@ -133,7 +142,10 @@ class Generator(tf.Module):
 
         def body(state):
             token = state.token_ids[:, state.index, None]  # (batch, 1)
-            logits, update = self._decode(token, state.cache, state.index, state.starts)
+            # A finished row goes on in its batch unread; as if it began here, so that its position
+            # does not run past the last one that the model has.
+            starts = tf.where(state.finished, state.index, state.starts)
+            logits, update = self._decode(token, state.cache, state.index, starts)
             drawn = tf.cond(
                 temperature > 0,
                 lambda: sample(
@@ -175,7 +187,7 @@ class Generator(tf.Module):
 
     def _decode_step(self, token, cache, index, starts):
         logits, update = self.backbone.extend(token, cache, index, starts)
-        return tf.cast(logits[:, -1], tf.float32), update
+        return tf.cast(logits[:, -1, : self.vocabulary_size], tf.float32), update
 
 
 def _write_column(token_ids, column, index):

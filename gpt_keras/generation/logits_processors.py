@@ -25,8 +25,11 @@ def process(logits, temperature, top_k, top_p):
 
 
 def apply_temperature(logits, temperature):
-    """Divide logits by `temperature`; 0 is left to the caller, who takes the arg max."""
-    return logits / tf.where(temperature > 0, temperature, 1.0)
+    """Divide logits by `temperature`; 0 is left to the caller, who takes the arg max.
+
+    Below 1e-5 it counts as 1e-5, which is as good as greedy and does not overflow.
+    """
+    return logits / tf.maximum(tf.cast(temperature, logits.dtype), 1e-5)
 
 
 def apply_top_k(logits, k):
@@ -66,9 +69,8 @@ def apply_top_p(logits, p):
         ordered = tf.sort(logits, direction="DESCENDING")
         probabilities = tf.nn.softmax(ordered)
         before = tf.cumsum(probabilities, axis=-1, exclusive=True)
-        smallest = tf.reduce_min(
-            tf.where(before < p, ordered, float("inf")), axis=-1, keepdims=True
-        )
+        reached = (before >= p) & (before > 0)  # the first is kept, however small p
+        smallest = tf.reduce_min(tf.where(reached, float("inf"), ordered), axis=-1, keepdims=True)
         return tf.where(logits >= smallest, logits, -float("inf"))
 
     return tf.cond(p < 1, keep, lambda: logits)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from gpt_keras.config import check_head_groups, check_positive_int, check_rate
+from gpt_keras.layers.projection import dense
 
 # Added in float32, where it is finite: a row that may attend to nothing (left padding) then gives
 # an average that nobody reads, and not a NaN.
@@ -100,8 +101,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         self.key = self._dense(key_value_dim, self.kernel_initializer, "key")
         self.value = self._dense(key_value_dim, self.kernel_initializer, "value")
         self.output_projection = self._dense(hidden_dim, self.output_initializer, "output")
-        for dense in (self.query, self.key, self.value):
-            dense.build(input_shape)
+        for projection in (self.query, self.key, self.value):
+            projection.build(input_shape)
         self.output_projection.build((*input_shape[:-1], query_dim))
         self.weights_dropout = keras.layers.Dropout(
             self.dropout, dtype=self.dtype_policy, name="weights_dropout"
@@ -110,14 +111,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             self.rotary_embedding.build((None, self.num_heads, None, self.head_dim))
 
     def _dense(self, units, initializer, name):
-        return keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            # A clone: one initializer object would give every kernel the same numbers.
-            kernel_initializer=initializer.clone(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
+        return dense(units, self.use_bias, initializer, dtype=self.dtype_policy, name=name)
 
     def call(self, x, training=None):
         query, key, value = self._project(x, positions=None)  # (batch, heads, length, head_dim)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from gpt_keras.config import ACTIVATIONS, check_choice, check_positive_int
+from gpt_keras.layers.projection import dense
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -67,14 +68,7 @@ class FeedForward(keras.layers.Layer):
         self.down.build((*input_shape[:-1], self.intermediate_dim))
 
     def _dense(self, units, initializer, name):
-        return keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            # A clone: one initializer object would give every kernel the same numbers.
-            kernel_initializer=initializer.clone(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
+        return dense(units, self.use_bias, initializer, dtype=self.dtype_policy, name=name)
 
     def call(self, x):
         h = self.up(x)  # (batch, length, intermediate_dim)

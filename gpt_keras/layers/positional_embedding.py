@@ -174,6 +174,8 @@ class RotaryEmbedding(keras.layers.Layer):
 
 def check_length(x, max_sequence_length: int) -> None:
     """Raise `ValueError` if axis 1 of `x` is known to be longer than `max_sequence_length`."""
+    if len(x.shape) < 2:
+        raise ValueError(f"The input must have a batch and a length axis, got shape {x.shape}.")
     length = x.shape[1]
     if length is not None and length > max_sequence_length:
         raise ValueError(

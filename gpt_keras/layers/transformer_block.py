@@ -2,7 +2,14 @@
 
 import keras
 
-from gpt_keras.config import NORM_POSITIONS, NORMS, check_choice, check_positive
+from gpt_keras.config import (
+    ACTIVATIONS,
+    NORM_POSITIONS,
+    NORMS,
+    check_choice,
+    check_positive,
+    check_positive_int,
+)
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
 
@@ -66,6 +73,9 @@ class TransformerBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if intermediate_dim is not None:
+            check_positive_int("intermediate_dim", intermediate_dim)
+        check_choice("activation", activation, ACTIVATIONS)
         check_choice("norm", norm, NORMS)
         check_choice("norm_position", norm_position, NORM_POSITIONS)
         check_positive("norm_epsilon", norm_epsilon)

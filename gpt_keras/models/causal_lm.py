@@ -14,7 +14,7 @@ from gpt_keras.generation import Generator
 from gpt_keras.models.gpt import GPT
 from gpt_keras.models.preset_folder import read_preset, write_preset
 from gpt_keras.models.requests import generator_inputs, read_prompts
-from gpt_keras.models.training_data import check_data, is_texts, texts_to_dataset
+from gpt_keras.models.training_data import checked, is_texts, texts_to_dataset, token_weights
 from gpt_keras.training import Perplexity, adamw
 
 
@@ -45,7 +45,12 @@ class CausalLM(keras.Model):
     """
 
     def __init__(self, backbone: keras.Model, tokenizer=None, name: str = "causal_lm"):
-        super().__init__(name=name)
+        if not isinstance(backbone, keras.Model):
+            raise ValueError(
+                f"`backbone` must be a keras.Model, such as gk.GPT(config); got {backbone!r}."
+            )
+        # With the backbone's policy Keras scales the loss when it is mixed_float16.
+        super().__init__(name=name, dtype=backbone.dtype_policy)
         self.backbone = backbone
         self.vocabulary_size = _num_logits(backbone)
         self._generator = None
@@ -70,6 +75,10 @@ class CausalLM(keras.Model):
 
     @tokenizer.setter
     def tokenizer(self, tokenizer):
+        if tokenizer is not None and not isinstance(tokenizer, tokenizers.Tokenizer):
+            raise ValueError(
+                f"`tokenizer` must be a gk.tokenizers.Tokenizer or None, got {tokenizer!r}."
+            )
         if tokenizer is not None and tokenizer.vocabulary_size > self.vocabulary_size:
             raise ValueError(
                 f"`tokenizer` has {tokenizer.vocabulary_size} ids, more than the model's "
@@ -90,7 +99,7 @@ class CausalLM(keras.Model):
                 weight is not 0.
             weighted_metrics: `"auto"` is perplexity and accuracy.
             **kwargs: the other arguments of `keras.Model.compile`. `jit_compile` is True unless
-                given: Keras's own choice would not use XLA on a CPU.
+                given, or unless `run_eagerly` is: Keras's own choice would not use XLA on a CPU.
 
         Raises:
             ValueError: `loss` is a cross-entropy on probabilities; the model gives logits.
@@ -107,7 +116,7 @@ class CausalLM(keras.Model):
                 keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             ]
         _check_loss(loss)
-        kwargs.setdefault("jit_compile", True)
+        kwargs.setdefault("jit_compile", not kwargs.get("run_eagerly", False))
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
     def compile_from_config(self, config):
@@ -116,16 +125,18 @@ class CausalLM(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", **kwargs):
         """Train; `keras.Model.fit` that also takes texts.
 
         Args:
             x: a `tf.data.Dataset` (such as `gk.datasets.language_modeling` makes), arrays of token
                 ids, or a list of strings: each is then one document, ended by the end-of-text
-                token, cut at `max_sequence_length` and padded, with a loss that ignores padding.
+                token, in one row of up to `max_sequence_length` tokens or several, the last of
+                them padded, with a loss that ignores padding.
             y: for arrays, the targets: the ids that follow those in `x`.
             batch_size: for arrays and strings; 32 unless given.
             epochs: number of passes.
+            verbose: as in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line an epoch).
             **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may be a list of
                 strings too.
 
@@ -134,39 +145,40 @@ class CausalLM(keras.Model):
 
         Raises:
             ValueError: token ids outside the vocabulary, sequences that are too long, strings
-                without a tokenizer.
+                without a tokenizer. Of a dataset the first batch is looked at in advance; a later
+                one that is wrong stops the training with a `tf.errors.InvalidArgumentError`.
         """
+        kwargs["sample_weight"] = token_weights(kwargs.get("sample_weight"), x)
+        validation_batch_size = kwargs.get("validation_batch_size") or batch_size
         x, batch_size = self._read(x, y, batch_size, shuffle=kwargs.get("shuffle", True))
         if isinstance(x, tf.data.Dataset):
             kwargs["shuffle"] = False  # a dataset shuffles itself; Keras would warn that it must
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple) and not is_texts(validation):
-            check_data(*validation[:2], self)
+            checked(*validation[:2], self)
         elif validation is not None:
-            kwargs["validation_data"], _ = self._read(
-                validation, None, kwargs.get("validation_batch_size")
-            )
-        return super().fit(x, y, batch_size=batch_size, epochs=epochs, **kwargs)
+            kwargs["validation_data"], _ = self._read(validation, None, validation_batch_size)
+        return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, **kwargs)
 
-    def evaluate(self, x=None, y=None, batch_size=None, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """Return loss and metrics; `keras.Model.evaluate` that also takes a list of strings."""
+        kwargs["sample_weight"] = token_weights(kwargs.get("sample_weight"), x)
         x, batch_size = self._read(x, y, batch_size)
-        return super().evaluate(x, y, batch_size=batch_size, **kwargs)
+        return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, **kwargs)
 
-    def predict(self, x, batch_size=None, **kwargs):
+    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
         """Return logits `(batch, length, vocabulary_size)`; `keras.Model.predict`, ids checked."""
         if is_texts(x):
             raise ValueError(
                 "`predict` takes token ids and gives logits; for texts use `generate`."
             )
-        check_data(x, None, self)
-        return super().predict(x, batch_size=batch_size, **kwargs)
+        x = checked(x, None, self)
+        return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
 
     def _read(self, x, y, batch_size, shuffle=False):
         """Return what Keras takes for `x` and `batch_size`, once they are checked."""
         if not is_texts(x):
-            check_data(x, y, self)
-            return x, batch_size
+            return checked(x, y, self), batch_size
         if y is not None:
             raise ValueError("`y` must be None when `x` is texts: the targets are their tokens.")
         return texts_to_dataset(x, self, batch_size, shuffle), None
@@ -267,8 +279,11 @@ class CausalLM(keras.Model):
                 shown = len(text)
 
     def _require_generator(self):
-        if self._generator is None:
+        # Quantizing the model or giving it LoRA replaces variables that the traced step holds.
+        variables = [id(variable) for variable in self.backbone.variables]
+        if self._generator is None or self._generator_variables != variables:
             self._generator = make_generator(self)
+            self._generator_variables = variables
         return self._generator
 
     # Saving
@@ -322,13 +337,14 @@ class CausalLM(keras.Model):
         if path.exists():
             self.tokenizer = tokenizers.load(path)
 
-    def export(self, filepath, format="tf_saved_model", **kwargs):
+    def export(self, filepath, format="tf_saved_model", verbose=None, **kwargs):
         """Export for serving; as a SavedModel it takes strings and gives strings.
 
         Args:
             filepath: directory to write.
             format: `"tf_saved_model"` is `gk.export.saved_model(model, filepath, **kwargs)`; the
                 other formats are `keras.Model.export`'s, and give logits for token ids.
+            verbose: whether those other formats report what they write.
             **kwargs: further arguments of those.
         """
         if format == "tf_saved_model":
@@ -336,7 +352,7 @@ class CausalLM(keras.Model):
 
             saved_model(self, filepath, **kwargs)
         else:
-            super().export(filepath, format=format, **kwargs)
+            super().export(filepath, format=format, verbose=verbose, **kwargs)
 
     def get_config(self):
         return {
@@ -404,8 +420,13 @@ def make_generator(model: CausalLM, jit_compile: bool = True) -> Generator:
             f"The backbone {model.backbone.name!r} cannot generate: it has no method "
             f"{', '.join(missing)}. See CausalLM for the cache protocol."
         )
-    end_of_text_id = None if model.tokenizer is None else model.tokenizer.end_of_text_id
-    return Generator(model.backbone, end_of_text_id, jit_compile=jit_compile)
+    tokenizer = model.tokenizer
+    return Generator(
+        model.backbone,
+        end_of_text_id=None if tokenizer is None else tokenizer.end_of_text_id,
+        vocabulary_size=None if tokenizer is None else tokenizer.vocabulary_size,
+        jit_compile=jit_compile,
+    )
 
 
 def _num_logits(backbone):
@@ -414,8 +435,15 @@ def _num_logits(backbone):
 
 
 def _check_loss(loss):
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    is_cross_entropy = "crossentropy" in name.lower().replace("_", "")
+    if isinstance(loss, dict | list | tuple):
+        for part in keras.tree.flatten(loss):
+            _check_loss(part)
+        return
+    # A user's own loss may have any name; Keras's are known by theirs.
+    kind = loss if isinstance(loss, str) or hasattr(loss, "__name__") else type(loss)
+    name = kind if isinstance(kind, str) else kind.__name__
+    is_keras = isinstance(kind, str) or kind.__module__.startswith("keras.")
+    is_cross_entropy = is_keras and "crossentropy" in name.lower().replace("_", "")
     if is_cross_entropy and not getattr(loss, "from_logits", False):
         raise ValueError(
             f"`loss`={loss!r} expects probabilities, but the model gives logits: pass "

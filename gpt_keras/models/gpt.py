@@ -93,7 +93,7 @@ class GPT(keras.Model):
 
         # Config
         self.config = config
-        self.policy = policy
+        self.dtype_policy = policy
 
     def _head(self, x):
         if self.final_norm is not None:
@@ -143,8 +143,6 @@ class GPT(keras.Model):
         """
         positions = index + ops.arange(ops.shape(token_ids)[1])
         positions = ops.maximum(positions[None, :] - starts[:, None], 0)  # (batch, new)
-        # Columns of padding may lie past the last position of a full context; nobody reads them.
-        positions = ops.minimum(positions, self.config.max_sequence_length - 1)
         x = self.token_embedding(token_ids)
         if self.position_embedding is not None:
             x = self.position_embedding(x, positions=positions)
@@ -163,7 +161,7 @@ class GPT(keras.Model):
         # its cache methods use `GPT.from_config(gpt.get_config())`, as cloning a CausalLM does.
         return {
             "config": self.config.to_dict(),
-            "dtype": keras.dtype_policies.serialize(self.policy),
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
         }
 

@@ -1,14 +1,18 @@
 """A call of `generate`, checked before any work starts and turned into tensors."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.config import check_at_least_0, check_int64, check_positive_int
 from gpt_keras.generation import row_seeds
 from gpt_keras.models.gpt import check_token_ids
+
+# Room for these is made at once; a model without a longest sequence needs some limit.
+_MOST_NEW_TOKENS = 2**24
 
 
 class Prompts(NamedTuple):
@@ -32,10 +36,13 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int) -> Prompts:
         ValueError: there is no prompt, one is empty or of another type, an id is outside the
             vocabulary, or texts are given without a tokenizer.
     """
+    if hasattr(prompts, "numpy"):  # a tensor
+        prompts = prompts.numpy().tolist()
+    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | Mapping | Set):
+        raise ValueError(f"`prompts` must be a text, token ids or a list of such, got {prompts!r}.")
+    prompts = prompts if isinstance(prompts, str) else list(prompts)
     is_single = isinstance(prompts, str) or (
-        isinstance(prompts, Sequence | np.ndarray)
-        and len(prompts) > 0
-        and isinstance(prompts[0], int | np.integer)
+        len(prompts) > 0 and isinstance(prompts[0], int | np.integer)
     )
     given = [prompts] if is_single else list(prompts)
     if not given:
@@ -43,7 +50,7 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int) -> Prompts:
     is_text = isinstance(given[0], str)
     rows = []
     for i, prompt in enumerate(given):
-        if isinstance(prompt, str) != is_text or np.ndim(prompt) != (0 if is_text else 1):
+        if not _is_prompt(prompt, is_text):
             raise ValueError(
                 f"`prompts` must be all texts or all lists of token ids; number {i} is {prompt!r}."
             )
@@ -53,6 +60,15 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int) -> Prompts:
         check_token_ids(row, vocabulary_size)
         rows.append([int(token_id) for token_id in row])
     return Prompts(rows, is_text, is_single)
+
+
+def _is_prompt(prompt, is_text):
+    if is_text or isinstance(prompt, str):
+        return is_text and isinstance(prompt, str)
+    try:
+        return np.ndim(prompt) == 1
+    except ValueError:  # lists of different lengths inside
+        return False
 
 
 def generator_inputs(
@@ -75,12 +91,13 @@ def generator_inputs(
     Raises:
         ValueError: a setting is out of its range, or a prompt leaves no room.
     """
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"`temperature` must be a number of at least 0, got {temperature!r}.")
+    check_at_least_0("temperature", temperature)
     if top_k is not None:
         check_positive_int("top_k", top_k)
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"`top_p` must be in (0, 1], or None for off; got {top_p!r}.")
+    if top_p is not None:
+        check_at_least_0("top_p", top_p)
+        if not 0 < top_p <= 1:
+            raise ValueError(f"`top_p` must be in (0, 1], or None for off; got {top_p!r}.")
     lengths = [len(row) for row in rows]
     limits = _limits(lengths, max_new_tokens, max_length, max_sequence_length)
     seeds = _row_seeds(seed, len(rows))
@@ -130,6 +147,11 @@ def _limits(lengths, max_new_tokens, max_length, max_sequence_length):
             min(limit, max_sequence_length - length)
             for limit, length in zip(limits, lengths, strict=True)
         ]
+    if max(limits) > _MOST_NEW_TOKENS:
+        raise ValueError(
+            f"`max_new_tokens` and `max_length` must leave at most {_MOST_NEW_TOKENS} new tokens, "
+            f"got {max_new_tokens!r} and {max_length!r}."
+        )
     if min(limits) < 1:
         raise ValueError(
             f"A prompt of {max(lengths)} tokens leaves no room for another: `max_length` is "
@@ -141,11 +163,13 @@ def _limits(lengths, max_new_tokens, max_length, max_sequence_length):
 def _row_seeds(seed, batch_size):
     if seed is None:
         seed = np.random.default_rng().integers(2**62)
-    if isinstance(seed, int | np.integer):
-        return row_seeds(seed, batch_size)
-    seeds = [int(number) for number in seed]
-    if len(seeds) != batch_size:
+    if not isinstance(seed, Sequence) and np.ndim(seed) == 0:
+        check_int64("seed", seed)
+        return row_seeds(operator.index(seed), batch_size)
+    for number in seed:
+        check_int64("seed", number)
+    if len(seed) != batch_size or isinstance(seed, str):
         raise ValueError(
             f"`seed` must be one number, or one for each of the {batch_size} prompts; got {seed!r}."
         )
-    return tf.constant(seeds, tf.int64)
+    return tf.constant([operator.index(number) for number in seed], tf.int64)

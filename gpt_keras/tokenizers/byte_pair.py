@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from gpt_keras.backend import require_tensorflow
+from gpt_keras.config import check_positive_int
 from gpt_keras.tokenizers.in_graph import InGraphBytePairTokenizer
 from gpt_keras.tokenizers.text_files import cut_into_pieces, iterate_documents
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, Tokenizer
@@ -172,23 +173,27 @@ class BytePairTokenizer(Tokenizer):
             >>> [tokenizer.decode([i]) for i in tokenizer.encode("lower")]
             ['low', 'er']
         """
+        if isinstance(special_tokens, str):
+            raise ValueError(
+                f"`special_tokens` must be a list of strings, got the string {special_tokens!r}."
+            )
         special_tokens = list(special_tokens)
-        if (
-            isinstance(special_tokens, str)
-            or len(set(special_tokens)) != len(special_tokens)
-            or not all(isinstance(token, str) and token for token in special_tokens)
+        if len(set(special_tokens)) != len(special_tokens) or not all(
+            isinstance(token, str) and token for token in special_tokens
         ):
             raise ValueError(
                 f"`special_tokens` must be distinct non-empty strings, but is {special_tokens!r}."
             )
+        check_positive_int("vocabulary_size", vocabulary_size)
+        check_positive_int("min_frequency", min_frequency)
+        if vocabulary_size >= 2**31:
+            raise ValueError(f"`vocabulary_size` must be below 2**31, got {vocabulary_size}.")
         smallest = 256 + len(special_tokens)
         if vocabulary_size < smallest:
             raise ValueError(
                 f"`vocabulary_size` must be at least {smallest} (256 bytes and "
                 f"{len(special_tokens)} special tokens), but is {vocabulary_size}."
             )
-        if min_frequency < 1:
-            raise ValueError(f"`min_frequency` must be at least 1, but is {min_frequency}.")
 
         engine = _new_engine(models.BPE())
         seen_text = False
@@ -211,6 +216,11 @@ class BytePairTokenizer(Tokenizer):
         )
         if not seen_text:
             raise ValueError("`texts_or_paths` holds no text.")
+        taken = [token for token in special_tokens if engine.token_to_id(token) is not None]
+        if taken:
+            raise ValueError(
+                f"`special_tokens` must be texts that are no token already, got {taken}."
+            )
         engine.add_special_tokens([_special(token) for token in special_tokens])
         return cls(engine)
 

@@ -47,6 +47,10 @@ class SampleText(keras.callbacks.Callback):
         self._seen = 0
         self._batch = -1
 
+    def on_train_begin(self, logs=None):
+        # What is wrong with the prompt or the settings is said before training, not after.
+        self.model.stream(self.prompt, **self.settings)
+
     def on_epoch_begin(self, epoch, logs=None):
         self._batch = -1
 

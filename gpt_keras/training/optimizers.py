@@ -4,7 +4,7 @@ import re
 
 import keras
 
-from gpt_keras.config import check_positive, check_positive_int, check_rate
+from gpt_keras.config import check_at_least_0, check_positive, check_positive_int, check_rate
 
 # Names of the variables that are not decayed: biases, the weights of norms, and embeddings. An
 # untied output projection, `reverse_embeddings`, is a matrix like any other.
@@ -32,6 +32,8 @@ class AdamW(keras.optimizers.AdamW):
 
     def __init__(self, learning_rate=1e-3, no_decay=NO_DECAY, **kwargs):
         super().__init__(learning_rate, **kwargs)
+        if isinstance(no_decay, str):
+            raise ValueError(f"`no_decay` must be a list of names, got the string {no_decay!r}.")
         self.no_decay = list(no_decay)
         if self.no_decay:
             # Keras searches for the pattern in the name of its own variable or, on TensorFlow, of
@@ -89,10 +91,11 @@ def adamw(
     check_positive("learning_rate", learning_rate)
     check_rate("beta_1", beta_1)
     check_rate("beta_2", beta_2)
-    if weight_decay < 0:
-        raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay!r}.")
-    if warmup_steps < 0:
-        raise ValueError(f"`warmup_steps` must be at least 0, got {warmup_steps!r}.")
+    check_at_least_0("weight_decay", weight_decay)
+    if warmup_steps != 0:
+        check_positive_int("warmup_steps", warmup_steps)
+    if final_learning_rate is not None:
+        check_at_least_0("final_learning_rate", final_learning_rate)
     if global_clipnorm is not None:
         check_positive("global_clipnorm", global_clipnorm)
     if total_steps is not None:
@@ -122,7 +125,7 @@ def _schedule(learning_rate, warmup_steps, total_steps, final_learning_rate):
     first = learning_rate / warmup_steps if warmup_steps else learning_rate
     if total_steps is not None:
         return keras.optimizers.schedules.CosineDecay(
-            first if warmup_steps else learning_rate,
+            first,
             decay_steps=total_steps - warmup_steps,
             alpha=final_learning_rate / learning_rate,
             warmup_target=learning_rate if warmup_steps else None,

@@ -194,8 +194,8 @@ def test_fit_and_evaluate_take_it():
         ({"sequence_length": 0}, "`sequence_length` must be an integer of at least 1, got 0"),
         ({"batch_size": -1}, "`batch_size` must be an integer of at least 1, got -1"),
         ({"batch_size": 1.5}, r"`batch_size` must be an integer .* got 1\.5"),
-        ({"validation_fraction": 1}, "less than 1, but is 1"),
-        ({"validation_fraction": -0.1}, r"less than 1, but is -0\.1"),
+        ({"validation_fraction": 1}, r"in \[0, 1\), got 1"),
+        ({"validation_fraction": -0.1}, r"in \[0, 1\), got -0\.1"),
         ({"seed": -1}, "`seed` must be an integer from 0"),
     ],
 )

@@ -39,6 +39,12 @@ def test_equals_the_formula(activation, formula):
     np.testing.assert_allclose(layer(x.astype("float32")), expected, atol=1e-5)
 
 
+def test_an_initializer_may_be_a_function():
+    layer = gk.layers.FeedForward(4, kernel_initializer=lambda shape, dtype=None: np.ones(shape))
+    layer.build((None, None, 3))
+    assert np.all(np.asarray(layer.up.kernel) == 1)
+
+
 def test_config_round_trip():
     layer = gk.layers.FeedForward(10, activation="swiglu", use_bias=False)
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))

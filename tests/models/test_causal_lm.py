@@ -92,8 +92,11 @@ def test_sample_weight_weighs(model):
     x, y = arrays(4)
     only_first = np.zeros(x.shape, "float32")
     only_first[0] = 1
-    weighted = model.evaluate(x, y, sample_weight=only_first, verbose=0)[0]
-    assert weighted == pytest.approx(model.evaluate(x[:1], y[:1], verbose=0)[0], abs=1e-5)
+    expected = model.evaluate(x[:1], y[:1], verbose=0)
+    for weights in (only_first, only_first[:, 0]):  # one for each token; one for each row
+        weighted = model.evaluate(x, y, sample_weight=weights, verbose=0)
+        assert weighted[:2] == pytest.approx(expected[:2], abs=1e-3)
+    model.fit(x, y, sample_weight=only_first[:, 0], verbose=0)
 
 
 @pytest.mark.slow
@@ -170,6 +173,9 @@ def test_clone_is_a_fresh_model_of_the_same_shape(spread_model):
             ),
             "to 32",
         ),
+        (lambda m: m.fit([]), "must hold token ids or texts"),
+        (lambda m: m.fit(None), "must hold token ids or texts"),
+        (lambda m: m.fit(np.zeros(4, int), np.zeros(4, int)), r"\(batch, length\)"),
         (
             lambda m: m.fit(*arrays(), validation_data=(np.full((2, 4), 32), np.zeros((2, 4)))),
             "to 32",
@@ -181,6 +187,71 @@ def test_bad_data_is_refused_before_it_is_compiled(model, verb, message):
     with pytest.raises(ValueError, match=message):
         verb(model)
     assert model.optimizer.iterations == 0
+
+
+def test_a_later_batch_that_is_wrong_stops_the_training(model):
+    model.compile(jit_compile=False)
+    x, y = arrays(8)
+    x[5, 2] = 700  # in the second batch of four
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Token ids must be in \[0, 32\)"):
+        model.fit(data, verbose=0)
+
+
+def test_data_that_can_be_read_once_is_read_once(model):
+    model.compile(jit_compile=False)
+    x, y = arrays(8)
+    batches = iter([(x[:4], y[:4]), (x[4:], y[4:])])
+    spec = tf.TensorSpec((4, 12), "int32")
+    data = tf.data.Dataset.from_generator(lambda: batches, output_signature=(spec, spec))
+    seen = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(batch)
+    )
+    model.fit(data, verbose=0, callbacks=[count])
+    assert next(batches, None) is None
+    assert seen[:2] == [0, 1]
+
+
+def test_validation_texts_come_in_batches_of_the_same_size(model, monkeypatch):
+    model.compile(jit_compile=False)
+    sizes = []
+    monkeypatch.setattr(
+        keras.Model,
+        "fit",
+        lambda self, x, *_, **settings: sizes.extend(
+            data.element_spec[0].shape[0] for data in (x, settings["validation_data"])
+        ),
+    )
+    model.fit(TEXTS, validation_data=TEXTS, batch_size=2)
+    assert sizes == [2, 2]
+
+
+def test_mixed_float16_scales_the_loss(character_tokenizer):
+    model = gk.GPTCausalLM(tiny_config(num_layers=1), dtype="mixed_float16")
+    model.compile()
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_a_users_own_loss_may_have_any_name(model):
+    def smoothed_cross_entropy(y_true, y_pred):
+        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+
+    model.compile(loss=smoothed_cross_entropy)
+    with pytest.raises(ValueError, match="expects probabilities"):
+        model.compile(loss=["sparse_categorical_crossentropy"])
+
+
+def test_running_eagerly_needs_no_other_argument(model, recwarn):
+    model.compile(run_eagerly=True)
+    assert not [w for w in recwarn if "jit_compile" in str(w.message)]
+
+
+def test_wrong_parts_are_refused():
+    with pytest.raises(ValueError, match=r"tokenizer.*'gpt2'"):
+        gk.GPTCausalLM(tiny_config(), tokenizer="gpt2")
+    with pytest.raises(ValueError, match=r"backbone.*keras.Model"):
+        gk.CausalLM(tiny_config())
 
 
 def test_texts_need_a_tokenizer():
@@ -224,7 +295,7 @@ def test_mixed_precision_comes_back(character_tokenizer, tmp_path):
     model = gk.GPTCausalLM(tiny_config(), tokenizer=character_tokenizer, dtype="mixed_bfloat16")
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert loaded.backbone.policy.name == "mixed_bfloat16"
+    assert loaded.backbone.dtype_policy.name == "mixed_bfloat16"
     np.testing.assert_array_equal(loaded(arrays(1)[0]), model(arrays(1)[0]))
 
 

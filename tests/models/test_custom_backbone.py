@@ -18,12 +18,15 @@ class Mine(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.embedding = keras.layers.ReversibleEmbedding(32, 16, name="embedding")
-        self.positions = gk.layers.SinusoidalPositionalEncoding(name="positions")
+        self.positions = self.make_positions()
         self.blocks = [
             gk.layers.TransformerBlock(num_heads=2, activation="relu", name="first"),
             gk.layers.TransformerBlock(num_heads=4, num_key_value_heads=1, name="second"),
         ]
         self(keras.KerasTensor((None, None), dtype="int32"))
+
+    def make_positions(self):
+        return gk.layers.SinusoidalPositionalEncoding(name="positions")
 
     def call(self, token_ids, training=None):
         x = self.positions(self.embedding(token_ids))
@@ -51,6 +54,29 @@ class Mine(keras.Model):
 def model(character_tokenizer):
     keras.utils.set_random_seed(0)
     return spread_weights(gk.CausalLM(Mine(), tokenizer=character_tokenizer))
+
+
+class LearnedPositions(Mine):
+    """Looks its positions up, and so must not be asked for one past the last."""
+
+    def make_positions(self):
+        return gk.layers.PositionalEmbedding(40, name="positions")
+
+
+def test_finished_rows_ask_for_no_position_past_the_last():
+    backbone = LearnedPositions()
+    generator = gk.generation.Generator(backbone, jit_compile=False)
+    rows, lengths = generator.generate(
+        tf.constant([[1] * 35, [2] + [0] * 34]),
+        tf.constant([35, 1]),
+        tf.constant([5, 39]),
+        tf.constant([0, 0], tf.int64),
+        tf.constant(0.0),
+        tf.constant(0),
+        tf.constant(1.0),
+    )
+    assert lengths.numpy().tolist() == [40, 40]
+    assert rows[0, :35].numpy().tolist() == [1] * 35
 
 
 def test_it_generates(model):

@@ -190,6 +190,15 @@ def test_learning_after_generating_changes_the_text(character_tokenizer):
         ([[0.5]], {}, "integers"),
         ("é", {}, "é"),
         (["a", "b"], {"seed": [1]}, "one for each of the 2 prompts"),
+        ("a", {"seed": 2**63}, "seed.*2.*63"),
+        ("a", {"seed": 1.5}, "seed.*integer.*1.5"),
+        ("a", {"seed": "7"}, "seed"),
+        ("a", {"temperature": None}, "temperature.*None"),
+        ("a", {"temperature": True}, "temperature.*True"),
+        ("a", {"top_p": "much"}, "top_p.*much"),
+        (None, {}, "prompts.*None"),
+        ({"a": 1}, {}, "prompts"),
+        ([1, [2]], {}, "all texts or all lists"),
     ],
 )
 def test_bad_requests(spread_model, prompts, settings, message):
@@ -198,6 +207,34 @@ def test_bad_requests(spread_model, prompts, settings, message):
     if isinstance(prompts, str):
         with pytest.raises(ValueError, match=message):
             spread_model.stream(prompts, **settings)  # at once, before the first piece
+
+
+def test_ids_that_the_tokenizer_does_not_have_are_never_drawn():
+    tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
+    model = spread_weights(gk.GPTCausalLM(tiny_config(), tokenizer=tokenizer))
+    texts = model.generate(["a"] * 5, max_new_tokens=20, temperature=2.0, seed=0)
+    assert {len(text) for text in texts} == {21}
+    assert len("".join(model.stream("a", max_new_tokens=20, seed=0))) == 20
+
+
+def test_a_tiny_top_p_or_temperature_is_greedy(spread_model):
+    greedy = spread_model.generate("hello", max_new_tokens=10, temperature=0)
+    for settings in ({"top_p": 1e-50}, {"temperature": 1e-37}):
+        assert spread_model.generate("hello", max_new_tokens=10, seed=1, **settings) == greedy
+
+
+@pytest.mark.slow
+def test_replaced_variables_are_noticed(character_tokenizer):
+    model = spread_weights(gk.GPTCausalLM(tiny_config(), tokenizer=character_tokenizer))
+    before = model.generate("hello", max_new_tokens=10, temperature=0)
+    for block in model.backbone.blocks:
+        block.feed_forward.down.enable_lora(4)
+        block.feed_forward.down.lora_kernel_b.assign(
+            np.random.default_rng(0).normal(size=block.feed_forward.down.lora_kernel_b.shape)
+        )
+    after = model.generate("hello", max_new_tokens=10, temperature=0)
+    assert after != before
+    assert after == model.tokenizer.decode(slowly(model, model.tokenizer.encode("hello"), 10))
 
 
 def test_stream_takes_one_text(spread_model):

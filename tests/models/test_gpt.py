@@ -176,7 +176,7 @@ def test_mixed_precision_keeps_float32_weights_and_logits():
     assert logits.dtype == np.float32
     exact = variant(0)(token_ids).numpy()
     assert np.linalg.norm(logits - exact) / np.linalg.norm(exact) < 0.03
-    assert gk.GPT.from_config(gpt.get_config()).policy.name == "mixed_bfloat16"
+    assert gk.GPT.from_config(gpt.get_config()).dtype_policy.name == "mixed_bfloat16"
 
 
 def test_dropout_stands_in_the_three_places_of_gpt2():

@@ -142,8 +142,12 @@ def test_special_tokens_of_ones_own():
     ("arguments", "message"),
     [
         ({"vocabulary_size": 256}, "`vocabulary_size` must be at least 257 .* but is 256"),
-        ({"vocabulary_size": 300, "min_frequency": 0}, "`min_frequency` must be .* but is 0"),
+        ({"vocabulary_size": 300, "min_frequency": 0}, "`min_frequency` must be .* got 0"),
         ({"vocabulary_size": 300, "special_tokens": ["a", "a"]}, "`special_tokens` must be"),
+        ({"vocabulary_size": 300, "special_tokens": "<e>"}, "must be a list of strings"),
+        ({"vocabulary_size": 300, "special_tokens": ["a"]}, "no token already"),
+        ({"vocabulary_size": "300"}, "vocabulary_size.*'300'"),
+        ({"vocabulary_size": 2**70}, "vocabulary_size.*below"),
         ({"vocabulary_size": 300, "texts_or_paths": ""}, "holds no text"),
         ({"vocabulary_size": 300, "texts_or_paths": [b"x"]}, "entry 0 is of type bytes"),
         ({"vocabulary_size": 300, "texts_or_paths": 3}, "is of type int"),

@@ -39,6 +39,16 @@ def test_samples_are_shown_every_so_many_batches(model, steps_per_execution):
     assert [step for step, _ in callback.samples] == [3, 6, 9, 12]
 
 
+def test_sample_text_is_checked_before_training(model):
+    for callback in (
+        gk.training.SampleText("ÄÖ"),
+        gk.training.SampleText("a", temperature=-1),
+    ):
+        with pytest.raises(ValueError, match=r"Ä|temperature"):
+            model.fit(data(), verbose=0, callbacks=[callback])
+    assert model.optimizer.iterations == 0
+
+
 def test_sample_text_refuses_bad_arguments():
     with pytest.raises(ValueError, match=r"prompt.*''"):
         gk.training.SampleText("")

@@ -81,6 +81,8 @@ def test_gradients_are_clipped_to_their_global_norm():
         ({"beta_2": 1.0}, "beta_2"),
         ({"global_clipnorm": 0}, "global_clipnorm"),
         ({"final_learning_rate": 1e-5}, "needs `total_steps`"),
+        ({"weight_decay": float("nan")}, "weight_decay.*nan"),
+        ({"warmup_steps": 2.5}, "warmup_steps.*2.5"),
     ],
     ids=str,
 )
