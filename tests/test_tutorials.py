@@ -189,3 +189,15 @@ def test_runs_in_the_fast_setting(source, tmp_path):
     build_tutorials.build(source, target, fast=True)
     assert build_tutorials.stored_hash(target) == build_tutorials.source_hash(source)
     assert build_tutorials.FAST not in os.environ
+
+
+@pytest.mark.soak
+@every_source
+def test_runs_in_full(source, tmp_path):
+    target = tmp_path / source.with_suffix(".ipynb").name
+    build_tutorials.build(source, target)
+    stored = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    built = nbformat.read(target, as_version=4)
+    assert [len(cell.get("outputs", [])) > 0 for cell in built.cells] == [
+        len(cell.get("outputs", [])) > 0 for cell in stored.cells
+    ]
