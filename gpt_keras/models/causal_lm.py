@@ -9,13 +9,12 @@ import tensorflow as tf
 from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_file
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.config import GPTConfig
 from gpt_keras.generation import Generator
-from gpt_keras.models.gpt import GPT
 from gpt_keras.models.preset_folder import read_preset, write_preset
 from gpt_keras.models.requests import generator_inputs, read_prompts
 from gpt_keras.models.training_data import checked, is_texts, texts_to_dataset, token_weights
 from gpt_keras.training import Perplexity, adamw
+from gpt_keras.training.losses import check_loss
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -115,7 +114,7 @@ class CausalLM(keras.Model):
                 Perplexity(),
                 keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             ]
-        _check_loss(loss)
+        check_loss(loss)
         kwargs.setdefault("jit_compile", not kwargs.get("run_eagerly", False))
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
@@ -369,43 +368,6 @@ class CausalLM(keras.Model):
         return cls(**config)
 
 
-@keras.saving.register_keras_serializable("gpt_keras")
-class GPTCausalLM(CausalLM):
-    """A `CausalLM` whose backbone is the `GPT` of a config.
-
-    Args:
-        config: a `GPTConfig`.
-        tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
-        dtype: dtype policy, such as `"mixed_bfloat16"`. Default: Keras's global policy.
-        name: name of the model.
-
-    Example:
-        >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=50, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
-        >>> model = gk.GPTCausalLM(config)
-        >>> len(model.generate([1, 2, 3], max_new_tokens=4, temperature=0))
-        7
-    """
-
-    def __init__(self, config: GPTConfig, tokenizer=None, dtype=None, name: str = "gpt_causal_lm"):
-        super().__init__(GPT(config, dtype=dtype), tokenizer=tokenizer, name=name)
-
-    @property
-    def config(self) -> GPTConfig:
-        """The config of the backbone."""
-        return self.backbone.config
-
-    def get_config(self):
-        return {**self.backbone.get_config(), "name": self.name}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        config["config"] = GPTConfig.from_dict(config["config"])
-        return cls(**config)
-
-
 def make_generator(model: CausalLM, jit_compile: bool = True) -> Generator:
     """Return the generation loop for a model.
 
@@ -432,20 +394,3 @@ def make_generator(model: CausalLM, jit_compile: bool = True) -> Generator:
 def _num_logits(backbone):
     token_ids = keras.KerasTensor((None, None), dtype="int32")
     return int(backbone(token_ids).shape[-1])
-
-
-def _check_loss(loss):
-    if isinstance(loss, dict | list | tuple):
-        for part in keras.tree.flatten(loss):
-            _check_loss(part)
-        return
-    # A user's own loss may have any name; Keras's are known by theirs.
-    kind = loss if isinstance(loss, str) or hasattr(loss, "__name__") else type(loss)
-    name = kind if isinstance(kind, str) else kind.__name__
-    is_keras = isinstance(kind, str) or kind.__module__.startswith("keras.")
-    is_cross_entropy = is_keras and "crossentropy" in name.lower().replace("_", "")
-    if is_cross_entropy and not getattr(loss, "from_logits", False):
-        raise ValueError(
-            f"`loss`={loss!r} expects probabilities, but the model gives logits: pass "
-            f"keras.losses.SparseCategoricalCrossentropy(from_logits=True), or leave `loss` out."
-        )

@@ -1,0 +1,44 @@
+"""The GPT of a config as a language model."""
+
+import keras
+
+from gpt_keras.config import GPTConfig
+from gpt_keras.models.causal_lm import CausalLM
+from gpt_keras.models.gpt import GPT
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class GPTCausalLM(CausalLM):
+    """A `CausalLM` whose backbone is the `GPT` of a config.
+
+    Args:
+        config: a `GPTConfig`.
+        tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
+        dtype: dtype policy, such as `"mixed_bfloat16"`. Default: Keras's global policy.
+        name: name of the model.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> config = gk.GPTConfig(vocabulary_size=50, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model = gk.GPTCausalLM(config)
+        >>> len(model.generate([1, 2, 3], max_new_tokens=4, temperature=0))
+        7
+    """
+
+    def __init__(self, config: GPTConfig, tokenizer=None, dtype=None, name: str = "gpt_causal_lm"):
+        super().__init__(GPT(config, dtype=dtype), tokenizer=tokenizer, name=name)
+
+    @property
+    def config(self) -> GPTConfig:
+        """The config of the backbone."""
+        return self.backbone.config
+
+    def get_config(self):
+        return {**self.backbone.get_config(), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        config["config"] = GPTConfig.from_dict(config["config"])
+        return cls(**config)
