@@ -261,21 +261,24 @@ class CausalLM(keras.Model):
         inputs, settings = generator_inputs(
             rows, max_sequence_length=self.max_sequence_length, **settings
         )
-        return self._pieces(self.tokenizer.decode(rows[0]), inputs, settings)
+        return self._pieces(rows[0], inputs, settings)
 
     def _pieces(self, prompt, inputs, settings):
+        decoder = self.tokenizer.stream_decoder()
+        decoder.decode(prompt)  # its text is known
         generator = self._require_generator()
         state = generator.start(*inputs)
-        shown, finished = len(prompt), False
+        length, finished = len(prompt), False
         while not finished:
             state = generator.advance(state, 1, *settings)
             finished = bool(state.finished[0])
             token_ids, lengths = generator.sequences(state)
-            text = self.tokenizer.decode(token_ids[0, : lengths[0]].numpy().tolist())
-            # A character cut in two decodes to U+FFFD until its last byte is there.
-            if len(text) > shown and (finished or not text.endswith("\ufffd")):
-                yield text[shown:]
-                shown = len(text)
+            piece = decoder.decode(token_ids[0, length : lengths[0]].numpy().tolist())
+            length = int(lengths[0])
+            if finished:
+                piece += decoder.finish()
+            if piece:
+                yield piece
 
     def _require_generator(self):
         # Quantizing the model or giving it LoRA replaces variables that the traced step holds.

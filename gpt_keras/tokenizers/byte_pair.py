@@ -11,9 +11,10 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.config import check_positive_int
-from gpt_keras.tokenizers.in_graph import InGraphBytePairTokenizer
+from gpt_keras.tokenizers.in_graph_byte_pair import InGraphBytePairTokenizer
 from gpt_keras.tokenizers.text_files import cut_into_pieces, iterate_documents
-from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, Tokenizer
+from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
+from gpt_keras.tokenizers.utf8 import incomplete_length
 
 GPT2_MERGES = Path(__file__).parent / "data" / "gpt2_merges.txt"
 
@@ -110,11 +111,10 @@ class BytePairTokenizer(Tokenizer):
         self._special_tokens = {
             token["content"]: token["id"] for token in content["added_tokens"] if token["special"]
         }
+        self._single_digits = _has_single_digits(content["pre_tokenizer"])
         self._has_gpt2_split = (
             content["normalizer"] is None
-            and _type(content["pre_tokenizer"]) == "ByteLevel"
-            and content["pre_tokenizer"]["use_regex"]
-            and not content["pre_tokenizer"]["add_prefix_space"]
+            and _is_gpt2_split(content["pre_tokenizer"])
             and not any(content["model"].get(option) for option in _OPTIONS_NOT_IN_GRAPH)
             and self._added_tokens == self._special_tokens
         )
@@ -282,11 +282,18 @@ class BytePairTokenizer(Tokenizer):
         """Returns the last place in `text` before a space or line end that follows a word."""
         return _gpt2_safe_cut(text) if self._has_gpt2_split else 0
 
-    def in_graph(self) -> keras.layers.Layer:
+    def ends_inside_character(self, ids: Sequence[int]) -> bool:
+        """Whether a further id may complete a character that `ids` end in the middle of."""
+        return incomplete_length(b"".join([self._token_bytes[i] for i in ids[-3:]])) > 0
+
+    def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
         """Returns a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes; the ids are those of `encode`. Bytes that are not valid
         UTF-8 are read as U+FFFD.
+
+        Args:
+            allowed_special: As in `encode`.
 
         Returns:
             An `InGraphBytePairTokenizer`.
@@ -299,10 +306,13 @@ class BytePairTokenizer(Tokenizer):
         if not self._has_gpt2_split:
             raise ValueError(
                 "`in_graph` needs a tokenizer with GPT-2's split into words (a ByteLevel "
-                "pre-tokenizer with its regular expression, no normalizer, no added tokens that "
-                "are not special); this one, loaded from a file, has another."
+                "pre-tokenizer with its regular expression, alone or after one for single digits; "
+                "no normalizer, no added tokens that are not special); this one, loaded from a "
+                "file, has another."
             )
         return InGraphBytePairTokenizer(
+            self,
+            self._allowed(allowed_special),
             byte_ids=[self._vocabulary[character] for character in byte_characters()],
             merges=[
                 (
@@ -313,6 +323,7 @@ class BytePairTokenizer(Tokenizer):
                 for first, second in self._merges
             ],
             token_bytes=self._token_bytes,
+            single_digits=self._single_digits,
         )
 
     def to_json(self) -> str:
@@ -350,6 +361,20 @@ def _is_unicode(text: str) -> bool:
 
 def _type(part: dict | None) -> str | None:
     return part["type"] if part else None
+
+
+def _is_gpt2_split(part: dict | None) -> bool:
+    if _has_single_digits(part):
+        part = part["pretokenizers"][1]
+    return _type(part) == "ByteLevel" and part["use_regex"] and not part["add_prefix_space"]
+
+
+def _has_single_digits(part: dict | None) -> bool:
+    """Whether the pre-tokenizer is one that cuts off single digits, followed by another one."""
+    if _type(part) != "Sequence" or len(part["pretokenizers"]) != 2:
+        return False
+    first = part["pretokenizers"][0]
+    return _type(first) == "Digits" and first["individual_digits"]
 
 
 def _has(part: dict | None, kind: str) -> bool:

@@ -9,7 +9,7 @@ import keras
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.tokenizers.in_graph import InGraphCharacterTokenizer
 from gpt_keras.tokenizers.text_files import iterate_documents
-from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, Tokenizer
+from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 
 
 class CharacterTokenizer(Tokenizer):
@@ -117,17 +117,27 @@ class CharacterTokenizer(Tokenizer):
         """Returns `len(text)`: a cut between any two characters changes nothing."""
         return len(text)
 
-    def in_graph(self) -> keras.layers.Layer:
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """`<|endoftext|>` and its id, if there is one."""
+        return {END_OF_TEXT: self.end_of_text_id} if self._end_of_text else {}
+
+    def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
         """Returns a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes. Calling the layer on a string with an unknown character
         raises `tf.errors.InvalidArgumentError`.
 
+        Args:
+            allowed_special: As in `encode`.
+
         Returns:
             An `InGraphCharacterTokenizer`.
         """
         require_tensorflow("A tokenizer inside the graph")
-        return InGraphCharacterTokenizer(self.characters, self._tokens)
+        return InGraphCharacterTokenizer(
+            self, self._allowed(allowed_special), self.characters, self._tokens
+        )
 
     def to_json(self) -> str:
         """Returns the content as JSON text."""

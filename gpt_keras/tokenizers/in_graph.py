@@ -4,32 +4,38 @@ They do what the tokenizers in Python do, inside a graph: in a `tf.data` pipelin
 a SavedModel that is served without Python. No op of tensorflow-text is needed.
 """
 
+import abc
+import re
 from collections.abc import Sequence
+from typing import Literal
 
 import keras
 import tensorflow as tf
 
-from gpt_keras.tokenizers.word_split import WordSplitter
+from gpt_keras.tokenizers.hash_table import hash_table
+from gpt_keras.tokenizers.tokenizer import PaddedIds, Tokenizer
+from gpt_keras.tokenizers.utf8 import split_incomplete
 
-# What a pair of tokens that is never merged has in place of a rank.
-_NEVER = 2**62
+# Stands between parts of a text; no UTF-8 text holds this byte.
+_SEPARATOR = b"\xff"
 
 
 class InGraphTokenizer(keras.layers.Layer):
     """What the in-graph tokenizers share: the way in, and the way from ids back to text.
 
     Args:
-        token_bytes: The bytes of each token, in the order of the ids.
+        tokenizer: The tokenizer in Python.
+        allowed_special: The special tokens to look for in texts, and their ids.
     """
 
-    def __init__(self, token_bytes: Sequence[bytes], **kwargs):
+    def __init__(self, tokenizer: Tokenizer, allowed_special: dict[str, int], **kwargs):
         super().__init__(trainable=False, **kwargs)
         # Strings are not to be cast to the layer's dtype.
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
         self.built = True
-        with tf.init_scope():
-            self._token_bytes = tf.constant(list(token_bytes), tf.string)
+        self._tokenizer = tokenizer
+        self._special = _SpecialTokens(allowed_special) if allowed_special else None
 
     def call(self, strings: tf.Tensor) -> tf.RaggedTensor:
         """Turns strings into ids.
@@ -40,8 +46,68 @@ class InGraphTokenizer(keras.layers.Layer):
         Returns:
             `(batch, None)` ragged int32 ids.
         """
-        return self._tokenize(tf.ensure_shape(tf.convert_to_tensor(strings, tf.string), [None]))
+        strings = tf.ensure_shape(tf.convert_to_tensor(strings, tf.string), [None])
+        if self._special is None:
+            return self._tokenize(strings)
+        parts, special_ids = self._special.split(strings)  # (batch, parts) both
+        ids = self._tokenize(tf.where(special_ids.values < 0, parts.values, b""))
+        # Of each part, either there are ids of its text, or there is the one special id.
+        special = tf.RaggedTensor.from_row_lengths(
+            tf.boolean_mask(special_ids.values, special_ids.values >= 0),
+            tf.cast(special_ids.values >= 0, tf.int64),
+            validate=False,
+        )
+        ids = tf.concat([ids, special], axis=1)
+        return parts.with_values(ids).merge_dims(1, 2)
 
+    @abc.abstractmethod
+    def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor: ...
+
+    def encode_padded(
+        self,
+        strings: tf.Tensor,
+        sequence_length: int,
+        *,
+        append_end_of_text: bool = False,
+        padding_side: Literal["left", "right"] = "right",
+        truncation_side: Literal["left", "right"] = "right",
+        pad_id: int | None = None,
+    ) -> PaddedIds:
+        """Turns strings into rows of ids of one length: longer ones are cut, shorter ones padded.
+
+        Args:
+            strings: `(batch,)` string tensor, UTF-8.
+            sequence_length: Ids in a row.
+            append_end_of_text: Whether `end_of_text_id` follows each text. It is added before a
+                text is cut, so a text that was cut on the right does not have it.
+            padding_side: Where padding goes.
+            truncation_side: From which end ids are cut off.
+            pad_id: The id of padding; None for `end_of_text_id`, or 0 if there is none.
+
+        Returns:
+            `(token_ids, mask)`: `(batch, sequence_length)`, int32 and bool; the mask is False at
+            padding.
+
+        Raises:
+            ValueError: If an argument is out of its range.
+        """
+        tokenizer = self._tokenizer
+        pad_id = tokenizer.check_padding(sequence_length, padding_side, truncation_side, pad_id)
+        ids = self(strings)
+        if append_end_of_text:
+            end = tf.fill([ids.nrows(), 1], tokenizer.require_end_of_text_id())
+            ids = tf.concat([ids, end], axis=1)
+        cut = ids[:, :sequence_length] if truncation_side == "right" else ids[:, -sequence_length:]
+        token_ids = cut.to_tensor(pad_id, shape=[None, sequence_length])
+        lengths = tf.cast(cut.row_lengths(), tf.int32)[:, tf.newaxis]  # (batch, 1)
+        place = tf.range(sequence_length)[tf.newaxis]  # (1, sequence_length)
+        if padding_side == "right":
+            return PaddedIds(token_ids, place < lengths)
+        source = (place + lengths) % sequence_length  # padding moves to the left end
+        mask = tf.broadcast_to(place >= sequence_length - lengths, tf.shape(token_ids))
+        return PaddedIds(tf.gather(token_ids, source, batch_dims=1), mask)
+
+    @abc.abstractmethod
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         """Turns ids into strings.
 
@@ -55,23 +121,102 @@ class InGraphTokenizer(keras.layers.Layer):
         Raises:
             tf.errors.InvalidArgumentError: If an id is outside the vocabulary.
         """
+
+    def detokenize_stream(
+        self, ids: tf.Tensor | tf.RaggedTensor, rest: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turns ids that come a few at a time into strings that never end inside a character.
+
+        Args:
+            ids: `(batch, length)` the next integers, dense or ragged.
+            rest: `(batch,)` strings: what the call before returned as `rest`, or empty ones.
+
+        Returns:
+            `(text, rest)`: `(batch,)` strings; the text that is certain, and the bytes that wait
+            for the ones that complete their character.
+
+        Example:
+            >>> import tensorflow as tf
+            >>> import gpt_keras as gk
+            >>> layer = gk.tokenizers.BytePairTokenizer.gpt2().in_graph()
+            >>> rest = tf.constant([""])
+            >>> for token_id in layer(["詩!"])[0]:
+            ...     text, rest = layer.detokenize_stream([[token_id]], rest)
+            ...     print(text[0].numpy().decode(), len(rest[0].numpy()))
+             1
+             2
+            詩 0
+            ! 0
+        """
+        return split_incomplete(tf.strings.join([rest, self.detokenize(ids)]))
+
+
+class _SpecialTokens(tf.Module):
+    """Finds special tokens in texts."""
+
+    def __init__(self, ids: dict[str, int]):
+        super().__init__()
+        # Of tokens that begin alike the longest one counts.
+        longest_first = sorted(ids, key=len, reverse=True)
+        self._expression = "|".join(map(re.escape, longest_first))
+        self._ids = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant(list(ids), tf.string), tf.constant(list(ids.values()), tf.int32)
+            ),
+            default_value=-1,
+        )
+
+    def split(self, strings: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Cuts `(batch,)` strings before and after each special token.
+
+        Returns:
+            `(parts, ids)`: ragged `(batch, parts)`, the parts and the ids of those that are a
+            special token; -1 for the others.
+        """
+        strings = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
+        marked = tf.strings.regex_replace(
+            strings, f"({self._expression})", _SEPARATOR + rb"\1" + _SEPARATOR
+        )
+        parts = tf.strings.split(marked, _SEPARATOR)
+        return parts, parts.with_values(self._ids.lookup(parts.values))
+
+
+class TokenTable(tf.Module):
+    """The bytes of each token.
+
+    Args:
+        token_bytes: In the order of the ids.
+    """
+
+    def __init__(self, token_bytes: Sequence[bytes]):
+        super().__init__()
+        with tf.init_scope():
+            self._bytes = tf.constant(list(token_bytes), tf.string)
+
+    def join(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        """Returns the joined bytes of the tokens in each row."""
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.convert_to_tensor(ids)
-        return tf.strings.reduce_join(tf.gather(self._token_bytes, ids), axis=-1)
+        return tf.strings.reduce_join(tf.gather(self._bytes, ids), axis=-1)
 
 
 class InGraphCharacterTokenizer(InGraphTokenizer):
     """`CharacterTokenizer` as a Keras layer; made by its `in_graph`.
 
     Args:
+        tokenizer: The tokenizer in Python.
+        allowed_special: The special tokens to look for in texts, and their ids.
         characters: The known characters, in the order of their ids.
         tokens: The text of each token.
     """
 
-    def __init__(self, characters: str, tokens: Sequence[str], **kwargs):
-        super().__init__([token.encode() for token in tokens], **kwargs)
+    def __init__(
+        self, tokenizer, allowed_special, characters: str, tokens: Sequence[str], **kwargs
+    ):
+        super().__init__(tokenizer, allowed_special, **kwargs)
+        self._tokens = TokenTable([token.encode() for token in tokens])
         code_points = [ord(character) for character in characters]
-        self._ids = _hash_table(code_points, range(len(code_points)), default=-1)
+        self._ids = hash_table(code_points, range(len(code_points)), default=-1)
 
     def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor:
         code_points = tf.strings.unicode_decode(strings, "UTF-8")
@@ -84,134 +229,6 @@ class InGraphCharacterTokenizer(InGraphTokenizer):
         with tf.control_dependencies([check] if check is not None else []):
             return code_points.with_values(tf.cast(ids, tf.int32))
 
-
-class InGraphBytePairTokenizer(InGraphTokenizer):
-    """`BytePairTokenizer` as a Keras layer; made by its `in_graph`.
-
-    Words are cut by comparing neighbouring characters (`WordSplitter`), and all distinct words of
-    a batch are merged side by side, in as many rounds as the longest chain of merges takes.
-
-    Args:
-        byte_ids: The ids of the 256 bytes.
-        merges: `(first, second, merged)` ids of each merge, the earliest learned first.
-        token_bytes: The bytes of each token, in the order of the ids.
-    """
-
-    def __init__(
-        self,
-        byte_ids: Sequence[int],
-        merges: Sequence[tuple[int, int, int]],
-        token_bytes: Sequence[bytes],
-        **kwargs,
-    ):
-        super().__init__(token_bytes, **kwargs)
-        with tf.init_scope():
-            self._byte_ids = tf.constant(list(byte_ids), tf.int64)
-        # A pair's key and value are one int64 each: the two ids; rank and merged id.
-        self._base = len(token_bytes)
-        self._merges = _hash_table(
-            [first * self._base + second for first, second, _ in merges],
-            [rank * self._base + merged for rank, (_, _, merged) in enumerate(merges)],
-            default=_NEVER,
-        )
-        self._all_at_once = _ranks_grow(merges)
-        self._splitter = WordSplitter()
-
-    def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor:
-        words = self._splitter(strings)  # (batch, words)
-        distinct, index = tf.unique(words.values)
-        ids = tf.gather(self._encode_words(distinct), index)  # (words of all rows, ids)
-        row_splits = tf.gather(ids.row_splits, words.row_splits)
-        return tf.RaggedTensor.from_row_splits(ids.values, row_splits, validate=False)
-
-    def _encode_words(self, words: tf.Tensor) -> tf.RaggedTensor:
-        """`(words,)` strings to `(words, None)` ragged int32 ids."""
-        lengths = tf.strings.length(words)  # in bytes
-        num_words = tf.size(words)
-        # All tokens of all words in one row, and for each the word it belongs to.
-        word = tf.repeat(tf.range(num_words), lengths)
-        data = tf.io.decode_raw(tf.strings.reduce_join(words)[tf.newaxis], tf.uint8)[0]
-        ids = tf.gather(self._byte_ids, tf.cast(data, tf.int32))
-        pairs = self._look_up(ids, _next(ids, 0), word == _next(word, -1))
-
-        _, ids, word = tf.while_loop(
-            lambda pairs, ids, word: tf.reduce_any(pairs < _NEVER),
-            self._merge_round,
-            [pairs, ids, word],
-            shape_invariants=[tf.TensorShape([None])] * 3,
-        )
-        counts = tf.math.bincount(word, minlength=num_words, maxlength=num_words, dtype=tf.int64)
-        return tf.RaggedTensor.from_row_lengths(tf.cast(ids, tf.int32), counts, validate=False)
-
-    def _merge_round(self, pairs: tf.Tensor, ids: tf.Tensor, word: tf.Tensor) -> list[tf.Tensor]:
-        """Merges in each word the pair that was learned earliest.
-
-        Args:
-            pairs: For each token what the table says of it and the next one.
-            ids: The tokens.
-            word: The word of each token.
-
-        Returns:
-            The three after the merge.
-        """
-        best = tf.math.segment_min(pairs, word)
-        merge = (pairs < _NEVER) & (pairs == tf.gather(best, word))
-        place = tf.range(tf.size(ids))
-        if self._all_at_once:
-            # Of overlapping pairs, as in "aaaa", every second one is merged.
-            begins = merge & ~_previous(merge, False)
-            number = tf.maximum(tf.cumsum(tf.cast(begins, tf.int32)) - 1, 0)
-            begin = tf.gather(tf.boolean_mask(place, begins), number)
-            merge &= (place - begin) % 2 == 0
-        else:
-            leftmost = tf.math.segment_min(tf.where(merge, place, place.dtype.max), word)
-            merge &= place == tf.gather(leftmost, word)
-
-        keep = ~_previous(merge, False)
-        ids = tf.boolean_mask(tf.where(merge, pairs % self._base, ids), keep)
-        word = tf.boolean_mask(word, keep)
-        pairs = tf.boolean_mask(pairs, keep)
-        # Only pairs that a merge touched can have changed.
-        merge = tf.boolean_mask(merge, keep)
-        changed = tf.where(merge | _next(merge, False))
-        at = changed[:, 0]
-        new = self._look_up(
-            tf.gather(ids, at),
-            tf.gather(_next(ids, 0), at),
-            tf.gather(word == _next(word, -1), at),
-        )
-        return [tf.tensor_scatter_nd_update(pairs, changed, new), ids, word]
-
-    def _look_up(self, first: tf.Tensor, second: tf.Tensor, same_word: tf.Tensor) -> tf.Tensor:
-        return self._merges.lookup(tf.where(same_word, first * self._base + second, -1))
-
-
-def _ranks_grow(merges: Sequence[tuple[int, int, int]]) -> bool:
-    """Whether no merge can make way for an earlier one, as in every trained vocabulary.
-
-    Then all places in a word where the best pair occurs can be merged in one round: merging the
-    first of them makes no pair that would come before the second.
-    """
-    latest: dict[int, int] = {}
-    for rank, (_, _, merged) in enumerate(merges):
-        latest[merged] = rank
-    return all(
-        latest.get(first, -1) < rank and latest.get(second, -1) < rank
-        for rank, (first, second, _) in enumerate(merges)
-    )
-
-
-def _next(values: tf.Tensor, last: int | bool) -> tf.Tensor:
-    return tf.concat([values, [tf.cast(last, values.dtype)]], axis=0)[1:]
-
-
-def _previous(values: tf.Tensor, first: int | bool) -> tf.Tensor:
-    return tf.concat([[tf.cast(first, values.dtype)], values], axis=0)[:-1]
-
-
-def _hash_table(keys, values, default: int) -> tf.lookup.StaticHashTable:
-    initializer = tf.lookup.KeyValueTensorInitializer(
-        tf.constant(list(keys), tf.int64, shape=[len(keys)]),
-        tf.constant(list(values), tf.int64, shape=[len(keys)]),
-    )
-    return tf.lookup.StaticHashTable(initializer, default_value=default)
+    def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes."""
+        return self._tokens.join(ids)

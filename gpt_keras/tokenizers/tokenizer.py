@@ -5,16 +5,36 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from gpt_keras.atomic import atomic_file
+from gpt_keras.config import check_choice, check_positive_int
+from gpt_keras.tokenizers.stream_decoder import StreamDecoder
 
 END_OF_TEXT = "<|endoftext|>"
 FILE_NAME = "tokenizer.json"
+
+SIDES = ("left", "right")
+
+# Which special tokens a text may hold: all of the tokenizer's, or these.
+AllowedSpecial = Literal["all"] | Collection[str]
+
+
+class PaddedIds(NamedTuple):
+    """Ids of several texts in rows of one length.
+
+    Attributes:
+        token_ids: `(batch, sequence_length)` int32.
+        mask: `(batch, sequence_length)` bool, False where a row was padded.
+    """
+
+    token_ids: Any
+    mask: Any
 
 
 class Tokenizer(abc.ABC):
@@ -34,18 +54,28 @@ class Tokenizer(abc.ABC):
     def end_of_text_id(self) -> int | None:
         """Id of the `<|endoftext|>` token that separates documents, or None."""
 
+    @property
+    @abc.abstractmethod
+    def special_tokens(self) -> dict[str, int]:
+        """Tokens that text holds only where `encode` is told to look for them, and their ids."""
+
     @abc.abstractmethod
     def to_json(self) -> str:
         """Returns the whole content as JSON text; `save` writes exactly this."""
 
     @abc.abstractmethod
-    def in_graph(self) -> Any:
+    def in_graph(self, allowed_special: AllowedSpecial = ()) -> Any:
         """Returns a Keras layer that does the same with TensorFlow ops.
 
         `layer(strings)` takes a `(batch,)` string tensor and returns a `tf.RaggedTensor` of int32
-        ids, `(batch, None)`. `layer.detokenize(ids)` takes a ragged or dense integer tensor and
-        returns `(batch,)` strings: exactly the bytes of the tokens, joined. Both can be traced
-        into a SavedModel that needs neither Keras nor this package.
+        ids, `(batch, None)`; `layer.encode_padded(strings, sequence_length)` returns dense ids and
+        their mask. `layer.detokenize(ids)` takes a ragged or dense integer tensor and returns
+        `(batch,)` strings: exactly the bytes of the tokens, joined; `layer.detokenize_stream` does
+        so bit by bit and never ends inside a character. All can be traced into a SavedModel that
+        needs neither Keras nor this package.
+
+        Args:
+            allowed_special: As in `encode`.
         """
 
     @abc.abstractmethod
@@ -54,33 +84,100 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def _decode_one(self, ids: list[int]) -> str: ...
 
-    def encode(self, text: str | Sequence[str]) -> list[int] | list[list[int]]:
+    def encode(
+        self, text: str | Sequence[str], allowed_special: AllowedSpecial = ()
+    ) -> list[int] | list[list[int]]:
         """Turns text into ids.
 
-        The text of a special token gets no special treatment: the string `"<|endoftext|>"` is
-        encoded like any other text. Put `end_of_text_id` between documents yourself, or let
-        `gpt_keras.datasets` do it.
+        Unless allowed, the text of a special token gets no special treatment: the string
+        `"<|endoftext|>"` is encoded like any other text, so that no user's text can end a document
+        or take the part of the assistant in a chat.
 
         Args:
             text: One string, or a sequence of strings.
+            allowed_special: Special tokens whose text becomes their id: a list of them, or `"all"`
+                for all in `special_tokens`.
 
         Returns:
             A list of ids for one string, a list of such lists for a sequence.
 
         Raises:
-            ValueError: If `text` is neither a string nor a sequence of strings.
+            ValueError: If `text` is neither a string nor a sequence of strings, or
+                `allowed_special` names a token that is not special.
         """
-        if isinstance(text, str):
-            _check_text(text, "text")
-            return self._encode_batch([text])[0]
-        if isinstance(text, bytes) or not isinstance(text, (Sequence, np.ndarray)):
-            raise ValueError(
-                f"`text` must be a string or a sequence of strings, but is {_describe(text)}."
-            )
-        texts = list(text)
+        allowed = self._allowed(allowed_special)
+        texts = [text] if isinstance(text, str) else _list_of_texts(text, "text")
         for i, item in enumerate(texts):
-            _check_text(item, f"text[{i}]")
-        return self._encode_batch(texts)
+            _check_text(item, "text" if item is text else f"text[{i}]")
+        rows = self._encode_with(allowed, texts) if allowed else self._encode_batch(texts)
+        return rows[0] if isinstance(text, str) else rows
+
+    def encode_padded(
+        self,
+        texts: Sequence[str],
+        sequence_length: int,
+        *,
+        append_end_of_text: bool = False,
+        padding_side: Literal["left", "right"] = "right",
+        truncation_side: Literal["left", "right"] = "right",
+        pad_id: int | None = None,
+        allowed_special: AllowedSpecial = (),
+    ) -> PaddedIds:
+        """Turns texts into rows of ids of one length: longer ones are cut, shorter ones padded.
+
+        Args:
+            texts: A sequence of strings.
+            sequence_length: Ids in a row.
+            append_end_of_text: Whether `end_of_text_id` follows each text. It is added before a
+                text is cut, so a text that was cut on the right does not have it.
+            padding_side: Where padding goes.
+            truncation_side: From which end ids are cut off.
+            pad_id: The id of padding; None for `end_of_text_id`, or 0 if there is none.
+            allowed_special: As in `encode`.
+
+        Returns:
+            `(token_ids, mask)`: numpy arrays `(len(texts), sequence_length)`, int32 and bool; the
+            mask is False at padding.
+
+        Raises:
+            ValueError: As in `encode`, or an argument is out of its range.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc")
+            >>> token_ids, mask = tokenizer.encode_padded(["abc", "b"], 2, padding_side="left")
+            >>> token_ids.tolist(), mask.tolist()
+            ([[0, 1], [0, 1]], [[True, True], [False, True]])
+        """
+        pad_id = self.check_padding(sequence_length, padding_side, truncation_side, pad_id)
+        rows = self.encode(_list_of_texts(texts, "texts"), allowed_special)
+        end = [self.require_end_of_text_id()] if append_end_of_text else []
+        token_ids = np.full((len(rows), sequence_length), pad_id, np.int32)
+        mask = np.zeros(token_ids.shape, bool)
+        for i, row in enumerate(rows):
+            row = row + end
+            row = row[:sequence_length] if truncation_side == "right" else row[-sequence_length:]
+            start = 0 if padding_side == "right" else sequence_length - len(row)
+            token_ids[i, start : start + len(row)] = row
+            mask[i, start : start + len(row)] = True
+        return PaddedIds(token_ids, mask)
+
+    def check_padding(
+        self, sequence_length: int, padding_side: str, truncation_side: str, pad_id: int | None
+    ) -> int:
+        """Checks the arguments of `encode_padded` and returns the id of padding."""
+        check_positive_int("sequence_length", sequence_length)
+        check_choice("padding_side", padding_side, SIDES)
+        check_choice("truncation_side", truncation_side, SIDES)
+        if pad_id is None:
+            return self.end_of_text_id or 0
+        return self._checked([pad_id], "pad_id")[0]
+
+    def require_end_of_text_id(self) -> int:
+        """Returns `end_of_text_id`, or raises `ValueError` if there is none."""
+        if self.end_of_text_id is None:
+            raise ValueError("`append_end_of_text` needs a tokenizer with an end-of-text token.")
+        return self.end_of_text_id
 
     def decode(self, ids: Any) -> str | list[str]:
         """Turns ids into text.
@@ -113,6 +210,23 @@ class Tokenizer(abc.ABC):
         if is_batch:
             return [self._decode_one(self._checked(row)) for row in ids]
         return self._decode_one(self._checked(ids))
+
+    def stream_decoder(self) -> StreamDecoder:
+        """Returns a decoder for ids that come one by one; it never shows half a character.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.gpt2()
+            >>> decoder = tokenizer.stream_decoder()
+            >>> [decoder.decode([i]) for i in tokenizer.encode("詩!")]
+            ['', '', '詩', '!']
+        """
+        return StreamDecoder(self)
+
+    def ends_inside_character(self, ids: Sequence[int]) -> bool:
+        """Whether a further id may complete a character that `ids` end in the middle of."""
+        del ids
+        return False
 
     def safe_cut(self, text: str) -> int:
         """Returns the last place where `text` can be cut without changing its ids.
@@ -168,19 +282,60 @@ class Tokenizer(abc.ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} vocabulary_size={self.vocabulary_size}>"
 
-    def _checked(self, ids: Sequence) -> list[int]:
+    def _allowed(self, allowed_special: AllowedSpecial) -> dict[str, int]:
+        """The special tokens that `allowed_special` names, and their ids."""
+        special = self.special_tokens
+        if isinstance(allowed_special, str) and allowed_special == "all":
+            return special
+        if isinstance(allowed_special, str) or not isinstance(allowed_special, Collection):
+            raise ValueError(
+                f'`allowed_special` must be "all" or a list of special tokens, but is '
+                f"{_describe(allowed_special)}."
+            )
+        unknown = [token for token in allowed_special if token not in special]
+        if unknown:
+            raise ValueError(
+                f"`allowed_special` must be among the special tokens {list(special)}, but has "
+                f"{unknown[0]!r}."
+            )
+        return {token: special[token] for token in allowed_special}
+
+    def _encode_with(self, allowed: dict[str, int], texts: list[str]) -> list[list[int]]:
+        """Encodes the texts between the allowed special tokens in one batch, then joins."""
+        # Of tokens that begin alike the longest one counts.
+        longest_first = sorted(allowed, key=len, reverse=True)
+        expression = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        # Every second part is a special token.
+        parts = [expression.split(text) for text in texts]
+        ordinary = iter(self._encode_batch([part for row in parts for part in row[::2]]))
+        rows = []
+        for row in parts:
+            ids = []
+            for i, part in enumerate(row):
+                ids.extend([allowed[part]] if i % 2 else next(ordinary))
+            rows.append(ids)
+        return rows
+
+    def _checked(self, ids: Sequence, name: str = "ids") -> list[int]:
         array = np.asarray(ids)
         if array.size == 0:
             return []
         if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise ValueError(f"`ids` must be integers, but holds {_describe(ids)}.")
+            raise ValueError(f"`{name}` must be integers, but holds {_describe(ids)}.")
         outside = array[(array < 0) | (array >= self.vocabulary_size)]
         if outside.size:
             raise ValueError(
-                f"`ids` must be from 0 to {self.vocabulary_size - 1} (the vocabulary has "
+                f"`{name}` must be from 0 to {self.vocabulary_size - 1} (the vocabulary has "
                 f"{self.vocabulary_size} tokens), but {int(outside[0])} is among them."
             )
         return array.tolist()
+
+
+def _list_of_texts(texts: object, name: str) -> list[object]:
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, (Sequence, np.ndarray)):
+        kind = "a string or a sequence of strings" if name == "text" else "a sequence of strings"
+        raise ValueError(f"`{name}` must be {kind}, but is {_describe(texts)}.")
+    return list(texts)
 
 
 def _check_text(text: object, name: str) -> None:

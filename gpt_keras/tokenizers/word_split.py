@@ -25,10 +25,15 @@ class WordSplitter(tf.Module):
     """Splits strings into GPT-2's words; joined, the words give the string.
 
     Bytes that are not valid UTF-8 are read as U+FFFD.
+
+    Args:
+        single_digits: Whether each character of the class number is first cut off, and GPT-2's
+            expression then applied to what lies between, as in SmolLM's tokenizers.
     """
 
-    def __init__(self):
+    def __init__(self, single_digits: bool = False):
         super().__init__()
+        self._single_digits = single_digits
         with tf.init_scope():
             self._classes = tf.constant(character_classes())
 
@@ -58,6 +63,10 @@ class WordSplitter(tf.Module):
         beyond = self._classes.shape[0] - 1
         kind = tf.gather(self._classes, tf.minimum(characters, beyond))
         kind = tf.cast(kind, tf.int32)
+        if self._single_digits:
+            is_number = kind == NUMBER
+            first |= is_number | _shift(is_number, 1, False)
+            last |= is_number | _shift(is_number, -1, False)
         previous_kind = tf.where(first, _NO_CLASS, _shift(kind, 1))
         previous_is_space = previous_kind == SPACE
         after_blank = previous_is_space & (_shift(characters, 1) == _BLANK)

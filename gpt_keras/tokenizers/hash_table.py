@@ -1,0 +1,23 @@
+"""A table of integers in a TensorFlow graph."""
+
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+
+def hash_table(
+    keys: Iterable[int], values: Iterable[int], default: int
+) -> tf.lookup.StaticHashTable:
+    """Returns a table from int64 to int64 that a SavedModel can hold.
+
+    Args:
+        keys: Distinct integers.
+        values: As many integers.
+        default: The value of every other key.
+    """
+    keys, values = list(keys), list(values)
+    initializer = tf.lookup.KeyValueTensorInitializer(
+        tf.constant(keys, tf.int64, shape=[len(keys)]),
+        tf.constant(values, tf.int64, shape=[len(keys)]),
+    )
+    return tf.lookup.StaticHashTable(initializer, default_value=default)

@@ -1,0 +1,48 @@
+"""Text from ids that come a few at a time, as a model generates them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpt_keras.tokenizers.tokenizer import Tokenizer
+
+
+class StreamDecoder:
+    """Turns ids into text as they come; made by `Tokenizer.stream_decoder`.
+
+    The pieces, joined, are what `decode` gives for all ids at once. Bytes of a character that is
+    not complete wait for the ids that complete it.
+
+    Args:
+        tokenizer: Whose ids they are.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer"):
+        self._tokenizer = tokenizer
+        # A token's text may depend on the one before it (a space between words), so decoding
+        # begins at ids whose text is out already: how many of `_ids` are.
+        self._ids: list[int] = []
+        self._shown = 0
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Takes the next ids and returns the text that is certain now.
+
+        Args:
+            ids: The ids that follow those of earlier calls.
+
+        Returns:
+            The text that follows that of earlier calls; may be empty.
+        """
+        self._ids.extend(ids)
+        return "" if self._tokenizer.ends_inside_character(self._ids) else self._take()
+
+    def finish(self) -> str:
+        """Returns what is left at the end: bytes that were never completed, as U+FFFD."""
+        return self._take()
+
+    def _take(self) -> str:
+        shown = self._tokenizer.decode(self._ids[: self._shown])
+        text = self._tokenizer.decode(self._ids)
+        self._ids = self._ids[self._shown :]
+        self._shown = len(self._ids)
+        return text[len(shown) :]

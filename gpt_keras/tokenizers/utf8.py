@@ -1,0 +1,50 @@
+"""Characters cut in two: UTF-8 text whose last bytes are still to come."""
+
+import codecs
+
+import tensorflow as tf
+
+
+def incomplete_length(data: bytes) -> int:
+    """Returns how many bytes at the end of `data` begin a character without completing it.
+
+    Bytes that no further byte makes a character do not count.
+
+    Example:
+        >>> from gpt_keras.tokenizers.utf8 import incomplete_length
+        >>> [incomplete_length("詩".encode()[:n]) for n in range(4)]
+        [0, 1, 2, 0]
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder.decode(data[-3:])  # a whole character has at most 4 bytes
+    return len(decoder.getstate()[0])
+
+
+def split_incomplete(strings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Splits off what `incomplete_length` counts, in the graph.
+
+    Args:
+        strings: `(batch,)` strings.
+
+    Returns:
+        `(complete, rest)`: `(batch,)` strings that joined give `strings`.
+    """
+    filled = tf.strings.join(["   ", strings])  # shorter strings have three bytes, too
+    last_three = tf.io.decode_raw(tf.strings.substr(filled, -3, 3), tf.uint8)
+    third, second, first = tf.unstack(tf.cast(last_three, tf.int32), 3, axis=-1)  # from the end
+    begins = (first >= 0xC2) & (first <= 0xF4)
+    one_in = (second >= 0xE0) & (second <= 0xF4) & _may_follow(second, first)
+    two_in = (third >= 0xF0) & (third <= 0xF4) & _may_follow(third, second)
+    two_in &= (first >= 0x80) & (first <= 0xBF)
+    num_bytes = tf.where(begins, 1, tf.where(one_in, 2, tf.where(two_in, 3, 0)))
+    cut = tf.strings.length(strings) - num_bytes
+    return tf.strings.substr(strings, tf.zeros_like(cut), cut), tf.strings.substr(
+        strings, cut, num_bytes
+    )
+
+
+def _may_follow(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """Whether the second byte is one that the Unicode Standard's table 3-7 has after the first."""
+    lowest = tf.where(first == 0xE0, 0xA0, tf.where(first == 0xF0, 0x90, 0x80))
+    highest = tf.where(first == 0xED, 0x9F, tf.where(first == 0xF4, 0x8F, 0xBF))
+    return (second >= lowest) & (second <= highest)
