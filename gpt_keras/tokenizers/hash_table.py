@@ -16,8 +16,9 @@ def hash_table(
         default: The value of every other key.
     """
     keys, values = list(keys), list(values)
-    initializer = tf.lookup.KeyValueTensorInitializer(
-        tf.constant(keys, tf.int64, shape=[len(keys)]),
-        tf.constant(values, tf.int64, shape=[len(keys)]),
-    )
-    return tf.lookup.StaticHashTable(initializer, default_value=default)
+    with tf.init_scope():  # it outlives the function that may be being traced
+        initializer = tf.lookup.KeyValueTensorInitializer(
+            tf.constant(keys, tf.int64, shape=[len(keys)]),
+            tf.constant(values, tf.int64, shape=[len(keys)]),
+        )
+        return tf.lookup.StaticHashTable(initializer, default_value=default)

@@ -159,12 +159,11 @@ class _SpecialTokens(tf.Module):
         # Of tokens that begin alike the longest one counts.
         longest_first = sorted(ids, key=len, reverse=True)
         self._expression = "|".join(map(re.escape, longest_first))
-        self._ids = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
+        with tf.init_scope():
+            initializer = tf.lookup.KeyValueTensorInitializer(
                 tf.constant(list(ids), tf.string), tf.constant(list(ids.values()), tf.int32)
-            ),
-            default_value=-1,
-        )
+            )
+            self._ids = tf.lookup.StaticHashTable(initializer, default_value=-1)
 
     def split(self, strings: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
         """Cuts `(batch,)` strings before and after each special token.

@@ -13,8 +13,8 @@ from gpt_keras.tokenizers.word_split import WordSplitter
 class InGraphBytePairTokenizer(InGraphTokenizer):
     """`BytePairTokenizer` as a Keras layer; made by its `in_graph`.
 
-    Words are cut by comparing neighbouring characters (`WordSplitter`), and all distinct words of
-    a batch are merged side by side (`PairMerger`).
+    Words are cut by comparing neighbouring characters (`WordSplitter`). Those that are a token are
+    looked up, and of the others all distinct ones are merged side by side (`PairMerger`).
 
     Args:
         tokenizer: The tokenizer in Python.
@@ -36,16 +36,43 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
         **kwargs,
     ):
         super().__init__(tokenizer, allowed_special, **kwargs)
-        with tf.init_scope():
-            self._byte_ids = tf.constant(list(byte_ids), tf.int64)
         self._tokens = TokenTable(token_bytes)
-        self._merge = PairMerger(merges, len(token_bytes))
         self._split = WordSplitter(single_digits)
+        self._merge = PairMerger(merges, len(token_bytes))
+        with tf.init_scope():
+            self._byte_ids = tf.constant(list(byte_ids), tf.int32)
+            self._single_ids, self._whole_words = self._find_whole_words(token_bytes)
+
+    def _find_whole_words(
+        self, token_bytes: Sequence[bytes]
+    ) -> tuple[tf.RaggedTensor, tf.lookup.StaticHashTable]:
+        """The tokens that their own bytes are merged to: as words they need no merging.
+
+        Nine of ten words of English text are such.
+
+        Returns:
+            Each token's id in a row of its own, and a table from such tokens' bytes to their ids.
+        """
+        num_tokens = len(token_bytes)
+        words = tf.constant(list(token_bytes), tf.string)
+        ids = self._encode_words(words)
+        is_whole = ids.row_lengths() == 1
+        initializer = tf.lookup.KeyValueTensorInitializer(
+            tf.boolean_mask(words, is_whole), tf.boolean_mask(tf.range(num_tokens), is_whole)
+        )
+        single_ids = tf.RaggedTensor.from_uniform_row_length(tf.range(num_tokens), 1)
+        return single_ids, tf.lookup.StaticHashTable(initializer, default_value=-1)
 
     def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor:
         words = self._split(strings)  # (batch, words)
-        distinct, index = tf.unique(words.values)
-        ids = tf.gather(self._encode_words(distinct), index)  # (words of all rows, ids)
+        whole = self._whole_words.lookup(words.values)
+        others, index = tf.unique(tf.boolean_mask(words.values, whole < 0))
+        ids = tf.concat([self._single_ids, self._encode_words(others)], axis=0)
+        # Where a word is not whole, its row of ids is one of the last.
+        place = tf.tensor_scatter_nd_update(
+            whole, tf.where(whole < 0), index + self._single_ids.nrows(tf.int32)
+        )
+        ids = tf.gather(ids, place)  # (words of all rows, ids)
         row_splits = tf.gather(ids.row_splits, words.row_splits)
         return tf.RaggedTensor.from_row_splits(ids.values, row_splits, validate=False)
 

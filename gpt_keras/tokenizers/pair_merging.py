@@ -7,7 +7,10 @@ import tensorflow as tf
 from gpt_keras.tokenizers.hash_table import hash_table
 
 # What a pair of tokens that is never merged has in place of a rank.
-_NEVER = 2**62
+_NEVER = 2**31 - 1
+
+# What stands in the result where there is no token.
+_NOTHING = -1
 
 
 class PairMerger(tf.Module):
@@ -22,78 +25,89 @@ class PairMerger(tf.Module):
 
     def __init__(self, merges: Sequence[tuple[int, int, int]], vocabulary_size: int):
         super().__init__()
-        # A pair's key and value are one int64 each: the two ids; rank and merged id.
         self._base = vocabulary_size
-        self._merges = hash_table(
+        self._ranks = hash_table(
             [first * self._base + second for first, second, _ in merges],
-            [rank * self._base + merged for rank, (_, _, merged) in enumerate(merges)],
+            range(len(merges)),
             default=_NEVER,
         )
+        with tf.init_scope():  # one more, so that there is something to look up without merges
+            self._merged = tf.constant([merged for _, _, merged in merges] + [0], tf.int32)
         self._all_at_once = _ranks_grow(merges)
 
     def __call__(self, ids: tf.Tensor, word: tf.Tensor, num_words: tf.Tensor) -> tf.RaggedTensor:
         """Merges.
 
         Args:
-            ids: `(symbols,)` int64, the ids of all words in one row.
+            ids: `(symbols,)` int32, the ids of all words in one row.
             word: `(symbols,)` int32, which word each belongs to, ascending from 0.
             num_words: How many words there are; the last ones may have no symbols.
 
         Returns:
             `(num_words, None)` ragged int32 ids.
         """
-        pairs = self._look_up(ids, _next(ids, 0), word == _next(word, -1))
-
-        _, ids, word = tf.while_loop(
-            lambda pairs, ids, word: tf.reduce_any(pairs < _NEVER),
-            self._merge_round,
-            [pairs, ids, word],
-            shape_invariants=[tf.TensorShape([None])] * 3,
+        # A token stays where its first symbol stood; the places of the others stay empty.
+        place = tf.range(tf.size(ids))
+        result = tf.fill(tf.shape(ids), _NOTHING)
+        *_, result = tf.while_loop(
+            lambda ids, word, place, result: tf.size(ids) > 0,
+            self._round,
+            [ids, word, place, result],
+            shape_invariants=[tf.TensorShape([None])] * 4,
         )
-        counts = tf.math.bincount(word, minlength=num_words, maxlength=num_words, dtype=tf.int64)
-        return tf.RaggedTensor.from_row_lengths(tf.cast(ids, tf.int32), counts, validate=False)
+        is_token = result != _NOTHING
+        words = tf.boolean_mask(word, is_token)
+        counts = tf.math.bincount(words, minlength=num_words, maxlength=num_words, dtype=tf.int64)
+        tokens = tf.boolean_mask(result, is_token)
+        return tf.RaggedTensor.from_row_lengths(tokens, counts, validate=False)
 
-    def _merge_round(self, pairs: tf.Tensor, ids: tf.Tensor, word: tf.Tensor) -> list[tf.Tensor]:
-        """Merges in each word the pair that was learned earliest.
+    def _round(
+        self, ids: tf.Tensor, word: tf.Tensor, place: tf.Tensor, result: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """Merges in each word the pair that was learned earliest; finished words go to the result.
 
         Args:
-            pairs: For each token what the table says of it and the next one.
-            ids: The tokens.
+            ids: The tokens of words that are not finished.
             word: The word of each token.
+            place: The place of each token in `result`.
+            result: The tokens of finished words.
 
         Returns:
-            The three after the merge.
+            The four after the merge.
         """
-        best = tf.math.segment_min(pairs, word)
-        merge = (pairs < _NEVER) & (pairs == tf.gather(best, word))
-        place = tf.range(tf.size(ids))
-        if self._all_at_once:
-            # Of overlapping pairs, as in "aaaa", every second one is merged.
-            begins = merge & ~_previous(merge, False)
-            number = tf.maximum(tf.cumsum(tf.cast(begins, tf.int32)) - 1, 0)
-            begin = tf.gather(tf.boolean_mask(place, begins), number)
-            merge &= (place - begin) % 2 == 0
-        else:
-            leftmost = tf.math.segment_min(tf.where(merge, place, place.dtype.max), word)
-            merge &= place == tf.gather(leftmost, word)
-
-        keep = ~_previous(merge, False)
-        ids = tf.boolean_mask(tf.where(merge, pairs % self._base, ids), keep)
-        word = tf.boolean_mask(word, keep)
-        pairs = tf.boolean_mask(pairs, keep)
-        # Only pairs that a merge touched can have changed.
-        merge = tf.boolean_mask(merge, keep)
-        changed = tf.where(merge | _next(merge, False))
-        at = changed[:, 0]
-        new = self._look_up(
-            tf.gather(ids, at),
-            tf.gather(_next(ids, 0), at),
-            tf.gather(word == _next(word, -1), at),
+        ranks = self._look_up(ids, _next(ids, 0), word == _next(word, -1))
+        best = tf.gather(tf.math.segment_min(ranks, word), word)
+        is_done = best == _NEVER
+        done = tf.where(is_done)
+        result = tf.tensor_scatter_nd_update(
+            result, tf.gather_nd(place, done)[:, tf.newaxis], tf.gather_nd(ids, done)
         )
-        return [tf.tensor_scatter_nd_update(pairs, changed, new), ids, word]
+        merge = self._without_overlaps((ranks == best) & ~is_done, word)
+        merged = tf.gather(self._merged, tf.minimum(ranks, self._merged.shape[0] - 1))
+        ids = tf.where(merge, merged, ids)
+        keep = tf.where(~(is_done | _previous(merge, False)))[:, 0]
+        return [tf.gather(ids, keep), tf.gather(word, keep), tf.gather(place, keep), result]
+
+    def _without_overlaps(self, merge: tf.Tensor, word: tf.Tensor) -> tf.Tensor:
+        """Of pairs that share a token, as in "aaaa", lets the first of each two be merged."""
+        at = tf.range(tf.size(merge))
+        if not self._all_at_once:
+            leftmost = tf.math.segment_min(tf.where(merge, at, at.dtype.max), word)
+            return merge & (at == tf.gather(leftmost, word))
+
+        def every_second() -> tf.Tensor:
+            begins = tf.boolean_mask(at, merge & ~_previous(merge, False))
+            run = tf.maximum(tf.searchsorted(begins, at, side="right") - 1, 0)
+            begin = tf.gather(begins, run)
+            return merge & ((at - begin) % 2 == 0)
+
+        overlap = merge & _previous(merge, False)
+        return tf.cond(tf.reduce_any(overlap), every_second, lambda: merge)
 
     def _look_up(self, first: tf.Tensor, second: tf.Tensor, same_word: tf.Tensor) -> tf.Tensor:
-        return self._merges.lookup(tf.where(same_word, first * self._base + second, -1))
+        """The rank of each pair among the merges."""
+        keys = tf.cast(first, tf.int64) * self._base + tf.cast(second, tf.int64)
+        return tf.cast(self._ranks.lookup(tf.where(same_word, keys, -1)), tf.int32)
 
 
 def _ranks_grow(merges: Sequence[tuple[int, int, int]]) -> bool:

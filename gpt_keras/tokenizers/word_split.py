@@ -47,18 +47,24 @@ class WordSplitter(tf.Module):
             `(batch, None)` ragged strings, none of them empty.
         """
         rows = tf.strings.unicode_decode(strings, "UTF-8")  # (batch, characters)
-        begins = self._begins(rows.values, rows.value_rowids())
+        begins = self._begins(rows)
         begin_places = tf.where(begins)[:, 0]
         characters = tf.RaggedTensor.from_row_starts(rows.values, begin_places, validate=False)
         words = tf.strings.unicode_encode(characters, "UTF-8")
-        num_begins = tf.concat([[0], tf.cumsum(tf.cast(begins, tf.int64))], axis=0)
-        row_splits = tf.gather(num_begins, rows.row_splits)
+        row_splits = tf.searchsorted(begin_places, rows.row_splits)
         return tf.RaggedTensor.from_row_splits(words, row_splits, validate=False)
 
-    def _begins(self, characters: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+    def _begins(self, rows: tf.RaggedTensor) -> tf.Tensor:
         """Whether a word begins at each character; `(characters of all rows,)` bool."""
-        first = row != _shift(row, 1, -1)
-        last = row != _shift(row, -1, -1)
+        characters = rows.values
+        starts = tf.boolean_mask(rows.row_starts(), rows.row_lengths() > 0)
+        first = (
+            tf.scatter_nd(
+                starts[:, tf.newaxis], tf.ones_like(starts), tf.shape(characters, tf.int64)
+            )
+            > 0
+        )
+        last = _shift(first, -1, True)
 
         beyond = self._classes.shape[0] - 1
         kind = tf.gather(self._classes, tf.minimum(characters, beyond))
