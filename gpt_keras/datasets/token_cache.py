@@ -4,10 +4,12 @@ Encoding a corpus takes longer than reading its ids, so the ids are written once
 mapped into memory from then on: neither writing nor reading needs memory for the whole corpus.
 """
 
+import collections
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,7 +24,11 @@ from gpt_keras.tokenizers.text_files import cut_into_pieces, read_text
 _FORMAT = "1"
 
 _PIECE_CHARACTERS = 1 << 16
-_BATCH_CHARACTERS = 1 << 21
+_BATCH_CHARACTERS = 1 << 20
+_BATCHES_AHEAD = 2
+
+# A small corpus is encoded before the fastest encoder would be made.
+_SMALL_BYTES = 2_000_000
 _READ_BYTES = 1 << 20
 
 
@@ -104,10 +110,11 @@ def _write_ids(
     megabytes = sum(map(_num_bytes, documents)) / 1e6
     progress = keras.utils.Progbar(math.ceil(megabytes), unit_name="MB", verbose=verbose)
     total, ends, done = 0, [], 0
-    for batch in _batches(_pieces(documents, tokenizer)):
-        for (text, is_last), ids in zip(batch, tokenizer.encode([piece for piece, _ in batch])):
+    encode = tokenizer.encode if megabytes * 1e6 < _SMALL_BYTES else tokenizer.corpus_encoder()
+    for batch, rows in _encoded(_batches(_pieces(documents, tokenizer)), encode):
+        for (text, is_last), ids in zip(batch, rows, strict=True):
             if is_last:
-                ids = ids + end_of_text
+                ids = [*ids, *end_of_text]
             file.write(np.asarray(ids, dtype).tobytes())
             total += len(ids)
             if is_last:
@@ -120,6 +127,21 @@ def _write_ids(
     if file.tell() != header_size:
         raise RuntimeError("numpy wrote two .npy headers of different sizes.")
     return np.array(ends, np.int64)
+
+
+def _encoded(
+    batches: Iterator[list[tuple[str, bool]]], encode: Callable[[list[str]], Sequence]
+) -> Iterator[tuple[list[tuple[str, bool]], Sequence]]:
+    """Yields each batch and the ids of its pieces, in order; encodes some batches ahead."""
+    with ThreadPoolExecutor(_BATCHES_AHEAD) as pool:
+        waiting = collections.deque()
+        for batch in batches:
+            waiting.append((batch, pool.submit(encode, [piece for piece, _ in batch])))
+            if len(waiting) > _BATCHES_AHEAD:
+                batch, rows = waiting.popleft()
+                yield batch, rows.result()
+        for batch, rows in waiting:
+            yield batch, rows.result()
 
 
 def _num_bytes(document: str | Path) -> int:

@@ -19,7 +19,7 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
     Args:
         tokenizer: The tokenizer in Python.
         allowed_special: The special tokens to look for in texts, and their ids.
-        byte_ids: The ids of the 256 bytes.
+        byte_ids: The ids of the 256 bytes; -1 for those to leave out.
         merges: `(first, second, merged)` ids of each merge, the earliest learned first.
         token_bytes: The bytes of each token, in the order of the ids.
         single_digits: Whether each digit is a word of its own.
@@ -39,6 +39,7 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
         self._tokens = TokenTable(token_bytes)
         self._split = WordSplitter(single_digits)
         self._merge = PairMerger(merges, len(token_bytes))
+        self._lacks_bytes = min(byte_ids) < 0
         with tf.init_scope():
             self._byte_ids = tf.constant(list(byte_ids), tf.int32)
             self._single_ids, self._whole_words = self._find_whole_words(token_bytes)
@@ -82,6 +83,8 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
         word = tf.repeat(tf.range(tf.size(words)), lengths)
         data = tf.io.decode_raw(tf.strings.reduce_join(words)[tf.newaxis], tf.uint8)[0]
         ids = tf.gather(self._byte_ids, tf.cast(data, tf.int32))
+        if self._lacks_bytes:
+            word, ids = tf.boolean_mask(word, ids >= 0), tf.boolean_mask(ids, ids >= 0)
         return self._merge(ids, word, tf.size(words))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
