@@ -43,6 +43,8 @@ class StreamDecoder:
     def _take(self) -> str:
         shown = self._tokenizer.decode(self._ids[: self._shown])
         text = self._tokenizer.decode(self._ids)
-        self._ids = self._ids[self._shown :]
+        # Ids without any text do not tell that a text began before them.
+        if self._tokenizer.decode(self._ids[self._shown :]):
+            self._ids = self._ids[self._shown :]
         self._shown = len(self._ids)
         return text[len(shown) :]

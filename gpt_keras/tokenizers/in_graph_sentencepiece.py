@@ -1,0 +1,75 @@
+"""SentencePiece inside a TensorFlow graph."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from gpt_keras.tokenizers.in_graph import InGraphTokenizer, TokenTable
+from gpt_keras.tokenizers.sentencepiece_model import SentencePieceModel
+from gpt_keras.tokenizers.tokenizer import Tokenizer
+from gpt_keras.tokenizers.utf8 import split_incomplete
+
+
+class InGraphSentencePieceTokenizer(InGraphTokenizer):
+    """`SentencePieceTokenizer` as a Keras layer; made by its `in_graph`.
+
+    Args:
+        tokenizer: The tokenizer in Python.
+        allowed_special: The special tokens to look for in texts, and their ids.
+        engine: From `(batch,)` strings to ragged int32 ids.
+        model: What the `.model` file holds.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        allowed_special: dict[str, int],
+        engine: Callable[[tf.Tensor], tf.RaggedTensor],
+        model: SentencePieceModel,
+        **kwargs,
+    ):
+        super().__init__(tokenizer, allowed_special, **kwargs)
+        self._engine = engine
+        self._tokens = TokenTable(model.token_bytes)
+        self._first_tokens = TokenTable(model.first_bytes)
+        with tf.init_scope():
+            self._ends_beginning = tf.constant([not passes for passes in model.passes_on])
+
+    def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        strings = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
+        return self._engine(strings)
+
+    def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes.
+
+        The space that encoding puts before the first word is left out again.
+        """
+        if not isinstance(ids, tf.RaggedTensor):
+            ids = tf.RaggedTensor.from_tensor(tf.convert_to_tensor(ids))
+        # How many tokens before this one, in this row and the ones above, have text.
+        ends = tf.cast(tf.gather(self._ends_beginning, ids.values), tf.int32)
+        before = tf.cumsum(tf.concat([[0], ends], axis=0))
+        before_row = tf.gather(before, ids.row_starts())
+        begins = before[:-1] == tf.gather(before_row, ids.value_rowids())
+        # A row is what begins the text, then the rest of it.
+        first = tf.ragged.boolean_mask(ids, ids.with_values(begins))
+        others = tf.ragged.boolean_mask(ids, ids.with_values(~begins))
+        return tf.strings.join([self._first_tokens.join(first), self._tokens.join(others)])
+
+    def detokenize_stream(
+        self, ids: tf.Tensor | tf.RaggedTensor, rest: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turns ids that come a few at a time into strings that never end inside a character.
+
+        The ids are taken to follow a text, as a model's do its prompt: unlike `detokenize`, this
+        keeps the space before the first word.
+
+        Args:
+            ids: `(batch, length)` the next integers, dense or ragged.
+            rest: `(batch,)` strings: what the call before returned as `rest`, or empty ones.
+
+        Returns:
+            `(text, rest)`: `(batch,)` strings; the text that is certain, and the bytes that wait
+            for the ones that complete their character.
+        """
+        return split_incomplete(tf.strings.join([rest, self._tokens.join(ids)]))

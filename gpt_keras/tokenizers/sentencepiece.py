@@ -1,0 +1,188 @@
+"""SentencePiece models, as in Llama, T5 and many others."""
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from gpt_keras.backend import require_tensorflow
+from gpt_keras.tokenizers.in_graph_sentencepiece import InGraphSentencePieceTokenizer
+from gpt_keras.tokenizers.sentencepiece_model import SentencePieceModel, parse
+from gpt_keras.tokenizers.tokenizer import AllowedSpecial, Tokenizer
+from gpt_keras.tokenizers.utf8 import incomplete_length
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """The tokenizer in a SentencePiece `.model` file, of either kind, unigram or byte-pair.
+
+    A text is normalized as the file says, spaces are written as `▁`, one is usually put in front,
+    and the whole is cut into pieces of the vocabulary; characters outside it become the tokens of
+    their UTF-8 bytes where the model has byte fallback, or else `<unk>`. So what comes back from
+    `decode` is the normalized text: often with line ends turned into spaces and spaces squeezed.
+
+    Ids and decoded text are those of the `sentencepiece` package, with two exceptions. Bytes that
+    are not valid UTF-8, from ids that hold parts of a character, decode to U+FFFD as in every
+    tokenizer here, not one for each byte. And in text where special tokens are allowed, each part
+    between them is encoded by itself, so that it gets a space in front of its own.
+
+    Pieces that the model defines as control tokens (`<s>`, `</s>`) are the special tokens; they
+    decode to nothing. Those that it defines as user's symbols are found in every text.
+
+    SentencePiece is from Kudo and Richardson 2018, "SentencePiece: A simple and language
+    independent subword tokenizer and detokenizer for Neural Text Processing". The engine is the op
+    of tensorflow-text, in Python and in a graph: `pip install 'gpt_keras[text]'`. A SavedModel
+    with this tokenizer inside needs that op, so whoever loads it must `import tensorflow_text`
+    first (which imports Keras), and a server must have it linked in.
+
+    Args:
+        model: The bytes of a `.model` file.
+
+    Raises:
+        ValueError: If `model` is not a SentencePiece model.
+        ImportError: If tensorflow-text is not installed.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.SentencePieceTokenizer.from_file(
+        ...     "llama/tokenizer.model"
+        ... )  # doctest: +SKIP
+        >>> tokenizer.encode("Hello world")  # doctest: +SKIP
+        [15043, 3186]
+    """
+
+    def __init__(self, model: bytes):
+        if not isinstance(model, bytes):
+            raise ValueError(
+                f"`model` must be the bytes of a .model file, but is of type "
+                f"{type(model).__name__}; for its path there is `from_file`."
+            )
+        self._bytes = model
+        try:
+            self._model: SentencePieceModel = parse(model)
+            self._engine = _engine(model)
+        except (ValueError, tf.errors.OpError) as error:
+            raise ValueError(
+                f"`model` must be the bytes of a SentencePiece .model file, but these "
+                f"{len(model):,} are not: {getattr(error, 'message', error)}"
+            ) from error
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike) -> "SentencePieceTokenizer":
+        """Reads a `.model` file.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ValueError: If there is no such file, or it is not a SentencePiece model.
+            ImportError: If tensorflow-text is not installed.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"`path`: there is no tokenizer file {str(path)!r}.")
+        try:
+            return cls(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r} is not a tokenizer file: {error}") from error
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, control tokens included."""
+        return len(self._model.token_bytes)
+
+    @property
+    def end_of_text_id(self) -> int | None:
+        """Id of `</s>`, or of the token that the model has in its place; None without one."""
+        return self._model.end_of_text_id
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The control tokens and their ids."""
+        return dict(self._model.control_ids)
+
+    def _encode_batch(self, texts: list[str]) -> list[list[int]]:
+        try:
+            data = [text.encode() for text in texts]
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"`text` must be valid Unicode, but {error.object[:60]!r} has a lone surrogate."
+            ) from error
+        with tf.init_scope():  # also where a graph is being traced
+            return self._engine(tf.constant(data, tf.string, shape=[len(data)])).to_list()
+
+    def _decode_one(self, ids: list[int]) -> str:
+        return self._model.join(ids).decode("utf-8", errors="replace")
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """Returns the bytes that each id stands for, as `Tokenizer.pieces` describes.
+
+        They are of the normalized text, with the space that encoding put before the first word.
+        """
+        return [self._model.token_bytes[i] for i in self._checked(ids)]
+
+    def ends_inside_character(self, ids: Sequence[int]) -> bool:
+        """Whether a further id may complete a character that `ids` end in the middle of."""
+        end = b""
+        for i in reversed(ids):
+            end = self._model.token_bytes[i] + end
+            if len(end) >= 3:
+                break
+        return incomplete_length(end) > 0
+
+    def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
+        """Returns a Keras layer that does the same with TensorFlow ops.
+
+        As `Tokenizer.in_graph` describes, except that a SavedModel with it needs the op of
+        tensorflow-text: `import tensorflow_text` before loading it. Bytes that are not valid UTF-8
+        are read as U+FFFD.
+
+        Args:
+            allowed_special: As in `encode`.
+
+        Returns:
+            An `InGraphSentencePieceTokenizer`.
+        """
+        require_tensorflow("A tokenizer inside the graph")
+        return InGraphSentencePieceTokenizer(
+            self, self._allowed(allowed_special), self._engine, self._model
+        )
+
+    def to_json(self) -> str:
+        """Returns the content as JSON text; the `.model` file is in it in base64."""
+        content = {
+            "type": "SentencePieceTokenizer",
+            "model": base64.b64encode(self._bytes).decode("ascii"),
+        }
+        return json.dumps(content, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "SentencePieceTokenizer":
+        """Makes a tokenizer from what `to_json` returned."""
+        return cls(base64.b64decode(json.loads(text)["model"], validate=True))
+
+    def __reduce__(self):
+        return type(self), (self._bytes,)
+
+
+def _engine(model: bytes) -> tf.types.experimental.PolymorphicFunction:
+    """A function from `(batch,)` strings to ragged int32 ids."""
+    try:
+        import tensorflow_text
+    except ImportError as error:
+        raise ImportError(
+            "`SentencePieceTokenizer` needs tensorflow-text: pip install 'gpt_keras[text]'"
+        ) from error
+
+    # The op that holds the model belongs to this function. One that is made eagerly is lost with
+    # TensorFlow's cache of kernels, which `tf.random.set_seed` empties.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def tokenize(strings):
+        return tensorflow_text.SentencepieceTokenizer(model).tokenize(strings)
+
+    with tf.init_scope():  # also where a graph is being traced
+        tokenize(tf.constant([], tf.string))  # raises if the model is not one
+    return tokenize
