@@ -1,22 +1,47 @@
 """Byte-level byte-pair encoding, as in GPT-2."""
 
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
+import tensorflow as tf
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+from tokenizers import models, pre_tokenizers, trainers
 
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.config import check_positive_int
+from gpt_keras.tokenizers.byte_level import (
+    byte_characters,
+    bytes_of_tokens,
+    check_merges_are_whole,
+    engine_from_vocabulary,
+    has_decoder,
+    has_single_digits,
+    is_gpt2_split,
+    literal_tokens,
+    new_engine,
+    part_type,
+)
 from gpt_keras.tokenizers.in_graph_byte_pair import InGraphBytePairTokenizer
-from gpt_keras.tokenizers.text_files import cut_into_pieces, iterate_documents
+from gpt_keras.tokenizers.text_files import cut_into_pieces
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
+from gpt_keras.tokenizers.training import (
+    add_special_tokens,
+    check_room,
+    check_training,
+    iterate_pieces,
+)
 from gpt_keras.tokenizers.utf8 import incomplete_length
+from gpt_keras.tokenizers.vocabulary_files import read_merges, write_vocabulary_files
 
 GPT2_MERGES = Path(__file__).parent / "data" / "gpt2_merges.txt"
+
+# The tokens that end a text in the vocabularies of others, the first one that is there counts:
+# GPT-2's and most others', Llama 3's, and SentencePiece's.
+END_OF_TEXT_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>")
 
 # How long the pieces are that the engine gets: it encodes the pieces of a batch in parallel, and
 # each one faster than one long string.
@@ -34,38 +59,20 @@ _OPTIONS_NOT_IN_GRAPH = (
 )
 
 
-def byte_characters() -> list[str]:
-    r"""Returns the character that stands for each byte in vocabularies, GPT-2's table.
-
-    Bytes that print well stand for themselves; the others, in order, get the characters from
-    U+0100 on, so that a vocabulary file holds neither white space nor control characters.
-
-    Returns:
-        256 characters; the one at index `b` stands for byte `b`.
-
-    Example:
-        >>> from gpt_keras.tokenizers.byte_pair import byte_characters
-        >>> table = byte_characters()
-        >>> table[ord("a")], table[ord(" ")], table[ord("\n")]
-        ('a', 'Ġ', 'Ċ')
-    """
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
-
-
 class BytePairTokenizer(Tokenizer):
     """Byte-level byte-pair encoding: GPT-2's tokenizer, or one trained on your own text.
 
     Text is split into words (a space belongs to the word after it), each word is taken as UTF-8
     bytes, and inside a word the pair of tokens that was learned earliest is merged, again and
-    again. Every string can be encoded and comes back exactly.
+    again. Every string can be encoded and comes back exactly; unless the tokenizer was loaded from
+    a file whose vocabulary lacks some bytes (SmolLM's lacks a few that hardly ever occur): it
+    leaves those out, as the tokenizer it was made from does.
 
     Byte-pair encoding for text is from Sennrich et al. 2016, "Neural Machine Translation of Rare
     Words with Subword Units", section 3.2; bytes instead of characters from Radford et al. 2019
     (GPT-2), section 2.2. The engine is Hugging Face `tokenizers`.
 
-    Use `train`, `gpt2` or `gpt_keras.tokenizers.load` to make one.
+    Use `train`, `gpt2`, `from_vocabulary` or `gpt_keras.tokenizers.load` to make one.
 
     Args:
         engine: A byte-level BPE `tokenizers.Tokenizer`.
@@ -84,18 +91,21 @@ class BytePairTokenizer(Tokenizer):
 
     def __init__(self, engine: tokenizers.Tokenizer):
         content = json.loads(engine.to_str())
-        # Bytes are looked up in the table; a vocabulary without it is of another kind.
+        # Bytes are looked up in the table; a vocabulary without the bytes that every text needs is
+        # of another kind.
         self._vocabulary = engine.get_vocab(with_added_tokens=False)
-        missing = [c for c in byte_characters() if c not in self._vocabulary]
+        characters = byte_characters()
+        missing = [c for c in characters if c not in self._vocabulary]
         if (
             content["model"]["type"] != "BPE"
-            or missing
-            or not _has(content["decoder"], "ByteLevel")
+            or not self._vocabulary.keys() >= set(characters[ord(" ") : 0x7F])
+            or not has_decoder(content["decoder"], "ByteLevel")
         ):
             raise ValueError(
-                "`engine` must be byte-level BPE (a BPE model whose vocabulary holds all 256 "
-                f"bytes, and a ByteLevel decoder), but is {content['model']['type']} with "
-                f"{256 - len(missing)} of the bytes and decoder {_type(content['decoder'])}."
+                "`engine` must be byte-level BPE (a BPE model whose vocabulary holds the bytes of "
+                "ASCII text, if not all 256, and a ByteLevel decoder), but is "
+                f"{content['model']['type']} with {256 - len(missing)} of the bytes and decoder "
+                f"{part_type(content['decoder'])}."
             )
         self._engine = engine
         # The literal text of a special token is ordinary text. A property that is not saved.
@@ -111,27 +121,15 @@ class BytePairTokenizer(Tokenizer):
         self._special_tokens = {
             token["content"]: token["id"] for token in content["added_tokens"] if token["special"]
         }
-        self._single_digits = _has_single_digits(content["pre_tokenizer"])
+        self._single_digits = has_single_digits(content["pre_tokenizer"])
         self._has_gpt2_split = (
             content["normalizer"] is None
-            and _is_gpt2_split(content["pre_tokenizer"])
+            and is_gpt2_split(content["pre_tokenizer"])
             and not any(content["model"].get(option) for option in _OPTIONS_NOT_IN_GRAPH)
+            and not (missing and content["model"].get("unk_token"))
             and self._added_tokens == self._special_tokens
         )
-        self._token_bytes = self._make_token_bytes()
-
-    def _make_token_bytes(self) -> list[bytes]:
-        byte_of = {character: byte for byte, character in enumerate(byte_characters())}
-        ids = self._vocabulary | self._added_tokens
-        token_bytes = [b""] * (max(ids.values()) + 1)
-        for token, i in self._vocabulary.items():
-            if all(character in byte_of for character in token):
-                token_bytes[i] = bytes([byte_of[character] for character in token])
-            else:  # not made of bytes, so nothing encodes to it; shown as it is written
-                token_bytes[i] = token.encode()
-        for token, i in self._added_tokens.items():
-            token_bytes[i] = token.encode()
-        return token_bytes
+        self._token_bytes = bytes_of_tokens(self._vocabulary, self._added_tokens)
 
     @classmethod
     def train(
@@ -173,40 +171,11 @@ class BytePairTokenizer(Tokenizer):
             >>> [tokenizer.decode([i]) for i in tokenizer.encode("lower")]
             ['low', 'er']
         """
-        if isinstance(special_tokens, str):
-            raise ValueError(
-                f"`special_tokens` must be a list of strings, got the string {special_tokens!r}."
-            )
-        special_tokens = list(special_tokens)
-        if len(set(special_tokens)) != len(special_tokens) or not all(
-            isinstance(token, str) and token for token in special_tokens
-        ):
-            raise ValueError(
-                f"`special_tokens` must be distinct non-empty strings, but is {special_tokens!r}."
-            )
-        check_positive_int("vocabulary_size", vocabulary_size)
-        check_positive_int("min_frequency", min_frequency)
-        if vocabulary_size >= 2**31:
-            raise ValueError(f"`vocabulary_size` must be below 2**31, got {vocabulary_size}.")
-        smallest = 256 + len(special_tokens)
-        if vocabulary_size < smallest:
-            raise ValueError(
-                f"`vocabulary_size` must be at least {smallest} (256 bytes and "
-                f"{len(special_tokens)} special tokens), but is {vocabulary_size}."
-            )
-
-        engine = _new_engine(models.BPE())
-        seen_text = False
-
-        def pieces() -> Iterator[str]:
-            nonlocal seen_text
-            for document in iterate_documents(texts_or_paths):
-                for piece in cut_into_pieces(document, _gpt2_safe_cut, _PIECE_CHARACTERS):
-                    seen_text = True
-                    yield piece
-
+        special_tokens = check_training(vocabulary_size, min_frequency, special_tokens)
+        check_room(vocabulary_size, 256, "bytes", special_tokens)
+        engine = new_engine(models.BPE())
         engine.train_from_iterator(
-            pieces(),
+            iterate_pieces(texts_or_paths, _gpt2_safe_cut),
             trainers.BpeTrainer(
                 vocab_size=vocabulary_size - len(special_tokens),
                 min_frequency=min_frequency,
@@ -214,14 +183,7 @@ class BytePairTokenizer(Tokenizer):
                 initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             ),
         )
-        if not seen_text:
-            raise ValueError("`texts_or_paths` holds no text.")
-        taken = [token for token in special_tokens if engine.token_to_id(token) is not None]
-        if taken:
-            raise ValueError(
-                f"`special_tokens` must be texts that are no token already, got {taken}."
-            )
-        engine.add_special_tokens([_special(token) for token in special_tokens])
+        add_special_tokens(engine, special_tokens)
         return cls(engine)
 
     @classmethod
@@ -233,14 +195,47 @@ class BytePairTokenizer(Tokenizer):
             >>> gk.tokenizers.BytePairTokenizer.gpt2().vocabulary_size
             50257
         """
-        lines = GPT2_MERGES.read_text(encoding="utf-8").split("\n")
-        merges = [tuple(line.split(" ")) for line in lines[1:] if line]  # line 0 is the version
+        merges = read_merges(GPT2_MERGES)
         # Sorting the characters puts the bytes that stand for themselves first.
         tokens = [*sorted(byte_characters()), *(first + second for first, second in merges)]
-        vocabulary = {token: i for i, token in enumerate(tokens)}
-        engine = _new_engine(models.BPE(vocab=vocabulary, merges=merges))
-        engine.add_special_tokens([_special(END_OF_TEXT)])
-        return cls(engine)
+        vocabulary = {token: i for i, token in enumerate([*tokens, END_OF_TEXT])}
+        return cls.from_vocabulary(vocabulary, merges, [END_OF_TEXT])
+
+    @classmethod
+    def from_vocabulary(
+        cls,
+        vocabulary: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        special_tokens: Collection[str] | None = None,
+    ) -> "BytePairTokenizer":
+        """Makes a tokenizer, with GPT-2's split into words, from a vocabulary and merges.
+
+        Args:
+            vocabulary: The tokens and their ids, which are 0 to n - 1. Bytes are written as in
+                GPT-2's vocabulary (`byte_level.byte_characters`), special tokens as they are.
+            merges: The pairs of tokens that are merged, the earliest learned first.
+            special_tokens: Which tokens of the vocabulary are special; None for all that no text
+                encodes to: those that are no byte and the result of no merge.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ValueError: If the ids are not 0 to n - 1, the vocabulary lacks bytes of ASCII text, or
+                it lacks the parts or the result of a merge or a special token.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> from gpt_keras.tokenizers.byte_level import byte_characters
+            >>> tokens = [*byte_characters(), "Ġt", "Ġto", "<|endoftext|>"]
+            >>> vocabulary = {token: i for i, token in enumerate(tokens)}
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.from_vocabulary(
+            ...     vocabulary, [("Ġ", "t"), ("Ġt", "o")]
+            ... )
+            >>> tokenizer.encode(" to"), tokenizer.special_tokens
+            ([257], {'<|endoftext|>': 258})
+        """
+        return cls(engine_from_vocabulary(vocabulary, merges, special_tokens))
 
     @property
     def vocabulary_size(self) -> int:
@@ -249,8 +244,13 @@ class BytePairTokenizer(Tokenizer):
 
     @property
     def end_of_text_id(self) -> int | None:
-        """Id of `<|endoftext|>`; None if there is no such special token."""
-        return self._special_tokens.get(END_OF_TEXT)
+        """Id of the first of `END_OF_TEXT_TOKENS` that is a special token here, or None.
+
+        These are `<|endoftext|>`, `<|end_of_text|>` and `</s>`.
+        """
+        return next(
+            (self._special_tokens[t] for t in END_OF_TEXT_TOKENS if t in self._special_tokens), None
+        )
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -277,6 +277,10 @@ class BytePairTokenizer(Tokenizer):
     def _decode_one(self, ids: list[int]) -> str:
         token_bytes = self._token_bytes
         return b"".join([token_bytes[i] for i in ids]).decode("utf-8", errors="replace")
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """Returns the bytes that each id stands for, as `Tokenizer.pieces` describes."""
+        return [self._token_bytes[i] for i in self._checked(ids)]
 
     def safe_cut(self, text: str) -> int:
         """Returns the last place in `text` before a space or line end that follows a word."""
@@ -313,7 +317,7 @@ class BytePairTokenizer(Tokenizer):
         return InGraphBytePairTokenizer(
             self,
             self._allowed(allowed_special),
-            byte_ids=[self._vocabulary[character] for character in byte_characters()],
+            byte_ids=[self._vocabulary.get(character, -1) for character in byte_characters()],
             merges=[
                 (
                     self._vocabulary[first],
@@ -326,9 +330,69 @@ class BytePairTokenizer(Tokenizer):
             single_digits=self._single_digits,
         )
 
+    def corpus_encoder(self) -> Callable[[list[str]], list[np.ndarray]]:
+        """Returns the tokenizer in the graph as a function, which is several times faster.
+
+        As `Tokenizer.corpus_encoder` describes.
+        """
+        if not self._has_gpt2_split or keras.backend.backend() != "tensorflow":
+            return super().corpus_encoder()
+        in_graph = tf.function(
+            self.in_graph(), input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        )
+
+        def encode(texts: list[str]) -> list[np.ndarray]:
+            try:
+                strings = [text.encode() for text in texts]
+            except UnicodeEncodeError:
+                return self.encode(texts)  # which says what is wrong
+            ids = in_graph(tf.constant(strings, tf.string))
+            return np.split(ids.values.numpy(), ids.row_splits.numpy()[1:-1])
+
+        return encode
+
     def to_json(self) -> str:
         """Returns the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
         return self._engine.to_str(pretty=True) + "\n"
+
+    def save_vocabulary(self, folder: str | os.PathLike) -> Path:
+        """Writes `vocab.json` and `merges.txt`, which Hugging Face's GPT-2 classes read.
+
+        `gpt_keras.tokenizers.load` reads them, too. The format says nothing of the split into
+        words, which is GPT-2's, nor which tokens are special: `load` takes for special those that
+        no text encodes to.
+
+        Args:
+            folder: The folder, made if missing.
+
+        Returns:
+            The path of the folder.
+
+        Raises:
+            ValueError: If the tokenizer is not one that this format can hold.
+
+        Example:
+            >>> import tempfile
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.train("low lower", 260)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     folder = tokenizer.save_vocabulary(folder)
+            ...     gk.tokenizers.load(folder) == tokenizer
+            True
+        """
+        if not self._has_gpt2_split or self._single_digits:
+            raise ValueError(
+                "`save_vocabulary` needs a tokenizer with GPT-2's split into words, which "
+                "vocab.json and merges.txt stand for; this one has another. Use `save`."
+            )
+        vocabulary = self._vocabulary | self._added_tokens
+        if self._special_tokens != literal_tokens(vocabulary, self._merges):
+            raise ValueError(
+                "`save_vocabulary` needs a tokenizer whose special tokens are those that no text "
+                "encodes to, since the format does not tell them. Use `save`."
+            )
+        check_merges_are_whole(vocabulary, self._merges)
+        return write_vocabulary_files(folder, vocabulary, self._merges)
 
     @classmethod
     def from_json(cls, text: str) -> "BytePairTokenizer":
@@ -339,17 +403,6 @@ class BytePairTokenizer(Tokenizer):
         return type(self).from_json, (self.to_json(),)
 
 
-def _new_engine(model: models.Model) -> tokenizers.Tokenizer:
-    engine = tokenizers.Tokenizer(model)
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    engine.decoder = decoders.ByteLevel()
-    return engine
-
-
-def _special(token: str) -> AddedToken:
-    return AddedToken(token, special=True, normalized=False)
-
-
 def _gpt2_safe_cut(text: str) -> int:
     border = _LAST_BORDER.match(text)
     return border.end() if border else 0
@@ -357,27 +410,3 @@ def _gpt2_safe_cut(text: str) -> int:
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _type(part: dict | None) -> str | None:
-    return part["type"] if part else None
-
-
-def _is_gpt2_split(part: dict | None) -> bool:
-    if _has_single_digits(part):
-        part = part["pretokenizers"][1]
-    return _type(part) == "ByteLevel" and part["use_regex"] and not part["add_prefix_space"]
-
-
-def _has_single_digits(part: dict | None) -> bool:
-    """Whether the pre-tokenizer is one that cuts off single digits, followed by another one."""
-    if _type(part) != "Sequence" or len(part["pretokenizers"]) != 2:
-        return False
-    first = part["pretokenizers"][0]
-    return _type(first) == "Digits" and first["individual_digits"]
-
-
-def _has(part: dict | None, kind: str) -> bool:
-    if _type(part) == "Sequence":
-        return any(_has(inner, kind) for inner in part["decoders"])
-    return _type(part) == kind

@@ -1,26 +1,58 @@
-"""Reading back what `Tokenizer.save` wrote."""
+"""Reading back what `Tokenizer.save` wrote, and tokenizers in the formats of others."""
 
-import json
 import os
 from pathlib import Path
+from typing import Any
 
+from gpt_keras.tokenizers import gguf
+from gpt_keras.tokenizers.byte_level import check_merges_are_whole, part_type
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.character import CharacterTokenizer
+from gpt_keras.tokenizers.gpt1 import GPT1Tokenizer
+from gpt_keras.tokenizers.sentencepiece import SentencePieceTokenizer
 from gpt_keras.tokenizers.tokenizer import FILE_NAME, Tokenizer
+from gpt_keras.tokenizers.vocabulary_files import (
+    FILE_PAIRS,
+    check_merges,
+    check_vocabulary,
+    naming,
+    read_json_object,
+    read_merges,
+    read_text_file,
+    read_vocabulary,
+)
+
+_END_OF_WORD = "</w>"
+
+# What others call the file of a SentencePiece model.
+_SENTENCEPIECE_NAMES = ("tokenizer.model", "spiece.model")
 
 
 def load(path: str | os.PathLike) -> Tokenizer:
     """Loads a tokenizer.
 
     Args:
-        path: A file written by `Tokenizer.save` or Hugging Face's `tokenizer.json` of a
-            byte-level BPE tokenizer; or the folder that holds a `tokenizer.json`.
+        path: One of these:
+
+            - a file written by `Tokenizer.save`, or the `tokenizer.json` of a Hugging Face
+              tokenizer;
+            - a folder that holds a `tokenizer.json`;
+            - a folder that holds a vocabulary and its merges: `vocab.json` and `merges.txt`
+              (Hugging Face), `encoder.json` and `vocab.bpe` (OpenAI's GPT-2), or
+              `encoder_bpe_40000.json` and `vocab_40000.bpe` (OpenAI's GPT-1); or the vocabulary
+              file itself;
+            - a SentencePiece `.model` file, or a folder that holds a `tokenizer.model` or
+              `spiece.model`;
+            - a `.gguf` file with a byte-level BPE tokenizer; its tensors are not read.
+
+            Of a vocabulary with merges the special tokens are those that no text encodes to.
 
     Returns:
-        A `BytePairTokenizer` or a `CharacterTokenizer`, whichever the content is.
+        A tokenizer of the class that the content is of.
 
     Raises:
-        ValueError: If there is no such file, or its content is not a tokenizer.
+        ValueError: If there is no such file, or its content is not a tokenizer; names the file.
+        ImportError: If it is a SentencePiece model and tensorflow-text is not installed.
 
     Example:
         >>> import tempfile
@@ -32,25 +64,116 @@ def load(path: str | os.PathLike) -> Tokenizer:
         True
     """
     path = Path(path)
-    file = path / FILE_NAME if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(f"`path`: there is no tokenizer file {str(file)!r}.")
-    try:
-        text = file.read_bytes().decode("utf-8")
-        content = json.loads(text)
-    except ValueError as error:  # not UTF-8 or not JSON; both are subclasses
-        raise ValueError(f"{str(file)!r} is not a tokenizer file: {error}.") from error
-    try:
-        return _tokenizer_class(content).from_json(text)
-    # The engine raises bare Exception where a part is missing or of the wrong type.
-    except Exception as error:
-        raise ValueError(f"{str(file)!r} is not a tokenizer file: {error}") from error
+    if path.is_dir():
+        path = _file_in(path)
+    if not path.is_file():
+        raise ValueError(f"`path`: there is no tokenizer file {str(path)!r}.")
+    if gguf.is_gguf(path):
+        return gguf.load(path)
+    if path.suffix == ".model":
+        return SentencePieceTokenizer.from_file(path)
+    merges_file = dict(FILE_PAIRS).get(path.name)
+    if merges_file:
+        return _load_vocabulary(path, path.with_name(merges_file))
+    return _load_json(path)
 
 
-def _tokenizer_class(content: object) -> type[BytePairTokenizer] | type[CharacterTokenizer]:
+def _file_in(folder: Path) -> Path:
+    """The file of a folder that tells which kind of tokenizer it holds."""
+    if (folder / FILE_NAME).is_file():
+        return folder / FILE_NAME
+    for pair in FILE_PAIRS:
+        if all((folder / name).is_file() for name in pair):
+            return folder / pair[0]
+    for name in _SENTENCEPIECE_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    for pair in FILE_PAIRS:
+        for there, other in (pair, pair[::-1]):
+            if (folder / there).is_file():
+                raise ValueError(f"{str(folder)!r} holds {there}, but not {other}, which it needs.")
+    known = [FILE_NAME, *map(" with ".join, FILE_PAIRS), *_SENTENCEPIECE_NAMES]
+    raise ValueError(
+        f"`path`: there is no tokenizer file in {str(folder)!r}, which would be one of "
+        f"{', '.join(known)}."
+    )
+
+
+def _load_json(path: Path) -> Tokenizer:
+    with naming(path):
+        content = read_json_object(path)
+        tokenizer_class = _tokenizer_class(content)
+        if isinstance(content.get("model"), dict):
+            _check_model(content)
+        return tokenizer_class.from_json(read_text_file(path))
+
+
+def _tokenizer_class(content: object) -> type[Tokenizer]:
     if isinstance(content, dict):
         if content.get("type") == "CharacterTokenizer":
             return CharacterTokenizer
-        if isinstance(content.get("model"), dict):
-            return BytePairTokenizer
+        if content.get("type") == "SentencePieceTokenizer":
+            return SentencePieceTokenizer
+        model = content.get("model")
+        if isinstance(model, dict):
+            # CLIP's words end in </w>, too, but are bytes.
+            is_gpt1 = model.get("end_of_word_suffix") == _END_OF_WORD
+            is_gpt1 &= part_type(content.get("decoder")) == "BPEDecoder"
+            return GPT1Tokenizer if is_gpt1 else BytePairTokenizer
     raise ValueError("it holds neither a CharacterTokenizer nor a byte-level BPE `model`.")
+
+
+def _check_model(content: dict[str, Any]) -> None:
+    """Checks vocabulary, merges and added tokens of a `tokenizer.json`.
+
+    The engine itself takes gaps, and gives an added token another id than the file says.
+    """
+    model = content["model"]
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, dict):
+        return  # of a model that is not BPE
+    check_vocabulary(vocabulary)
+    added = content.get("added_tokens") or []
+    check_vocabulary(vocabulary | {token["content"]: token["id"] for token in added})
+    next_id = len(vocabulary)
+    for token in added:
+        text, i = token["content"], token["id"]
+        if text not in vocabulary:
+            expected, next_id = next_id, next_id + 1
+        else:
+            expected = vocabulary[text]
+        if i != expected:
+            raise ValueError(
+                f"the added token {text[:60]!r} must have the id {expected}, the next or that of "
+                f"the vocabulary, but has {i}"
+            )
+    if not model.get("continuing_subword_prefix"):
+        merges = [m.split(" ") if isinstance(m, str) else m for m in model.get("merges") or []]
+        if not all(isinstance(m, list) and len(m) == 2 for m in merges):
+            raise ValueError("its merges are not all pairs of tokens")
+        check_merges(vocabulary, merges)
+
+
+def _load_vocabulary(vocabulary_file: Path, merges_file: Path) -> Tokenizer:
+    if not merges_file.is_file():
+        raise ValueError(f"{str(vocabulary_file)!r} needs the file {str(merges_file)!r} with it.")
+    with naming(vocabulary_file):
+        vocabulary = read_vocabulary(vocabulary_file)
+    with naming(merges_file):
+        merges = read_merges(merges_file)
+        check_merges(vocabulary, merges)
+    with naming(vocabulary_file):
+        if _ends_words(vocabulary, merges):
+            return GPT1Tokenizer.from_vocabulary(vocabulary, merges)
+        check_merges_are_whole(vocabulary, merges)
+        return BytePairTokenizer.from_vocabulary(vocabulary, merges)
+
+
+def _ends_words(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> bool:
+    """Whether the last character of a word is another token than the same one inside a word.
+
+    So it is in GPT-1's vocabulary. In a byte-level one, trained on XML, `</w>` may be a token, too,
+    but one that comes from merges.
+    """
+    made = {first + second for first, second in merges}
+    return any(token.endswith(_END_OF_WORD) and token not in made for token in vocabulary)
