@@ -1,4 +1,4 @@
-"""Write tests/fixtures/: tiny random models with the outputs that another implementation gives.
+"""Write tests/fixtures/: tiny models and tokenizers with what another implementation gives.
 
 Run once, in an environment of its own; the tests read only what this wrote:
 
@@ -6,13 +6,39 @@ Run once, in an environment of its own; the tests read only what this wrote:
     python scripts/make_fixtures.py
 """
 
+import json
 import pathlib
 
 import numpy as np
+import tokenizers
 import torch
 import transformers
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "tests" / "fixtures"
+
+# What a small GPT-1 tokenizer is trained on, and what it is to encode.
+GPT1_CORPUS = """
+The lowest of the newer towers is lower than the new one, the tower's keeper told the others.
+"Newest towers," they answered, "are the widest; the oldest ones were lower (and wider)!"
+Were there others? There were: 12 towers, 3 of them low, 1 wide... x-ray, quiz, jump, vague.
+naïve ω 가나 가 詩 ½ ☃ \U0001f600 ꦀ꧀ x\u302ey
+"""
+GPT1_TEXTS = [
+    "",
+    " \n\t ",
+    "The lowest tower is the newest.",
+    'THE OTHERS\' TOWERS: (low-lower-lowest)... "wide"?!',
+    "thethethe lowerlower tttttt",
+    "NAÏVE nai\u0308ve na\u0131\u0308ve Ånew e\u0301e",
+    "unknown: Ж€жш и ß",
+    "詩詩the 가나다 각 the詩 \uf900",
+    "the\u00adre\u200b new\x00est lo\x1cwer to\x85wer to\ufffdwer \ue000one",
+    "a\u00a0the\u2003new\u2028one\u3000low\ttower\r\nwide",
+    "½ ☃☃ \U0001f600the \u2460 ², ∞ + $1 ~ `",
+    "x\u302ey x\u302e\u0301\u1dfb\u05b0y \ua9c0\u302ex ꦀ꧀\u302e x\u302e\u0903\ua9c0",
+    "x\u302e\ua9c0y x\u302e\u0941\ua9c0y",  # sorted, and not: a mark between them is removed later
+    "İ ΩΣ ẞ ǅ ﬁ \u212b \u2126 \u1e9b\u0323",
+]
 
 
 def gpt2(name: str, seed: int, **shape: int) -> None:
@@ -38,7 +64,40 @@ def gpt2(name: str, seed: int, **shape: int) -> None:
     )
 
 
+def gpt1_tokenizer(vocabulary_size: int) -> None:
+    """Store a small GPT-1 vocabulary, texts, and ids and texts of Hugging Face's tokenizer."""
+    # All characters are given, since the trainer takes those at the end of words in any order.
+    stock = transformers.OpenAIGPTTokenizer()
+    engine = stock.backend_tokenizer
+    characters = sorted(set(engine.normalizer.normalize_str(GPT1_CORPUS)) - {" "})
+    symbols = ["<unk>", *characters, *(character + "</w>" for character in characters)]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=2,
+        show_progress=False,
+        end_of_word_suffix="</w>",
+        special_tokens=symbols,
+    )
+    engine.train_from_iterator([GPT1_CORPUS], trainer)
+    model = json.loads(engine.to_str())["model"]
+    merges = [tuple(merge) for merge in model["merges"]]
+    tokenizer = transformers.OpenAIGPTTokenizer(vocab=model["vocab"], merges=merges)
+    ids = [tokenizer(text)["input_ids"] for text in GPT1_TEXTS]
+    content = {
+        "made_with": f"transformers {transformers.__version__}, "
+        f"tokenizers {tokenizers.__version__}",
+        "vocabulary": model["vocab"],
+        "merges": merges,
+        "texts": GPT1_TEXTS,
+        "ids": ids,
+        "decoded": [tokenizer.decode(row, clean_up_tokenization_spaces=False) for row in ids],
+    }
+    file = FIXTURES / "gpt1_tokenizer.json"
+    file.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     FIXTURES.mkdir(parents=True, exist_ok=True)
+    gpt1_tokenizer(260)
     gpt2("gpt2_tiny", 0, vocab_size=61, n_positions=24, n_embd=32, n_layer=2, n_head=4)
     gpt2("gpt2_one_head", 1, vocab_size=17, n_positions=9, n_embd=12, n_layer=3, n_head=1)

@@ -2,7 +2,16 @@
 
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.character import CharacterTokenizer
+from gpt_keras.tokenizers.gpt1 import GPT1Tokenizer
 from gpt_keras.tokenizers.loading import load
+from gpt_keras.tokenizers.sentencepiece import SentencePieceTokenizer
 from gpt_keras.tokenizers.tokenizer import Tokenizer
 
-__all__ = ["BytePairTokenizer", "CharacterTokenizer", "Tokenizer", "load"]
+__all__ = [
+    "BytePairTokenizer",
+    "CharacterTokenizer",
+    "GPT1Tokenizer",
+    "SentencePieceTokenizer",
+    "Tokenizer",
+    "load",
+]

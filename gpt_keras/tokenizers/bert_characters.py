@@ -1,0 +1,158 @@
+"""What BERT's basic tokenizer does with each character: cleaning, lower case, accents, words.
+
+Which characters are control characters, marks or punctuation depends on the Unicode version of
+whoever reads the text, so the `tokenizers` engine itself is asked, as in `unicode_classes`.
+
+What becomes of a character depends on that character alone, but for one thing: canonical
+decomposition sorts combining marks that follow each other (The Unicode Standard, section 3.11).
+Most marks are removed after that, but not all: spacing marks stay, and marks that are newer than
+the engine's table of them.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import normalizers, pre_tokenizers
+
+NUM_CODE_POINTS = 0x110000
+_PAGE = 256
+
+# A character of a word; one that is a word of its own; white space.
+INSIDE, ALONE, SPACE = range(3)
+
+# Stands for a mark that is removed after it kept the marks before and after it apart. The
+# character itself never is in cleaned text.
+BARRIER = 0
+
+UNCHANGED, _REMOVED, _BARRIER_ALONE = range(3)
+
+_SEPARATOR = "\u2603"  # a snowman: no other character becomes one
+_OVERLAY, _ABOVE = "\u0334", "\u0301"  # marks of combining classes 1 and 230
+# All later characters are ordinary characters of words.
+_SPECIAL_END = 0x20000
+
+
+class CharacterTables(NamedTuple):
+    """What becomes of each code point; the arrays are indexed by code points and read-only.
+
+    Attributes:
+        row: `(0x110000,)` int32. Which of `sequences` a code point becomes; `UNCHANGED`: it stays.
+        sequences: Code points, `BARRIER` among them. The one at `UNCHANGED` has one, of no use.
+        kind: `(0x110000,)` uint8. `INSIDE`, `ALONE` or `SPACE`, of the code points that result.
+        order: `(0x110000,)` uint8. By which marks are sorted, of the code points that result: the
+            rank of the combining class, 0 for all that is no mark.
+    """
+
+    row: np.ndarray
+    sequences: list[list[int]]
+    kind: np.ndarray
+    order: np.ndarray
+
+
+@functools.cache
+def character_tables() -> CharacterTables:
+    """Returns the tables, for lower case without accents.
+
+    Example:
+        >>> from gpt_keras.tokenizers.bert_characters import character_tables
+        >>> tables = character_tables()
+        >>> [chr(c) for c in tables.sequences[tables.row[ord("É")]]]
+        ['e']
+    """
+    order = _orders()
+    kind = _kinds()
+    row = np.zeros(NUM_CODE_POINTS, np.int32)
+    sequences = {"?": UNCHANGED, "": _REMOVED, chr(BARRIER): _BARRIER_ALONE}
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    for page in _pages(NUM_CODE_POINTS):
+        text = _text(page)
+        result = normalizer.normalize_str(text)
+        if not result:
+            row[page] = _REMOVED
+        elif result != text:
+            for code_point, sequence in zip(page, _each(normalizer, text), strict=True):
+                if len(sequence) == 3 and sequence[0] == sequence[2] == " ":
+                    # Blanks around a Chinese character: the same as one that stands alone.
+                    sequence = sequence[1]
+                    kind[ord(sequence)] = ALONE
+                if sequence != chr(code_point):
+                    row[code_point] = sequences.setdefault(sequence, len(sequences))
+    row[_barriers(np.flatnonzero(row == _REMOVED), order)] = _BARRIER_ALONE
+    for array in (row, kind, order):
+        array.flags.writeable = False
+    return CharacterTables(row, [[*map(ord, sequence)] for sequence in sequences], kind, order)
+
+
+def _each(normalizer: normalizers.Normalizer, text: str) -> list[str]:
+    """Normalizes each character by itself."""
+    results = normalizer.normalize_str(_SEPARATOR.join(text)).split(_SEPARATOR)
+    if _SEPARATOR in text:  # between two others: two empty results instead of one
+        place = text.index(_SEPARATOR)
+        results[place : place + 2] = [_SEPARATOR]
+    return results
+
+
+def _barriers(removed: Iterable[int], order: np.ndarray) -> list[int]:
+    """Those of the removed code points that marks are not sorted across."""
+    cleaned = _each(
+        normalizers.BertNormalizer(
+            clean_text=True, handle_chinese_chars=False, strip_accents=False, lowercase=False
+        ),
+        _text(removed),
+    )
+    marks = [c for c, result in zip(removed, cleaned, strict=True) if result]
+    decomposed = _each(normalizers.NFD(), _text(marks))
+    return [
+        c
+        for c, result in zip(marks, decomposed, strict=True)
+        if any(order[ord(character)] == 0 for character in result)
+    ]
+
+
+def _kinds() -> np.ndarray:
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    kind = np.full(NUM_CODE_POINTS, INSIDE, np.uint8)
+    for page in _pages(_SPECIAL_END):
+        text = _text(page)
+        if [word for word, _ in split(text)] == [text]:
+            continue
+        kind[page] = SPACE
+        # Each character twice: then those words have one character that always have.
+        for _, (start, end) in split("".join([2 * character for character in text])):
+            of = slice(page[start // 2], page[(end - 1) // 2] + 1)
+            kind[of] = ALONE if end - start == 1 else INSIDE
+    return kind
+
+
+def _orders() -> np.ndarray:
+    nfd = normalizers.NFD()
+    text = "".join(map(_text, _pages(_SPECIAL_END)))
+    stays = [c for c, result in zip(text, _each(nfd, text), strict=True) if c == result]
+    # A mark with any class lets the second one of these pass, or passes the first one.
+    asked = [f"a{_ABOVE}{character}{_OVERLAY}" for character in stays]
+    answer = nfd.normalize_str("".join(asked))
+    marks = [c for i, c in enumerate(stays) if answer[4 * i : 4 * i + 4] != asked[i]]
+    # Marks of one class keep the order in which they come.
+    forward = nfd.normalize_str("".join(marks))
+    backward = nfd.normalize_str("".join(reversed(marks)))
+    order = np.zeros(NUM_CODE_POINTS, np.uint8)
+    begin = rank = 0
+    while begin < len(marks):
+        end = backward.index(forward[begin]) + 1
+        rank += 1
+        order[[ord(mark) for mark in forward[begin:end]]] = rank
+        begin = end
+    return order
+
+
+def _pages(end: int) -> Iterator[range]:
+    """All code points below `end` but the surrogates, which are no text."""
+    for start in range(0, end, _PAGE):
+        if not 0xD800 <= start < 0xE000:
+            yield range(start, start + _PAGE)
+
+
+def _text(code_points: Iterable[int]) -> str:
+    return "".join(map(chr, code_points))

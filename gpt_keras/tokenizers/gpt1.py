@@ -1,0 +1,351 @@
+"""GPT-1's tokenizer: byte-pair encoding over words in lower case."""
+
+import collections
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from gpt_keras.backend import require_tensorflow
+from gpt_keras.tokenizers.engine import encode_in_pieces
+from gpt_keras.tokenizers.in_graph_gpt1 import InGraphGPT1Tokenizer
+from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
+from gpt_keras.tokenizers.training import (
+    add_special_tokens,
+    check_room,
+    check_training,
+    iterate_pieces,
+)
+from gpt_keras.tokenizers.vocabulary_files import check_merges, check_vocabulary
+
+END_OF_WORD = "</w>"
+UNKNOWN = "<unk>"
+
+# White space to the engine whatever stands around it.
+_BLANKS = re.compile(r"[ \t\n\r]+")
+
+_OPTIONS_NOT_IN_GRAPH = (
+    "dropout",
+    "ignore_merges",
+    "continuing_subword_prefix",
+    "fuse_unk",
+    "byte_fallback",
+)
+
+
+class GPT1Tokenizer(Tokenizer):
+    """GPT-1's tokenizer: words in lower case, cut into tokens by byte-pair encoding.
+
+    Text is normalized (control characters and accents are removed, letters put in lower case),
+    split at white space and around each punctuation mark and Chinese character, and in each word
+    the pair of tokens that was learned earliest is merged, again and again. The last character of
+    a word is another token than the same one inside: it ends in `</w>`. A character that is not in
+    the vocabulary becomes `<unk>`. So `decode(encode(text))` is the text in lower case with a
+    space between any two words.
+
+    GPT-1 is from Radford et al. 2018, "Improving Language Understanding by Generative
+    Pre-Training", section 4.1; its vocabulary has 40,478 ids. They are given here as by Hugging
+    Face's `OpenAIGPTTokenizer`, with whose pipeline the published model is mostly used. OpenAI's
+    own differs: `ftfy` repairs the text, dashes, ellipses and acute accents become ASCII, spaCy's
+    English rules split it into words ("don't" into "do" and "n't"), line ends are tokens, and
+    accents stay. The engine is Hugging Face `tokenizers`.
+
+    Use `train`, `from_vocabulary` or `gpt_keras.tokenizers.load` to make one.
+
+    Args:
+        engine: A `tokenizers.Tokenizer` with a BPE model whose words end in `</w>`.
+
+    Raises:
+        ValueError: If `engine` is of another kind.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.GPT1Tokenizer.from_vocabulary(
+        ...     {"<unk>": 0, "h": 1, "i": 2, "i</w>": 3, "!</w>": 4, "hi</w>": 5}, [("h", "i</w>")]
+        ... )
+        >>> tokenizer.encode("Hi hi!")
+        [5, 5, 4]
+        >>> tokenizer.decode([5, 5, 4])
+        'hi hi !'
+    """
+
+    def __init__(self, engine: tokenizers.Tokenizer):
+        content = json.loads(engine.to_str())
+        model, decoder = content["model"], content["decoder"]
+        if (
+            model["type"] != "BPE"
+            or model["end_of_word_suffix"] != END_OF_WORD
+            or decoder != {"type": "BPEDecoder", "suffix": END_OF_WORD}
+            or model["unk_token"] not in model["vocab"]
+        ):
+            raise ValueError(
+                f"`engine` must be BPE with words that end in {END_OF_WORD!r} (a BPE model with "
+                "this `end_of_word_suffix` and an `unk_token` of its vocabulary, and a BPEDecoder "
+                f"with this suffix), but is {model['type']} with end_of_word_suffix "
+                f"{model.get('end_of_word_suffix')!r}, unk_token {model.get('unk_token')!r} and "
+                f"decoder {decoder}."
+            )
+        self._engine = engine
+        # The literal text of a special token is ordinary text. A property that is not saved.
+        engine.encode_special_tokens = True
+        # Others' files may ask for these, with their training length.
+        engine.no_truncation()
+        engine.no_padding()
+        self._vocabulary = model["vocab"]
+        self._unknown_id = self._vocabulary[model["unk_token"]]
+        self._merges = [
+            tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
+            for merge in model["merges"]
+        ]
+        added_tokens = {token["content"]: token["id"] for token in content["added_tokens"]}
+        self._special_tokens = {
+            token["content"]: token["id"] for token in content["added_tokens"] if token["special"]
+        }
+        self._has_gpt1_split = (
+            _is_bert_normalizer(content["normalizer"])
+            and content["pre_tokenizer"] == {"type": "BertPreTokenizer"}
+            and not any(model.get(option) for option in _OPTIONS_NOT_IN_GRAPH)
+            and added_tokens == self._special_tokens
+        )
+        ids = self._vocabulary | added_tokens
+        self._tokens = [""] * (max(ids.values()) + 1)
+        self._ends_word = [False] * len(self._tokens)
+        for token, i in ids.items():
+            self._tokens[i] = token.removesuffix(END_OF_WORD)
+            self._ends_word[i] = token.endswith(END_OF_WORD)
+
+    @classmethod
+    def train(
+        cls,
+        texts_or_paths: str | Path | Iterable[str | Path],
+        vocabulary_size: int,
+        min_frequency: int = 2,
+        special_tokens: Sequence[str] = (),
+        verbose: int = 0,
+    ) -> "GPT1Tokenizer":
+        """Learns the merges from a corpus. The same corpus gives the same tokenizer.
+
+        Ids are laid out as in GPT-1: `<unk>`, the characters of the corpus, the same characters at
+        the end of a word, the merges in the order they were learned; then the special tokens.
+
+        Args:
+            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory of `.txt`
+                files; or an iterable (a list, a generator) of these.
+            vocabulary_size: Number of ids wanted, characters and special tokens included. A small
+                corpus may not have that many pairs worth merging; then the result has fewer, see
+                its `vocabulary_size`.
+            min_frequency: A pair that occurs less often is not merged.
+            special_tokens: Tokens that no text encodes to. `<|endoftext|>` among them is the one
+                that `end_of_text_id` tells; GPT-1 itself has none.
+            verbose: 1 shows a progress bar.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ValueError: If there is no text, a path does not exist, a file is not UTF-8, or
+                `vocabulary_size`, `min_frequency` or `special_tokens` is not possible.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.GPT1Tokenizer.train(
+            ...     "Low, low, lower, lowest, newest, newest", vocabulary_size=30
+            ... )
+            >>> tokenizer.pieces(tokenizer.encode("Slow, LOWEST!"))
+            [b's', b'low ', b', ', b'lo', b'west ', b'<unk>']
+        """
+        special_tokens = check_training(vocabulary_size, min_frequency, special_tokens)
+        engine = _new_engine({UNKNOWN: 0}, [])
+        counts: collections.Counter[str] = collections.Counter()
+        for piece in iterate_pieces(texts_or_paths, _safe_cut):
+            counts.update(_BLANKS.split(piece))
+        written = " ".join(sorted(set("".join(counts))))
+        characters = sorted(set(engine.normalizer.normalize_str(written)) - {" "})
+        if not characters:
+            raise ValueError("`texts_or_paths` holds no text.")
+        symbols = [UNKNOWN, *characters, *(character + END_OF_WORD for character in characters)]
+        check_room(
+            vocabulary_size,
+            len(symbols),
+            f"for {UNKNOWN} and {len(characters)} characters inside and at the end of words",
+            special_tokens,
+        )
+        engine.train_from_iterator(
+            _repeated(counts),
+            trainers.BpeTrainer(
+                vocab_size=vocabulary_size - len(special_tokens),
+                min_frequency=min_frequency,
+                show_progress=verbose > 0,
+                end_of_word_suffix=END_OF_WORD,
+                # By itself the trainer takes characters at the end of words in any order, and
+                # which of two pairs that occur equally often is merged first depends on it.
+                special_tokens=symbols,
+            ),
+        )
+        model = json.loads(engine.to_str())["model"]
+        engine = _new_engine(model["vocab"], [tuple(merge) for merge in model["merges"]])
+        add_special_tokens(engine, special_tokens)
+        return cls(engine)
+
+    @classmethod
+    def from_vocabulary(
+        cls, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]
+    ) -> "GPT1Tokenizer":
+        """Makes a tokenizer from a vocabulary and merges, such as OpenAI's.
+
+        Args:
+            vocabulary: The tokens and their ids, which are 0 to n - 1. Tokens at the end of words
+                end in `</w>`; `<unk>` is among them.
+            merges: The pairs of tokens that are merged, the earliest learned first.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ValueError: If the ids are not 0 to n - 1, the vocabulary lacks `<unk>` or the parts or
+                the result of a merge, or a merge stands twice.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.GPT1Tokenizer.from_vocabulary(
+            ...     {"<unk>": 0, "a": 1, "a</w>": 2, "aa</w>": 3}, [("a", "a</w>")]
+            ... )
+            >>> tokenizer.encode("a aa aaa b")
+            [2, 3, 1, 3, 0]
+        """
+        check_vocabulary(vocabulary)
+        check_merges(vocabulary, merges)
+        if UNKNOWN not in vocabulary:
+            raise ValueError(f"the vocabulary must hold the token {UNKNOWN!r}, but lacks it")
+        merges = [tuple(merge) for merge in merges]
+        if len(set(merges)) != len(merges):
+            twice = next(m for m, count in collections.Counter(merges).items() if count > 1)
+            raise ValueError(f"merges must be distinct, but {twice} is there twice or more")
+        return cls(_new_engine(dict(vocabulary), merges))
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return len(self._tokens)
+
+    @property
+    def end_of_text_id(self) -> int | None:
+        """Id of `<|endoftext|>`; None if there is no such special token, as in GPT-1."""
+        return self._special_tokens.get(END_OF_TEXT)
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens and their ids; `<unk>` only if a file of others says so."""
+        return dict(self._special_tokens)
+
+    def _encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return encode_in_pieces(self._engine, texts, self.safe_cut)
+
+    def _decode_one(self, ids: list[int]) -> str:
+        return "".join(self._texts(ids))
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """Returns the bytes that each id stands for; a space follows each word but the last."""
+        return [text.encode() for text in self._texts(self._checked(ids))]
+
+    def _texts(self, ids: list[int]) -> list[str]:
+        texts = [self._tokens[i] + " " if self._ends_word[i] else self._tokens[i] for i in ids]
+        if ids:
+            texts[-1] = self._tokens[ids[-1]]
+        return texts
+
+    def safe_cut(self, text: str) -> int:
+        """Returns the last place in `text` after a space or line end."""
+        return _safe_cut(text) if self._has_gpt1_split else 0
+
+    def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
+        """Returns a Keras layer that does the same with TensorFlow ops.
+
+        As `Tokenizer.in_graph` describes; the ids are those of `encode`, and `detokenize` gives
+        the bytes of what `decode` gives. Bytes that are not valid UTF-8 are read as U+FFFD, which
+        is removed.
+
+        Args:
+            allowed_special: As in `encode`.
+
+        Returns:
+            An `InGraphGPT1Tokenizer`.
+
+        Raises:
+            ValueError: If the tokenizer was loaded from a file and splits words in another way
+                than GPT-1.
+        """
+        require_tensorflow("A tokenizer inside the graph")
+        if not self._has_gpt1_split:
+            raise ValueError(
+                "`in_graph` needs a tokenizer with GPT-1's split into words (a BertNormalizer for "
+                "lower case without accents, a BertPreTokenizer, no added tokens that are not "
+                "special); this one, loaded from a file, has another."
+            )
+        ids = self._vocabulary
+        # Of a merge that stands twice the last one counts.
+        merges = [*dict.fromkeys(reversed(self._merges))][::-1]
+        return InGraphGPT1Tokenizer(
+            self,
+            self._allowed(allowed_special),
+            inside_ids={token: i for token, i in ids.items() if len(token) == 1},
+            last_ids={token[0]: i for token, i in ids.items() if token[1:] == END_OF_WORD},
+            unknown_id=self._unknown_id,
+            merges=[(ids[first], ids[second], ids[first + second]) for first, second in merges],
+            tokens=self._tokens,
+            ends_word=self._ends_word,
+        )
+
+    def to_json(self) -> str:
+        """Returns the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
+        return self._engine.to_str(pretty=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "GPT1Tokenizer":
+        """Makes a tokenizer from what `to_json` returned, or any like it of `tokenizer.json`."""
+        return cls(tokenizers.Tokenizer.from_str(text))
+
+    def __reduce__(self):
+        return type(self).from_json, (self.to_json(),)
+
+
+def _new_engine(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    engine = tokenizers.Tokenizer(
+        models.BPE(
+            vocab=vocabulary, merges=merges, unk_token=UNKNOWN, end_of_word_suffix=END_OF_WORD
+        )
+    )
+    engine.normalizer = normalizers.BertNormalizer(lowercase=True)
+    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    engine.decoder = decoders.BPEDecoder(suffix=END_OF_WORD)
+    return engine
+
+
+def _is_bert_normalizer(part: dict | None) -> bool:
+    """Whether a `normalizer` of `tokenizer.json` is that of `_new_engine`."""
+    return bool(
+        part
+        and part["type"] == "BertNormalizer"
+        and part["clean_text"]
+        and part["handle_chinese_chars"]
+        and part["strip_accents"] in (None, True)  # None: as `lowercase`
+        and part["lowercase"]
+    )
+
+
+def _safe_cut(text: str) -> int:
+    return 1 + max(text.rfind(" "), text.rfind("\n"))
+
+
+def _repeated(counts: Mapping[str, int]) -> Iterator[str]:
+    """Each word as often as it was counted, a thousand of them in one string."""
+    words = itertools.chain.from_iterable(
+        itertools.repeat(word, count) for word, count in counts.items()
+    )
+    while some := list(itertools.islice(words, 1000)):
+        yield " ".join(some)

@@ -1,0 +1,82 @@
+"""What the training of all tokenizers on the `tokenizers` engine has in common."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import tokenizers
+
+from gpt_keras.config import check_positive_int
+from gpt_keras.tokenizers.byte_level import special_token
+from gpt_keras.tokenizers.engine import PIECE_CHARACTERS
+from gpt_keras.tokenizers.text_files import cut_into_pieces, iterate_documents
+
+
+def check_training(
+    vocabulary_size: int, min_frequency: int, special_tokens: Sequence[str]
+) -> list[str]:
+    """Checks arguments of `train` and returns the special tokens as a list."""
+    if isinstance(special_tokens, str):
+        raise ValueError(
+            f"`special_tokens` must be a list of strings, got the string {special_tokens!r}."
+        )
+    special_tokens = list(special_tokens)
+    if len(set(special_tokens)) != len(special_tokens) or not all(
+        isinstance(token, str) and token for token in special_tokens
+    ):
+        raise ValueError(
+            f"`special_tokens` must be distinct non-empty strings, but is {special_tokens!r}."
+        )
+    check_positive_int("vocabulary_size", vocabulary_size)
+    check_positive_int("min_frequency", min_frequency)
+    if vocabulary_size >= 2**31:
+        raise ValueError(f"`vocabulary_size` must be below 2**31, got {vocabulary_size}.")
+    return special_tokens
+
+
+def check_room(vocabulary_size: int, symbols: int, kind: str, special_tokens: list[str]) -> None:
+    """Checks that all tokens that no merge makes have an id.
+
+    Args:
+        vocabulary_size: The ids there are.
+        symbols: How many tokens there are before the first merge.
+        kind: What they are.
+        special_tokens: The tokens after the last merge.
+    """
+    smallest = symbols + len(special_tokens)
+    if vocabulary_size < smallest:
+        raise ValueError(
+            f"`vocabulary_size` must be at least {smallest} ({symbols} {kind} and "
+            f"{len(special_tokens)} special tokens), but is {vocabulary_size}."
+        )
+
+
+def iterate_pieces(
+    texts_or_paths: str | Path | Iterable[str | Path], safe_cut: Callable[[str], int]
+) -> Iterator[str]:
+    """Goes through a corpus in pieces that the engine reads fast.
+
+    Args:
+        texts_or_paths: As in `train`.
+        safe_cut: `Tokenizer.safe_cut`, or a function like it.
+
+    Yields:
+        Non-empty strings.
+
+    Raises:
+        ValueError: If there is no text, a path does not exist, or a file is not UTF-8.
+    """
+    seen_text = False
+    for document in iterate_documents(texts_or_paths):
+        for piece in cut_into_pieces(document, safe_cut, PIECE_CHARACTERS):
+            seen_text = True
+            yield piece
+    if not seen_text:
+        raise ValueError("`texts_or_paths` holds no text.")
+
+
+def add_special_tokens(engine: tokenizers.Tokenizer, special_tokens: list[str]) -> None:
+    """Gives the special tokens the ids after the last one of a trained engine."""
+    taken = [token for token in special_tokens if engine.token_to_id(token) is not None]
+    if taken:
+        raise ValueError(f"`special_tokens` must be texts that are no token already, got {taken}.")
+    engine.add_special_tokens([special_token(token) for token in special_tokens])
