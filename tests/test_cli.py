@@ -185,6 +185,7 @@ train                                                   | corpus, output
 train {corpus}                                          | required: output
 train {preset} new                                      | holds no .txt files
 train nothing.txt new                                   | shakespeare, tang_poems
+train train.txt new                                     | got 'train.txt'
 train {corpus} {preset}                                 | exists already
 train {corpus} {corpus}/new                             | Not a directory
 train {corpus} new --lr 3                               | unrecognized arguments: --lr 3
@@ -309,4 +310,4 @@ def test_help_names_the_commands(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     out = capsys.readouterr().out
-    assert in_order(out, "train  ", "generate  ", "export  ", "info  ")
+    assert in_order(out, "train  ", "generate  ", "export  ", "info  ", "tokenizer  ")

@@ -1,31 +1,25 @@
-"""The command line: `gpt-keras train | generate | export | info`.
+"""The commands for models: `gpt-keras train | generate | export | info`."""
 
-Each command is a function. Its signature gives the arguments of the command and its docstring their
-help; jsonargparse reads both. Printing happens here and nowhere else in the package.
-"""
-
-import argparse
-import os
 import pathlib
-import re
 import sys
-import tempfile
-import textwrap
 import time
-import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import keras
 
 import gpt_keras as gk
-from gpt_keras.atomic import check_empty_directory
+from gpt_keras.cli.files import (
+    beginning,
+    check_output,
+    describe_size,
+    print_written,
+    read_corpus,
+)
 from gpt_keras.config import GPTConfig, check_positive_int, check_rate
 from gpt_keras.datasets.checks import check_seed
-from gpt_keras.datasets.documents import list_documents
 from gpt_keras.datasets.token_cache import default_cache_dir
 from gpt_keras.models.preset_folder import read_config
-from gpt_keras.tokenizers.text_files import read_text
 
 # What `train` builds unless told otherwise; how many tokens there are, the tokenizer decides.
 _SHAPE = {
@@ -96,8 +90,8 @@ def train(
     """
     began = time.perf_counter()
     # What is wrong with the arguments is found here, before there is any work.
-    _check_output(output)
-    documents = _documents(corpus)
+    check_output(output)
+    documents = read_corpus(corpus)
     shape = {"num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim}
     config = _config(preset, shape, max_sequence_length=sequence_length, dropout=dropout)
     for name, value in (("batch_size", batch_size), ("steps", steps), ("evaluations", evaluations)):
@@ -148,7 +142,7 @@ def train(
         loss, perplexity = history["val_loss"][-1], history["val_perplexity"][-1]
         print(f"validation loss {loss:.4f}, perplexity {perplexity:.2f}")
     model.save_to_preset(output)
-    _print_written(output)
+    print_written(output)
 
 
 def generate(
@@ -202,9 +196,9 @@ def export(model: str, directory: str, *, jit_compile: bool = True) -> None:
             false for a server without XLA, such as TensorFlow Serving on a CPU.
     """
     began = time.perf_counter()
-    _check_output(directory)
+    check_output(directory)
     gk.export.saved_model(gk.CausalLM.from_preset(model), directory, jit_compile=jit_compile)
-    _print_written(directory)
+    print_written(directory)
     print(f"exported in {time.perf_counter() - began:.1f} s")
 
 
@@ -239,111 +233,6 @@ def info(name_or_path: str) -> None:
         print(f"  {name:<16}  {value}")
 
 
-_COMMANDS = {"train": train, "generate": generate, "export": export, "info": info}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: what stands after `gpt-keras`. Default: `sys.argv[1:]`.
-
-    Returns:
-        The exit code: 0, 2 after a bad argument, 130 after Ctrl-C.
-    """
-    try:
-        parser = _parser()
-    except ImportError:
-        return _fail("the command line needs jsonargparse: pip install 'gpt_keras[cli]'")
-    try:
-        settings = parser.parse_args(arguments)
-        command = _COMMANDS[settings.subcommand]
-        values = settings[settings.subcommand].as_dict()
-        del values["config"]
-        if command is generate:
-            generate(values.pop("model"), *values.pop("prompts"), **values)
-        else:
-            command(**values)
-    except KeyboardInterrupt:
-        print("gpt-keras: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # as in `gpt-keras generate ... | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (argparse.ArgumentError, OSError) as error:
-        return _fail(error)
-    except ValueError as error:
-        if not _is_ours(error):
-            raise
-        return _fail(error)
-    return 0
-
-
-def _parser():
-    import docstring_parser
-    import jsonargparse
-
-    class HelpFormatter(jsonargparse.DefaultHelpFormatter):
-        """Leaves out what tells a newcomer nothing: that an argument may be null."""
-
-        def _expand_help(self, action):
-            noise = r"type: Literal\[.*?\], | \| null|, default: null"
-            return re.sub(noise, "", super()._expand_help(action))
-
-    def new_parser(description, **kwargs):
-        return jsonargparse.ArgumentParser(
-            description=description, formatter_class=HelpFormatter, exit_on_error=False, **kwargs
-        )
-
-    description = "Train, try, export and measure GPT models."
-    parser = new_parser(description, prog="gpt-keras", version=gk.__version__)
-    commands = parser.add_subcommands(metavar="COMMAND")
-    for name, function in _COMMANDS.items():
-        docs = docstring_parser.parse(function.__doc__)
-        command = new_parser(f"{docs.short_description} {docs.long_description}")
-        config_help = "YAML file with arguments, as --print_config shows them; later ones win."
-        command.add_argument("--config", action="config", help=config_help)
-        command.add_function_arguments(function, as_group=False, as_positional=True)
-        if function is generate:  # jsonargparse makes nothing of `*prompts`
-            (doc,) = [param for param in docs.params if param.arg_name == "prompts"]
-            command.add_argument("prompts", nargs="+", help=doc.description)
-        commands.add_subcommand(name, command, help=docs.short_description)
-    return parser
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Whether the package itself raised the error; otherwise it may be a bug."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").startswith("gpt_keras")
-
-
-def _fail(error: object) -> int:
-    message = re.sub(rf"\b({'|'.join(_COMMANDS)})\.", "", str(error))  # no "train.corpus"
-    message = re.sub(r"typing\.|<class '(\w+)'>", r"\1", message)
-    print("gpt-keras: error:", textwrap.shorten(message, 500, placeholder="..."), file=sys.stderr)
-    return 2
-
-
-def _check_output(directory: str) -> None:
-    """Raise what writing to `directory` would raise after all the work."""
-    check_empty_directory(directory)
-    parents = pathlib.Path(directory).absolute().parents
-    with tempfile.TemporaryDirectory(dir=next(parent for parent in parents if parent.exists())):
-        pass
-
-
-def _documents(corpus: str) -> list[str | pathlib.Path]:
-    names = gk.datasets.corpora.names()
-    if corpus in names:
-        return gk.datasets.corpora.load(corpus)
-    if not pathlib.Path(corpus).exists():
-        raise ValueError(
-            f"`corpus` must be {', '.join(names)} or the path of a file or a directory, "
-            f"got {corpus!r}, which does not exist."
-        )
-    return list_documents(pathlib.Path(corpus))
-
-
 def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> GPTConfig:
     """The preset, or the shape, with the changes that are not None."""
     given = {name: value for name, value in shape.items() if value is not None}
@@ -365,8 +254,7 @@ def _tokenizer(kind: str, documents: list[str | pathlib.Path], vocabulary_size: 
 
 
 def _first_words(documents: list[str | pathlib.Path], num_characters: int) -> str:
-    text = documents[0] if isinstance(documents[0], str) else next(read_text(documents[0]))
-    return text.strip()[:num_characters].split("\n")[0].strip()
+    return beginning(documents).strip()[:num_characters].split("\n")[0].strip()
 
 
 def _read_config(name_or_path: str) -> GPTConfig:
@@ -381,19 +269,4 @@ def _read_config(name_or_path: str) -> GPTConfig:
 
 
 def _sizes(numbers_of_bytes: Iterable[int]) -> str:
-    return "".join(f"{_size(number):>12}" for number in numbers_of_bytes)
-
-
-def _size(num_bytes: int) -> str:
-    power = min(max((num_bytes.bit_length() - 1) // 10, 1), 3)
-    return f"{num_bytes / 1024**power:,.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
-
-
-def _print_written(directory: str) -> None:
-    for path in sorted(pathlib.Path(directory).rglob("*")):
-        if path.is_file():
-            print(f"wrote {path} ({_size(path.stat().st_size)})")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return "".join(f"{describe_size(number):>12}" for number in numbers_of_bytes)

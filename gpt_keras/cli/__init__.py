@@ -1,0 +1,161 @@
+"""The command line: `gpt-keras train | generate | export | info | tokenizer ...`.
+
+Each command is a function in a module of this package. Its signature gives the arguments of the
+command and its docstring their help; jsonargparse reads both. Printing happens here and nowhere
+else in the library.
+"""
+
+import argparse
+import inspect
+import os
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable
+
+import gpt_keras as gk
+from gpt_keras.cli import tokenizers
+from gpt_keras.cli.models import export, generate, info, train
+
+__all__ = ["export", "generate", "info", "main", "train"]
+
+# Of a group of commands a dict, whose help is in `_HELP`.
+_COMMANDS = {
+    "train": train,
+    "generate": generate,
+    "export": export,
+    "info": info,
+    "tokenizer": {
+        "train": tokenizers.train,
+        "encode": tokenizers.encode,
+        "decode": tokenizers.decode,
+        "compare": tokenizers.compare,
+    },
+}
+_HELP = {
+    "": "Train, try, export and measure GPT models.",
+    "tokenizer": "Train, try and compare tokenizers.",
+}
+
+# They read standard input where nothing is given.
+_READ_INPUT = (tokenizers.encode, tokenizers.decode)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: what stands after `gpt-keras`. Default: `sys.argv[1:]`.
+
+    Returns:
+        The exit code: 0, 2 after a bad argument, 130 after Ctrl-C.
+    """
+    try:
+        parser = _parser()
+    except ImportError:
+        return _fail("the command line needs jsonargparse: pip install 'gpt_keras[cli]'")
+    try:
+        _run(_COMMANDS, parser.parse_args(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("gpt-keras: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # as in `gpt-keras generate ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (argparse.ArgumentError, OSError) as error:
+        return _fail(error)
+    except (ValueError, ImportError) as error:
+        if not _is_ours(error):
+            raise
+        return _fail(error)
+    return 0
+
+
+def _parser():
+    import docstring_parser
+    import jsonargparse
+
+    class HelpFormatter(jsonargparse.DefaultHelpFormatter):
+        """Leaves out what tells a newcomer nothing: that an argument may be null."""
+
+        def _expand_help(self, action):
+            noise = r"type: Literal\[.*?\], | \| null|, default: null"
+            return re.sub(noise, "", super()._expand_help(action))
+
+    def new_parser(description, **kwargs):
+        return jsonargparse.ArgumentParser(
+            description=description, formatter_class=HelpFormatter, exit_on_error=False, **kwargs
+        )
+
+    def add_commands(parser, commands):
+        subcommands = parser.add_subcommands(metavar="COMMAND")
+        for name, command in commands.items():
+            if isinstance(command, dict):
+                group = new_parser(_HELP[name])
+                subcommands.add_subcommand(name, group, help=_HELP[name])
+                add_commands(group, command)
+                continue
+            docs = docstring_parser.parse(command.__doc__)
+            subparser = new_parser(f"{docs.short_description} {docs.long_description}")
+            config_help = "YAML file with arguments, as --print_config shows them; later ones win."
+            subparser.add_argument("--config", action="config", help=config_help)
+            _add_arguments(subparser, command, docs)
+            subcommands.add_subcommand(name, subparser, help=docs.short_description)
+
+    parser = new_parser(_HELP[""], prog="gpt-keras", version=gk.__version__)
+    add_commands(parser, _COMMANDS)
+    return parser
+
+
+def _add_arguments(parser, command: Callable, docs) -> None:
+    """Adds what jsonargparse finds in the signature, and what it makes nothing or little of."""
+    several = {
+        name: parameter
+        for name, parameter in inspect.signature(command).parameters.items()
+        if parameter.kind is parameter.VAR_POSITIONAL or parameter.annotation == list[str]
+    }
+    parser.add_function_arguments(command, as_group=False, as_positional=True, skip={*several})
+    help_of = {doc.arg_name: doc.description for doc in docs.params}
+    for name, parameter in several.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            nargs = "*" if command in _READ_INPUT else "+"
+            parser.add_argument(name, nargs=nargs, help=help_of[name])
+        else:
+            parser.add_argument(
+                f"--{name}", nargs="*", default=parameter.default, help=help_of[name]
+            )
+
+
+def _run(commands: dict, settings) -> None:
+    command = commands[settings.subcommand]
+    settings = settings[settings.subcommand]
+    if isinstance(command, dict):
+        _run(command, settings)
+        return
+    values = settings.as_dict()
+    del values["config"]
+    positional = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            positional.append(values.pop(name))
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            positional.extend(values.pop(name))
+    command(*positional, **values)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether the package itself raised the error; otherwise it may be a bug."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").startswith("gpt_keras")
+
+
+def _fail(error: object) -> int:
+    message = str(error)
+    if isinstance(error, argparse.ArgumentError):  # no "train.corpus"
+        names = "|".join({*_COMMANDS, *_COMMANDS["tokenizer"]})
+        message = re.sub(rf"\b({names})\.", "", message)
+    message = re.sub(r"typing\.|<class '(\w+)'>", r"\1", message)
+    print("gpt-keras: error:", textwrap.shorten(message, 500, placeholder="..."), file=sys.stderr)
+    return 2

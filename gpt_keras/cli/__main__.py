@@ -1,0 +1,7 @@
+"""`python -m gpt_keras.cli`."""
+
+import sys
+
+from gpt_keras.cli import main
+
+sys.exit(main())
