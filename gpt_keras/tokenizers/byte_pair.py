@@ -25,8 +25,8 @@ from gpt_keras.tokenizers.byte_level import (
     new_engine,
     part_type,
 )
+from gpt_keras.tokenizers.engine import encode_in_pieces
 from gpt_keras.tokenizers.in_graph_byte_pair import InGraphBytePairTokenizer
-from gpt_keras.tokenizers.text_files import cut_into_pieces
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 from gpt_keras.tokenizers.training import (
     add_special_tokens,
@@ -42,10 +42,6 @@ GPT2_MERGES = Path(__file__).parent / "data" / "gpt2_merges.txt"
 # The tokens that end a text in the vocabularies of others, the first one that is there counts:
 # GPT-2's and most others', Llama 3's, and SentencePiece's.
 END_OF_TEXT_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>")
-
-# How long the pieces are that the engine gets: it encodes the pieces of a batch in parallel, and
-# each one faster than one long string.
-_PIECE_CHARACTERS = 1 << 14
 
 # GPT-2's split always has a border between a character that is not white space and one that is.
 # Greedy, so the end of the match is the last such place.
@@ -143,7 +139,13 @@ class BytePairTokenizer(Tokenizer):
         """Learns the merges from a corpus. The same corpus gives the same tokenizer.
 
         Ids are laid out as in GPT-2: the 256 bytes, the merges in the order they were learned,
-        the special tokens.
+        the special tokens. `reference_trainer` shows the algorithm in plain Python.
+
+        Text is read as training goes and not kept. Memory grows with the distinct words: about
+        100 to 150 bytes for each of their bytes. English has few; in Chinese, written without
+        spaces, most words are clauses that occur once, so train on some megabytes of it. A word of
+        many thousand letters takes time that grows with the square of its length. A pair that
+        stands in 2**31 places or more is missed: the engine counts with 32 bits.
 
         Args:
             texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory of `.txt`
@@ -258,21 +260,7 @@ class BytePairTokenizer(Tokenizer):
         return dict(self._special_tokens)
 
     def _encode_batch(self, texts: list[str]) -> list[list[int]]:
-        pieces, counts = [], []
-        for text in texts:
-            before = len(pieces)
-            pieces.extend(cut_into_pieces(iter([text]), self.safe_cut, _PIECE_CHARACTERS))
-            counts.append(len(pieces) - before)
-        try:
-            encodings = iter(self._engine.encode_batch_fast(pieces, add_special_tokens=False))
-        except TypeError as error:  # how the engine takes text that has no UTF-8 form
-            bad = next((text for text in texts if not _is_unicode(text)), None)
-            if bad is None:
-                raise
-            raise ValueError(
-                f"`text` must be valid Unicode, but {bad[:60]!r} has a lone surrogate."
-            ) from error
-        return [[i for _ in range(count) for i in next(encodings).ids] for count in counts]
+        return encode_in_pieces(self._engine, texts, self.safe_cut)
 
     def _decode_one(self, ids: list[int]) -> str:
         token_bytes = self._token_bytes
@@ -294,7 +282,9 @@ class BytePairTokenizer(Tokenizer):
         """Returns a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes; the ids are those of `encode`. Bytes that are not valid
-        UTF-8 are read as U+FFFD.
+        UTF-8 are read as U+FFFD. Which characters are letters, numbers and white space is as the
+        installed engine has it (`unicode_classes.unicode_version`; Unicode 16 in `tokenizers`
+        0.23) and stays so in a SavedModel.
 
         Args:
             allowed_special: As in `encode`.
@@ -406,7 +396,3 @@ class BytePairTokenizer(Tokenizer):
 def _gpt2_safe_cut(text: str) -> int:
     border = _LAST_BORDER.match(text)
     return border.end() if border else 0
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)

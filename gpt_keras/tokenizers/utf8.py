@@ -1,7 +1,5 @@
 """Characters cut in two: UTF-8 text whose last bytes are still to come."""
 
-import codecs
-
 import tensorflow as tf
 
 
@@ -15,9 +13,15 @@ def incomplete_length(data: bytes) -> int:
         >>> [incomplete_length("詩".encode()[:n]) for n in range(4)]
         [0, 1, 2, 0]
     """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    decoder.decode(data[-3:])  # a whole character has at most 4 bytes
-    return len(decoder.getstate()[0])
+    for length in (3, 2, 1):  # a whole character has at most 4 bytes
+        try:
+            data[-length:].decode()
+        except UnicodeDecodeError as error:
+            # The incremental decoder would wait after half a surrogate, too, which no further
+            # byte makes a character.
+            if error.reason == "unexpected end of data":
+                return len(data[-length:]) - error.start
+    return 0
 
 
 def split_incomplete(strings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,4 +1,5 @@
 import pytest
+import tensorflow as tf
 
 import gpt_keras.tokenizers as tokenizers
 from gpt_keras.datasets import corpora
@@ -12,6 +13,11 @@ def gpt2():
 @pytest.fixture(scope="session")
 def gpt2_layer(gpt2):
     return gpt2.in_graph()
+
+
+@pytest.fixture(scope="session")
+def gpt2_function(gpt2_layer):
+    return tf.function(gpt2_layer, input_signature=[tf.TensorSpec([None], tf.string)])
 
 
 @pytest.fixture(scope="session")

@@ -1,32 +1,17 @@
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import strange_texts
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from test_exactness import TRICKY
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, pre_tokenizers
 
 from gpt_keras.tokenizers import BytePairTokenizer, CharacterTokenizer
 from gpt_keras.tokenizers.byte_pair import byte_characters
-from gpt_keras.tokenizers.unicode_classes import SPACE, character_classes
-
-TRICKY = [
-    "",
-    " ",
-    "\n",
-    "Hello world",
-    "it's  don't 'tis ''s we'll 've\n\n 've x's's  ",
-    "'s's'S 're\n're \n 're.'re 'r 'l '",
-    "  a\n b \n\n c!! 's  ",
-    "a \u3000b\xa0 c\x85d\x1ce\x00f",
-    "你好，世界 12३ ½ x²",
-    "a" * 100,
-    "<|endoftext|>",
-    "👋🏽 e\u0301 \U0001f468\u200d\U0001f469",
-]
 
 
 def assert_same(tokenizer, layer, texts):
@@ -42,48 +27,13 @@ def assert_same_and_back(tokenizer, layer, texts):
     assert layer.detokenize(ids).numpy().tolist() == [text.encode() for text in texts]
 
 
-@pytest.fixture(scope="session")
-def gpt2_function(gpt2_layer):
-    return tf.function(gpt2_layer, input_signature=[tf.TensorSpec([None], tf.string)])
-
-
-def test_tricky_texts(gpt2, gpt2_layer, trained):
-    assert_same_and_back(gpt2, gpt2_layer, TRICKY)
+def test_tricky_texts(trained):
     assert_same_and_back(trained, trained.in_graph(), TRICKY)
-    for text in TRICKY:
-        assert_same_and_back(gpt2, gpt2_layer, [text])
 
 
-def test_bundled_corpora(gpt2, gpt2_layer, characters, plays, poems):
-    assert_same_and_back(gpt2, gpt2_layer, [*plays, *poems])
-    assert_same_and_back(characters, characters.in_graph(), [*plays, *poems])
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.lists(st.text(), min_size=1, max_size=4))
-def test_any_text(gpt2, gpt2_function, texts):
-    assert_same(gpt2, gpt2_function, texts)
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.lists(st.text(alphabet="'stmdrvel aA1. \n\t\xa0詩", max_size=20), min_size=1, max_size=4))
-def test_text_full_of_borders(gpt2, gpt2_function, texts):
-    assert_same(gpt2, gpt2_function, texts)
-
-
-def test_every_letter_number_and_space_of_unicode(gpt2, gpt2_layer):
-    # Whole planes: the first two, and a sample of what comes after.
-    code_points = [*range(0x3000), *range(0x3000, 0xD800, 13), *range(0xE000, 0x110000, 97)]
-    code_points += [*range(0xFF00, 0x20000, 3)]
-    marks = ["a{0}1{0}!{0} {0}".format(chr(c)) for c in code_points]
-    texts = ["".join(marks[i : i + 1000]) for i in range(0, len(marks), 1000)]
-    assert gpt2_layer(texts).to_list() == gpt2.encode(texts)
-
-
-def test_character_classes_know_white_space():
-    spaces = {int(c) for c in np.flatnonzero(character_classes() == SPACE)}
-    assert {9, 10, 32, 0x85, 0xA0, 0x3000} <= spaces
-    assert not {0x1C, 0x200B, 0xFEFF} & spaces  # white space to Python, or to nobody
+def test_bundled_corpora(characters, trained, plays, poems):
+    for tokenizer in (characters, trained):
+        assert_same_and_back(tokenizer, tokenizer.in_graph(), [*plays, *poems])
 
 
 def test_an_empty_batch(gpt2_layer, characters):
@@ -98,15 +48,6 @@ def test_lists_and_dense_ids(gpt2_layer):
     assert gpt2_layer.detokenize([[15496, 995]]).numpy().tolist() == [b"Hello world"]
     dense = np.array([[15496, 50256], [995, 220]], np.int64)
     assert gpt2_layer.detokenize(dense).numpy().tolist() == [b"Hello<|endoftext|>", b" world "]
-
-
-def test_half_characters_keep_their_bytes(gpt2, gpt2_layer):
-    ids = gpt2.encode("詩")
-    assert gpt2_layer.detokenize([ids[:-1]]).numpy()[0] == "詩".encode()[:-1]
-
-
-def test_invalid_utf8_is_read_as_replacement_characters(gpt2, gpt2_layer):
-    assert gpt2_layer([b"a\xff"]).to_list() == [gpt2.encode("a\ufffd")]
 
 
 def test_ids_outside_the_vocabulary_are_refused(gpt2_layer):
@@ -156,17 +97,34 @@ def test_another_split_is_refused(trained):
         tokenizer.in_graph()
 
 
+PADDED = {
+    "sequence_length": 5,
+    "append_end_of_text": True,
+    "padding_side": "left",
+    "truncation_side": "left",
+}
+
 # keras is made impossible to import: a server has only TensorFlow.
 SERVER = """
-import sys
+import json, sys
 sys.modules["keras"] = None
 import tensorflow as tf
 module = tf.saved_model.load(sys.argv[1])
-texts = tf.constant(["Hello world", "", "it's  2 o'clock\\n\\n \\u8a69"])
-flat, row_splits = module.tokenize(texts)
-print(flat.numpy().tolist(), row_splits.numpy().tolist())
-again = module.detokenize(flat, row_splits)
-assert again.numpy().tolist() == texts.numpy().tolist()
+texts = json.loads(sys.stdin.read())
+strings = tf.constant(texts)
+flat, row_splits = module.tokenize(strings)
+token_ids, mask = module.encode_padded(strings)
+joined, rest = [b""] * len(texts), tf.fill([len(texts)], "")
+ids = tf.RaggedTensor.from_row_splits(flat, row_splits)
+for i in range(int(ids.bounding_shape()[1])):
+    next_ids = ids[:, i : i + 1]
+    pieces, rest = module.detokenize_stream(next_ids.values, next_ids.row_splits, rest)
+    for j, piece in enumerate(pieces.numpy()):
+        piece.decode("utf-8")  # whole characters
+        joined[j] += piece
+assert joined == strings.numpy().tolist()
+assert module.detokenize(flat, row_splits).numpy().tolist() == strings.numpy().tolist()
+print(json.dumps([ids.to_list(), token_ids.numpy().tolist(), mask.numpy().tolist()]))
 assert "keras" not in {name for name, module in sys.modules.items() if module}
 """
 
@@ -176,27 +134,42 @@ assert "keras" not in {name for name, module in sys.modules.items() if module}
 def test_saved_model_without_keras(name, request, tmp_path):
     tokenizer = request.getfixturevalue(name)
     module = tf.Module()
-    module.layer = tokenizer.in_graph()
+    module.layer = tokenizer.in_graph(allowed_special="all")
+    strings = tf.TensorSpec([None], tf.string)
+    ids = [tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int64)]
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[strings])
     def tokenize(strings):
         ids = module.layer(strings)
         return ids.values, ids.row_splits
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int64)])
+    @tf.function(input_signature=[strings])
+    def encode_padded(strings):
+        return tuple(module.layer.encode_padded(strings, **PADDED))
+
+    @tf.function(input_signature=ids)
     def detokenize(values, row_splits):
         return module.layer.detokenize(tf.RaggedTensor.from_row_splits(values, row_splits))
 
-    module.tokenize, module.detokenize = tokenize, detokenize
+    @tf.function(input_signature=[*ids, strings])
+    def detokenize_stream(values, row_splits, rest):
+        ids = tf.RaggedTensor.from_row_splits(values, row_splits)
+        return module.layer.detokenize_stream(ids, rest)
+
+    module.tokenize, module.encode_padded = tokenize, encode_padded
+    module.detokenize, module.detokenize_stream = detokenize, detokenize_stream
     tf.saved_model.save(module, str(tmp_path / "model"))
+    texts = ["Hello world", "", "it's  2 o'clock\n\n 詩", "To be<|endoftext|>or<|endoftext|>"]
+    if name == "gpt2":
+        texts += [*TRICKY, *strange_texts.draw(200, seed=5)]
     run = subprocess.run(
         [sys.executable, "-c", SERVER, str(tmp_path / "model")],
+        input=json.dumps(texts),
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    ids = tokenizer.encode(["Hello world", "", "it's  2 o'clock\n\n 詩"])
-    flat = [i for row in ids for i in row]
-    row_splits = np.cumsum([0, *map(len, ids)]).tolist()
-    assert run.stdout.strip() == f"{flat} {row_splits}"
+    token_ids, mask = tokenizer.encode_padded(texts, **PADDED, allowed_special="all")
+    expected = [tokenizer.encode(texts, "all"), token_ids.tolist(), mask.tolist()]
+    assert json.loads(run.stdout) == expected
