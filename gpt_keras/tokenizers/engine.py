@@ -25,9 +25,12 @@ def encode_in_pieces(
     """
     pieces, counts = [], []
     for text in texts:
-        before = len(pieces)
-        pieces.extend(cut_into_pieces(iter([text]), safe_cut, PIECE_CHARACTERS))
-        counts.append(len(pieces) - before)
+        if len(text) <= PIECE_CHARACTERS:
+            cut = [text]
+        else:
+            cut = list(cut_into_pieces(iter([text]), safe_cut, PIECE_CHARACTERS))
+        pieces += cut
+        counts.append(len(cut))
     try:
         encodings = iter(engine.encode_batch_fast(pieces, add_special_tokens=False))
     except TypeError as error:  # how the engine takes text that has no UTF-8 form
@@ -37,7 +40,13 @@ def encode_in_pieces(
         raise ValueError(
             f"`text` must be valid Unicode, but {bad[:60]!r} has a lone surrogate."
         ) from error
-    return [[i for _ in range(count) for i in next(encodings).ids] for count in counts]
+    rows = []
+    for count in counts:
+        row = next(encodings).ids
+        for _ in range(count - 1):
+            row += next(encodings).ids
+        rows.append(row)
+    return rows
 
 
 def _is_unicode(text: str) -> bool:

@@ -57,7 +57,9 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
         num_tokens = len(token_bytes)
         words = tf.constant(list(token_bytes), tf.string)
         ids = self._encode_words(words)
-        is_whole = ids.row_lengths() == 1
+        # A special token may be written like another one, which is what its text is merged to.
+        first = ids.to_tensor(-1, shape=[None, 1])[:, 0]
+        is_whole = (ids.row_lengths() == 1) & (first == tf.range(num_tokens))
         initializer = tf.lookup.KeyValueTensorInitializer(
             tf.boolean_mask(words, is_whole), tf.boolean_mask(tf.range(num_tokens), is_whole)
         )
