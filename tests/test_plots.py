@@ -1,6 +1,9 @@
 """The figures hold the numbers that they were given, and say what they are."""
 
+import re
+
 import keras
+import matplotlib.colors
 import matplotlib.figure
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from matplotlib import font_manager
 
 import gpt_keras as gk
 from gpt_keras import plots
+from gpt_keras.tokenizers import BytePairTokenizer, CharacterTokenizer, GPT1Tokenizer
 
 HISTORY = {"loss": [3.0, 2.5, 2.2], "val_loss": [2.8, 2.6, 2.7]}
 
@@ -123,23 +127,138 @@ def test_figures_are_matplotlibs_and_show_themselves():
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
-def test_chinese_font_has_the_glyphs(recwarn):
+@pytest.fixture(scope="module")
+def gpt2():
+    return BytePairTokenizer.gpt2()
+
+
+def boxes(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def read_back(labels):
+    """The text that labels stand for."""
+    text = "".join(labels).replace("␣", " ").replace("⏎", "\n").replace("⇥", "\t")
+    data = re.sub(
+        "‹U[+]([0-9A-F]+)›", lambda code_point: chr(int(code_point[1], 16)), text
+    ).encode()
+    pattern = "‹([0-9A-F]+)›".encode()
+    return re.sub(pattern, lambda run: bytes.fromhex(run[1].decode()), data).decode()
+
+
+TEXTS = [
+    "The quick brown fox,\n\n  12,345\tit's $5 and $6.",
+    "Hi 👋🏽 ok\u200b \x00 ½",
+    "a" * 300,
+    "word " * 100,
+]
+CHINESE = ["春眠不覺曉，\n處處聞啼鳥。", "李白 wrote 靜夜思 in 726"]
+
+
+@pytest.mark.parametrize("text", TEXTS + CHINESE)
+def test_tokenization_joined_is_the_text(gpt2, text):
+    if text in CHINESE:
+        skip_without_chinese_font()
+    characters = CharacterTokenizer.train(text)
+    figure = plots.tokenization(text, {"GPT-2": gpt2, "characters": characters})
+    assert len(figure.axes) == 2
+    for axes, tokenizer, name in zip(figure.axes, (gpt2, characters), ("GPT-2", "characters")):
+        count = len(tokenizer.encode(text))
+        assert read_back(boxes(axes)) == text
+        assert len(axes.texts) == len(axes.patches) == count
+        assert axes.get_title(loc="left") == f"{name}: {count:,} tokens"
+    figure._repr_png_()
+
+
+def test_tokenization_shows_what_the_tokenizer_sees():
+    tokenizer = GPT1Tokenizer.train("low lower lowest", 30)
+    (axes,) = plots.tokenization("LOW lower", {"GPT-1": tokenizer}).axes
+    assert read_back(boxes(axes)) == "low lower"
+
+
+def test_tokenization_stays_inside_the_figure_and_boxes_apart(gpt2):
+    text = "some words of a line, " * 8 + "\nand one\n" + "-" * 64
+    for tokenizer in (gpt2, CharacterTokenizer.train(text)):
+        figure = plots.tokenization(text, {"one": tokenizer})
+        figure.canvas.draw()
+        axes = figure.axes[0]
+        places = [patch.get_window_extent() for patch in axes.patches]
+        for place, label in zip(places, axes.texts):
+            written = label.get_window_extent()
+            assert figure.bbox.x0 <= place.x0 <= written.x0 + 1
+            assert written.x1 - 1 <= place.x1 <= figure.bbox.x1
+            assert place.y0 >= figure.bbox.y0
+        for (left, label), right in zip(zip(places, boxes(axes)), places[1:]):
+            same_line = left.y0 == right.y0
+            assert same_line == (right.x0 > left.x1)
+            assert not (same_line and label.endswith("⏎"))
+
+
+def test_tokenization_marks_parts_of_characters_and_what_has_no_glyph(gpt2):
+    (axes,) = plots.tokenization("é👋e\u0301", {"GPT-2": gpt2}).axes
+    assert boxes(axes) == ["é", "‹F09F91›", "‹8B›", "e", "‹CC›", "‹81›"]
+    styles = [patch.get_linestyle() for patch in axes.patches]
+    assert [style == styles[0] for style in styles] == [True, False, False, True, False, False]
+    (axes,) = plots.tokenization("👋e\u0301", {"": CharacterTokenizer.train("👋e\u0301")}).axes
+    assert boxes(axes) == ["‹U+1F44B›", "e", "◌\u0301"]
+
+
+def test_tokenization_is_readable_in_black_and_white(gpt2):
+    (axes,) = plots.tokenization("one two three four five six seven", {"": gpt2}).axes
+    red_green_blue = [matplotlib.colors.to_rgb(patch.get_facecolor()) for patch in axes.patches]
+    greys = [np.dot(colour, [0.299, 0.587, 0.114]) for colour in red_green_blue]
+    assert min(greys) > 0.65  # the text on it is black
+    assert min(np.abs(np.diff(greys))) > 0.1
+    assert {patch.get_edgecolor() for patch in axes.patches} == {(0, 0, 0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "tokenizers", "message"),
+    [
+        ("", {"a": CharacterTokenizer("a")}, "`text`"),
+        (b"a", {"a": CharacterTokenizer("a")}, "`text`"),
+        ("a" * 2001, {"a": CharacterTokenizer("a")}, "at most 2,000 tokens, but is 2,001 of 'a'"),
+        ("b", {"a": CharacterTokenizer("a")}, "does not know"),
+        ("a", {}, "`tokenizers`"),
+        ("a", [CharacterTokenizer("a")], "`tokenizers`"),
+    ],
+)
+def test_tokenization_refuses(text, tokenizers, message):
+    with pytest.raises(ValueError, match=message):
+        plots.tokenization(text, tokenizers)
+
+
+def test_tokenization_without_a_chinese_font(gpt2, without_chinese_fonts):
+    with pytest.raises(RuntimeError, match="apt install fonts-noto-cjk"):
+        plots.tokenization("不", {"GPT-2": gpt2})
+    plots.tokenization("é 👋", {"GPT-2": gpt2})
+
+
+def skip_without_chinese_font():
     try:
-        name = plots.chinese_font()
+        plots.chinese_font()
     except RuntimeError:
         pytest.skip("no Chinese font is installed here")
+
+
+def test_chinese_font_has_the_glyphs(recwarn):
+    skip_without_chinese_font()
     figure = plots.Figure()
-    figure.text(0.1, 0.5, "春眠不覺曉", fontfamily=name)
+    figure.text(0.1, 0.5, "春眠不覺曉", fontfamily=plots.chinese_font())
     figure._repr_png_()
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
-def test_chinese_font_says_how_to_get_one(monkeypatch):
+@pytest.fixture
+def without_chinese_fonts(monkeypatch):
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
     monkeypatch.setattr(
         font_manager.fontManager,
         "ttflist",
         [e for e in font_manager.fontManager.ttflist if e.name == "DejaVu Sans"],
     )
+
+
+def test_chinese_font_says_how_to_get_one(without_chinese_fonts):
     with pytest.raises(RuntimeError, match="apt install fonts-noto-cjk"):
         plots.chinese_font()

@@ -14,7 +14,8 @@ def visible(piece: bytes) -> str:
     r"""Returns the text of a token with marks for what would not be seen.
 
     A space is ␣, a line end ⏎, a tabulator ⇥; bytes that are a part of a character are given in
-    hexadecimal, in ‹›, and so are code points of other characters that show nothing.
+    hexadecimal, in ‹›, and so are code points of other characters that show nothing. A mark that
+    belongs on the character before it has ◌ under it.
 
     Args:
         piece: The bytes of a token, of `Tokenizer.pieces`.
@@ -28,6 +29,8 @@ def visible(piece: bytes) -> str:
     """
     # Bytes that are no character become lone surrogates, a run of which is one pair of ‹›.
     text = piece.decode("utf-8", errors="surrogateescape")
+    if text and unicodedata.category(text[0]).startswith("M"):
+        text = f"◌{text}"  # a mark on the character before it
     text = "".join([_MARKS.get(character) or _named(character) for character in text])
     return re.sub("[\udc80-\udcff]+", lambda run: _hexadecimal(run.group()), text)
 

@@ -1,0 +1,21 @@
+"""Matplotlib figures of text, training and prediction; made without pyplot, returned, never shown.
+
+Every series has its own line style and marker besides its colour, so that a figure can be read in
+black and white; the colours are Okabe and Ito's, which colour-blind people tell apart.
+"""
+
+from gpt_keras.plots.figure import Figure
+from gpt_keras.plots.fonts import chinese_font
+from gpt_keras.plots.prediction import next_tokens
+from gpt_keras.plots.tokenization import tokenization
+from gpt_keras.plots.training import learning_rate, loss_by_position, training
+
+__all__ = [
+    "Figure",
+    "chinese_font",
+    "learning_rate",
+    "loss_by_position",
+    "next_tokens",
+    "tokenization",
+    "training",
+]

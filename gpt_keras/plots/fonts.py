@@ -1,0 +1,105 @@
+"""Fonts that have the glyphs of a text."""
+
+import functools
+
+from matplotlib import font_manager, ft2font
+
+# Fonts made for Chinese come before any other font that happens to have the glyphs.
+_CHINESE_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK TC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "SimHei",
+)
+_CHINESE_SAMPLE = "詩诗山水，。"  # in traditional and simplified characters
+
+
+def chinese_font() -> str:
+    """Return the name of an installed font that has Chinese glyphs.
+
+    Returns:
+        A font family, for `matplotlib.rcParams["font.family"] = ["DejaVu Sans", name]` or the
+        argument `fontfamily` of a text.
+
+    Raises:
+        RuntimeError: no installed font has them; the message says how to install one.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> name = gk.plots.chinese_font()  # doctest: +SKIP
+    """
+    # matplotlib keeps a list of fonts on disk and does not look again after one is installed.
+    known = {entry.fname for entry in font_manager.fontManager.ttflist}
+    for path in font_manager.findSystemFonts():
+        if path not in known:
+            try:
+                font_manager.fontManager.addfont(path)
+            except (RuntimeError, OSError):  # a file that FreeType cannot read
+                continue
+    entries = sorted(font_manager.fontManager.ttflist, key=_preference)
+    for entry in entries:
+        if _has_glyphs(entry.fname, _CHINESE_SAMPLE):
+            return entry.name
+    raise RuntimeError(
+        "No installed font has Chinese glyphs: `apt install fonts-noto-cjk` or "
+        "`apt install fonts-wqy-microhei`, or the like for your system."
+    )
+
+
+def _preference(entry) -> tuple[int, str]:
+    known = entry.name in _CHINESE_FONTS
+    return (_CHINESE_FONTS.index(entry.name) if known else len(_CHINESE_FONTS), entry.name)
+
+
+def _has_glyphs(path: str, text: str) -> bool:
+    try:
+        glyphs = ft2font.FT2Font(path).get_charmap()
+    except (RuntimeError, OSError):
+        return False
+    return all(ord(character) in glyphs for character in text)
+
+
+def fonts_for(text: str) -> list[str]:
+    """Returns fonts for a label; the second is asked for the glyphs that the first lacks.
+
+    Raises:
+        RuntimeError: there are Chinese characters in it and no font here has them.
+    """
+    fonts = ["DejaVu Sans"]
+    if any(_is_chinese(character) for character in text):
+        fonts.append(chinese_font())
+    return fonts
+
+
+def drawable(text: str, fonts: list[str]) -> str:
+    """Returns the text with ‹U+1F44B› in place of a character that none of the fonts has."""
+    return "".join(
+        [
+            character if _has_any(fonts, character) else f"‹U+{ord(character):04X}›"
+            for character in text
+        ]
+    )
+
+
+def _has_any(fonts: list[str], character: str) -> bool:
+    return any(ord(character) in _glyphs(font) for font in fonts)
+
+
+@functools.cache
+def _glyphs(font: str) -> frozenset[int]:
+    return frozenset(ft2font.FT2Font(font_manager.findfont(font)).get_charmap())
+
+
+def _is_chinese(character: str) -> bool:
+    """Whether DejaVu lacks it and a Chinese font has it: ideographs, kana, full-width forms."""
+    return (
+        "\u2e80" <= character <= "\ud7ff"
+        or "\uf900" <= character <= "\ufaff"
+        or "\ufe30" <= character <= "\uffef"
+        or "\U00020000" <= character <= "\U0003ffff"
+    )

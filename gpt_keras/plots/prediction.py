@@ -1,0 +1,62 @@
+"""Figures of what a model predicts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+from gpt_keras.config import check_positive_int
+from gpt_keras.plots.figure import Figure
+from gpt_keras.plots.fonts import fonts_for
+
+
+def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
+    """Draw the most likely next tokens after each prompt, with their probabilities.
+
+    Args:
+        model: a `CausalLM` with a tokenizer.
+        prompts: one text or some, a panel each.
+        count: how many tokens to show of each.
+
+    Returns:
+        The figure. White space is written as ␣ and ⏎.
+
+    Raises:
+        ValueError: the model has no tokenizer, or a prompt is empty.
+        RuntimeError: the labels are Chinese and no font here has the glyphs.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model = gk.GPTCausalLM(config, tokenizer=gk.tokenizers.CharacterTokenizer("abc "))
+        >>> figure = gk.plots.next_tokens(model, ["ab", "ca"], count=3)
+        >>> [len(axes.patches) for axes in figure.axes]
+        [3, 3]
+    """
+    check_positive_int("count", count)
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if model.tokenizer is None:
+        raise ValueError("`model` must have a tokenizer, but has none.")
+    if not prompts or not all(isinstance(prompt, str) and prompt for prompt in prompts):
+        raise ValueError(f"`prompts` must be texts that are not empty, got {prompts!r}.")
+    figure = Figure(figsize=(3.4 * len(prompts), 0.5 + 0.3 * count), layout="constrained")
+    for axes, prompt in zip(figure.subplots(1, len(prompts), squeeze=False)[0], prompts):
+        token_ids = np.array([model.tokenizer.encode(prompt)], "int32")
+        probabilities = ops.convert_to_numpy(ops.softmax(model(token_ids)[0, -1]))
+        best = np.argsort(-probabilities, kind="stable")[:count]
+        names = [_visible(model.tokenizer.decode([i])) for i in best]
+        bars = axes.barh(range(len(best)), probabilities[best], color="#56B4E9", edgecolor="black")
+        axes.bar_label(bars, [f"{probabilities[i]:.2f}" for i in best], padding=2)
+        font = fonts_for(prompt + "".join(names))
+        axes.set_yticks(range(len(best)), names, fontfamily=font)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.25 * probabilities.max())  # room for the numbers
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])
+        axes.set_xlabel("probability")
+        axes.set_title(f"after “{_visible(prompt)}”", fontfamily=font, fontsize="medium")
+    return figure
+
+
+def _visible(text: str) -> str:
+    return text.replace(" ", "␣").replace("\n", "⏎")
