@@ -13,8 +13,8 @@ from gpt_keras.models.causal_lm import CausalLM, make_generator
 def saved_model(model: CausalLM, directory, jit_compile: bool = True) -> None:
     """Write a model as a SavedModel with its tokenizer, KV cache and sampling inside.
 
-    What it holds needs TensorFlow alone: no gpt_keras, no keras, no tensorflow-text. Its functions,
-    which are its signatures too:
+    What it holds needs TensorFlow alone, no gpt_keras and no keras (with a
+    `SentencePieceTokenizer` inside, tensorflow-text, too). Its functions, which are its signatures:
 
     - `generate(text, max_new_tokens, temperature, top_k, top_p, seed)`, also `serving_default`:
       `text` is a `(batch,)` string tensor, the others are scalars (`int32`, `float32`, `int32`,
