@@ -26,7 +26,7 @@ from gpt_keras.tokenizers.byte_level import (
     part_type,
 )
 from gpt_keras.tokenizers.engine import encode_in_pieces
-from gpt_keras.tokenizers.in_graph_byte_pair import InGraphBytePairTokenizer
+from gpt_keras.tokenizers.in_graph.byte_pair import InGraphBytePairTokenizer
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 from gpt_keras.tokenizers.training import (
     add_special_tokens,

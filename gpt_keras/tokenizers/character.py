@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.tokenizers.in_graph import InGraphCharacterTokenizer
+from gpt_keras.tokenizers.in_graph.character import InGraphCharacterTokenizer
 from gpt_keras.tokenizers.text_files import iterate_documents
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 

@@ -13,7 +13,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.tokenizers.engine import encode_in_pieces
-from gpt_keras.tokenizers.in_graph_gpt1 import InGraphGPT1Tokenizer
+from gpt_keras.tokenizers.in_graph.gpt1 import InGraphGPT1Tokenizer
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 from gpt_keras.tokenizers.training import (
     add_special_tokens,

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.tokenizers.in_graph_sentencepiece import InGraphSentencePieceTokenizer
+from gpt_keras.tokenizers.in_graph.sentencepiece import InGraphSentencePieceTokenizer
 from gpt_keras.tokenizers.sentencepiece_model import SentencePieceModel, parse
 from gpt_keras.tokenizers.tokenizer import AllowedSpecial, Tokenizer
 from gpt_keras.tokenizers.utf8 import incomplete_length

@@ -22,6 +22,8 @@ class StreamDecoder:
         # A token's text may depend on the one before it (a space between words), so decoding
         # begins at ids whose text is out already: how many of `_ids` are.
         self._ids: list[int] = []
+        self._num_before = 0
+        # How many characters of the text of `_ids` are out.
         self._shown = 0
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -34,17 +36,22 @@ class StreamDecoder:
             The text that follows that of earlier calls; may be empty.
         """
         self._ids.extend(ids)
-        return "" if self._tokenizer.ends_inside_character(self._ids) else self._take()
+        if not self._tokenizer.ends_inside_character(self._ids):
+            return self._take()
+        # Half a character decodes to U+FFFD; one or more, as the tokenizer has it.
+        text = self._tokenizer.decode(self._ids).rstrip("\ufffd")
+        start, self._shown = self._shown, max(self._shown, len(text))
+        return text[start:]
 
     def finish(self) -> str:
         """Returns what is left at the end: bytes that were never completed, as U+FFFD."""
         return self._take()
 
     def _take(self) -> str:
-        shown = self._tokenizer.decode(self._ids[: self._shown])
-        text = self._tokenizer.decode(self._ids)
+        text = self._tokenizer.decode(self._ids)[self._shown :]
         # Ids without any text do not tell that a text began before them.
-        if self._tokenizer.decode(self._ids[self._shown :]):
-            self._ids = self._ids[self._shown :]
-        self._shown = len(self._ids)
-        return text[len(shown) :]
+        if self._tokenizer.decode(self._ids[self._num_before :]):
+            self._ids = self._ids[self._num_before :]
+        self._num_before = len(self._ids)
+        self._shown = len(self._tokenizer.decode(self._ids))
+        return text

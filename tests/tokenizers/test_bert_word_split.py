@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers
 
-from gpt_keras.tokenizers.bert_characters import character_tables
-from gpt_keras.tokenizers.bert_word_split import BertWordSplitter
+from gpt_keras.tokenizers.in_graph.bert_characters import character_tables
+from gpt_keras.tokenizers.in_graph.bert_word_split import BertWordSplitter
 
 # Marks that stay, and are sorted; marks that are removed; those of them that marks are not sorted
 # across; what is decomposed; what is removed, blank, punctuation or Chinese.

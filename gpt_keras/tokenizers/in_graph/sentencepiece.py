@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from gpt_keras.tokenizers.in_graph import InGraphTokenizer, TokenTable
+from gpt_keras.tokenizers.in_graph.base import InGraphTokenizer, TokenTable
 from gpt_keras.tokenizers.sentencepiece_model import SentencePieceModel
 from gpt_keras.tokenizers.tokenizer import Tokenizer
 from gpt_keras.tokenizers.utf8 import split_incomplete

@@ -4,7 +4,7 @@ import itertools
 
 import tensorflow as tf
 
-from gpt_keras.tokenizers.bert_characters import (
+from gpt_keras.tokenizers.in_graph.bert_characters import (
     ALONE,
     BARRIER,
     INSIDE,
@@ -12,7 +12,7 @@ from gpt_keras.tokenizers.bert_characters import (
     UNCHANGED,
     character_tables,
 )
-from gpt_keras.tokenizers.code_point_table import CodePointTable
+from gpt_keras.tokenizers.in_graph.code_point_table import CodePointTable
 
 
 class BertWordSplitter(tf.Module):

@@ -56,7 +56,7 @@ def character_tables() -> CharacterTables:
     """Returns the tables, for lower case without accents.
 
     Example:
-        >>> from gpt_keras.tokenizers.bert_characters import character_tables
+        >>> from gpt_keras.tokenizers.in_graph.bert_characters import character_tables
         >>> tables = character_tables()
         >>> [chr(c) for c in tables.sequences[tables.row[ord("É")]]]
         ['e']

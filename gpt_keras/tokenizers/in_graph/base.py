@@ -1,8 +1,4 @@
-"""Tokenizers as Keras layers made of plain TensorFlow ops.
-
-They do what the tokenizers in Python do, inside a graph: in a `tf.data` pipeline, in a model, in
-a SavedModel that is served without Python. No op of tensorflow-text is needed.
-"""
+"""What the tokenizers inside a graph share."""
 
 import abc
 import re
@@ -12,7 +8,6 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from gpt_keras.tokenizers.hash_table import hash_table
 from gpt_keras.tokenizers.tokenizer import PaddedIds, Tokenizer
 from gpt_keras.tokenizers.utf8 import split_incomplete
 
@@ -197,37 +192,3 @@ class TokenTable(tf.Module):
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.convert_to_tensor(ids)
         return tf.strings.reduce_join(tf.gather(self._bytes, ids), axis=-1)
-
-
-class InGraphCharacterTokenizer(InGraphTokenizer):
-    """`CharacterTokenizer` as a Keras layer; made by its `in_graph`.
-
-    Args:
-        tokenizer: The tokenizer in Python.
-        allowed_special: The special tokens to look for in texts, and their ids.
-        characters: The known characters, in the order of their ids.
-        tokens: The text of each token.
-    """
-
-    def __init__(
-        self, tokenizer, allowed_special, characters: str, tokens: Sequence[str], **kwargs
-    ):
-        super().__init__(tokenizer, allowed_special, **kwargs)
-        self._tokens = TokenTable([token.encode() for token in tokens])
-        code_points = [ord(character) for character in characters]
-        self._ids = hash_table(code_points, range(len(code_points)), default=-1)
-
-    def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor:
-        code_points = tf.strings.unicode_decode(strings, "UTF-8")
-        ids = self._ids.lookup(tf.cast(code_points.values, tf.int64))
-        unknown = tf.boolean_mask(code_points.values, ids < 0)
-        check = tf.debugging.Assert(
-            tf.equal(tf.size(unknown), 0),
-            ["The tokenizer does not know these characters (code points):", unknown],
-        )
-        with tf.control_dependencies([check] if check is not None else []):
-            return code_points.with_values(tf.cast(ids, tf.int32))
-
-    def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes."""
-        return self._tokens.join(ids)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from gpt_keras.tokenizers.in_graph import InGraphTokenizer, TokenTable
-from gpt_keras.tokenizers.pair_merging import PairMerger
+from gpt_keras.tokenizers.in_graph.base import InGraphTokenizer, TokenTable
+from gpt_keras.tokenizers.in_graph.pair_merging import PairMerger
+from gpt_keras.tokenizers.in_graph.word_split import WordSplitter
 from gpt_keras.tokenizers.tokenizer import Tokenizer
-from gpt_keras.tokenizers.word_split import WordSplitter
 
 
 class InGraphBytePairTokenizer(InGraphTokenizer):

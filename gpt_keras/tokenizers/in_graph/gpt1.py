@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.tokenizers.bert_characters import NUM_CODE_POINTS
-from gpt_keras.tokenizers.bert_word_split import BertWordSplitter
-from gpt_keras.tokenizers.code_point_table import CodePointTable
-from gpt_keras.tokenizers.in_graph import InGraphTokenizer, TokenTable
-from gpt_keras.tokenizers.pair_merging import PairMerger
+from gpt_keras.tokenizers.in_graph.base import InGraphTokenizer, TokenTable
+from gpt_keras.tokenizers.in_graph.bert_characters import NUM_CODE_POINTS
+from gpt_keras.tokenizers.in_graph.bert_word_split import BertWordSplitter
+from gpt_keras.tokenizers.in_graph.code_point_table import CodePointTable
+from gpt_keras.tokenizers.in_graph.pair_merging import PairMerger
 from gpt_keras.tokenizers.tokenizer import Tokenizer
 
 

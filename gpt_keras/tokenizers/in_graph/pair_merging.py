@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from gpt_keras.tokenizers.hash_table import hash_table
+from gpt_keras.tokenizers.in_graph.hash_table import hash_table
 
 # What a pair of tokens that is never merged has in place of a rank.
 _NEVER = 2**31 - 1

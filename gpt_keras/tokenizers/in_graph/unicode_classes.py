@@ -38,7 +38,7 @@ def character_classes() -> np.ndarray:
         for all code points beyond.
 
     Example:
-        >>> from gpt_keras.tokenizers.unicode_classes import LETTER, character_classes
+        >>> from gpt_keras.tokenizers.in_graph.unicode_classes import LETTER, character_classes
         >>> bool(character_classes()[ord("詩")] == LETTER)
         True
     """
@@ -67,7 +67,7 @@ def single_digits() -> np.ndarray:
         all code points beyond.
 
     Example:
-        >>> from gpt_keras.tokenizers.unicode_classes import single_digits
+        >>> from gpt_keras.tokenizers.in_graph.unicode_classes import single_digits
         >>> single_digits()[[ord("7"), ord("½"), ord("x")]].tolist()
         [True, True, False]
     """
@@ -90,7 +90,7 @@ def unicode_version() -> str:
     new in the later one are split differently.
 
     Example:
-        >>> from gpt_keras.tokenizers.unicode_classes import unicode_version
+        >>> from gpt_keras.tokenizers.in_graph.unicode_classes import unicode_version
         >>> float(unicode_version()) >= 14
         True
     """

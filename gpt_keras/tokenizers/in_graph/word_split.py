@@ -14,7 +14,15 @@ import functools
 
 import tensorflow as tf
 
-from gpt_keras.tokenizers.unicode_classes import LETTER, NUMBER, SPACE, character_classes
+from gpt_keras.tokenizers.in_graph.unicode_classes import (
+    LETTER,
+    NUMBER,
+    SPACE,
+    character_classes,
+)
+from gpt_keras.tokenizers.in_graph.unicode_classes import (
+    single_digits as digit_characters,
+)
 
 _BLANK = ord(" ")
 _APOSTROPHE = ord("'")
@@ -27,7 +35,7 @@ class WordSplitter(tf.Module):
     Bytes that are not valid UTF-8 are read as U+FFFD.
 
     Args:
-        single_digits: Whether each character of the class number is first cut off, and GPT-2's
+        single_digits: Whether each digit is first cut off, and GPT-2's
             expression then applied to what lies between, as in SmolLM's tokenizers.
     """
 
@@ -36,6 +44,7 @@ class WordSplitter(tf.Module):
         self._single_digits = single_digits
         with tf.init_scope():
             self._classes = tf.constant(character_classes())
+            self._digits = tf.constant(digit_characters()) if single_digits else None
 
     def __call__(self, strings: tf.Tensor) -> tf.RaggedTensor:
         """Splits a batch.
@@ -70,9 +79,11 @@ class WordSplitter(tf.Module):
         kind = tf.gather(self._classes, tf.minimum(characters, beyond))
         kind = tf.cast(kind, tf.int32)
         if self._single_digits:
-            is_number = kind == NUMBER
-            first |= is_number | _shift(is_number, 1, False)
-            last |= is_number | _shift(is_number, -1, False)
+            # Not quite those of class NUMBER: the engine's two parts differ in their Unicode.
+            digits = self._digits
+            is_digit = tf.gather(digits, tf.minimum(characters, digits.shape[0] - 1))
+            first |= is_digit | _shift(is_digit, 1, False)
+            last |= is_digit | _shift(is_digit, -1, False)
         previous_kind = tf.where(first, _NO_CLASS, _shift(kind, 1))
         previous_is_space = previous_kind == SPACE
         after_blank = previous_is_space & (_shift(characters, 1) == _BLANK)
