@@ -337,7 +337,7 @@ class BytePairTokenizer(Tokenizer):
             except UnicodeEncodeError:
                 return self.encode(texts)  # which says what is wrong
             ids = in_graph(tf.constant(strings, tf.string))
-            return np.split(ids.values.numpy(), ids.row_splits.numpy()[1:-1])
+            return np.split(ids.values.numpy(), ids.row_splits.numpy()[1:])[:-1]
 
         return encode
 

@@ -117,3 +117,25 @@ def test_progress_is_shown_only_when_asked_for(tmp_path, tokenizer, capsys):
     assert capsys.readouterr().out == ""
     encode_corpus([TEXT * 1000, TEXT], tokenizer, tmp_path, verbose=1)
     assert "2/2" in capsys.readouterr().out
+
+
+def test_a_large_corpus_has_the_same_ids(tmp_path, monkeypatch):
+    documents = ["one\n\ntwo  words, 春眠不覺曉", "'tis three\n" * 30]
+    (tmp_path / "poem.txt").write_text("處處聞啼鳥 🎉\n" * 20, encoding="utf-8")
+    documents.append(tmp_path / "poem.txt")
+    tokenizer = BytePairTokenizer.train(documents[1], 300)
+    small = encode_corpus(documents, tokenizer, tmp_path / "small")
+    # The fast encoder, in batches of several pieces and pieces of several words.
+    monkeypatch.setattr(token_cache, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(token_cache, "_PIECE_CHARACTERS", 40)
+    monkeypatch.setattr(token_cache, "_BATCH_CHARACTERS", 100)
+    large = encode_corpus(documents, tokenizer, tmp_path / "large")
+    np.testing.assert_array_equal(large.ids, small.ids)
+    np.testing.assert_array_equal(large.ends, small.ends)
+
+
+def test_a_failure_in_a_large_corpus_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_cache, "_SMALL_BYTES", 0)
+    with pytest.raises(ValueError, match="lone surrogate"):
+        encode_corpus(["ab", "a\ud800b"], BytePairTokenizer.train("ab", 257), tmp_path)
+    assert list(tmp_path.iterdir()) == []

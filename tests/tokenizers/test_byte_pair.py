@@ -212,3 +212,23 @@ def test_copies_are_equal_and_treat_special_tokens_the_same(trained):
 def test_an_engine_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="must be byte-level BPE"):
         BytePairTokenizer(Engine(models.WordLevel({"a": 0}, unk_token="a")))
+
+
+def test_the_encoder_for_corpora_gives_the_same_ids(gpt2, trained, characters, poems):
+    for tokenizer in (gpt2, trained, characters):
+        encode = tokenizer.corpus_encoder()
+        for texts in (poems[:20], ["", poems[0], ""], []):
+            rows = encode(texts)
+            assert [row.tolist() for row in rows] == tokenizer.encode(texts)
+
+
+def test_a_special_token_written_like_a_merged_one_changes_nothing():
+    tokenizer = BytePairTokenizer.train("詩 詩 詩 詩", 260, special_tokens=["詩"])
+    assert tokenizer.encode("詩 詩") == [257, 258]
+    assert tokenizer.in_graph()(["詩 詩"]).to_list() == [[257, 258]]
+    assert tokenizer.in_graph(["詩"])(["詩 詩"]).to_list() == [tokenizer.encode("詩 詩", ["詩"])]
+
+
+def test_without_merges_every_byte_is_a_token():
+    tokenizer = BytePairTokenizer.train("ab", 257)
+    assert tokenizer.in_graph()(["ab"]).to_list() == [tokenizer.encode("ab")]

@@ -16,9 +16,11 @@ def hash_table(
         default: The value of every other key.
     """
     keys, values = list(keys), list(values)
+    if not keys:  # which TensorFlow refuses
+        keys, values = [default], [default]
     with tf.init_scope():  # it outlives the function that may be being traced
         initializer = tf.lookup.KeyValueTensorInitializer(
-            tf.constant(keys, tf.int64, shape=[len(keys)]),
-            tf.constant(values, tf.int64, shape=[len(keys)]),
+            tf.constant(keys, tf.int64),
+            tf.constant(values, tf.int64),
         )
         return tf.lookup.StaticHashTable(initializer, default_value=default)
