@@ -1,10 +1,10 @@
 """Measures tokenizers beside their peers, and the preparation of a corpus; prints tables.
 
-    python scripts/benchmark_tokenizers.py [--megabytes 200] [--repeats 7]
+    python scripts/benchmark_tokenizers.py [--megabytes 200] [--repeats 15]
 
 The peers (tiktoken, keras-hub) are measured if they are installed. All run one after the other on
-the same text, again and again; the tables show medians. Every path's ids are compared with those
-of the `tokenizers` engine.
+the same text, in an order drawn anew each time; the tables show medians. Every path's ids are
+compared with those of the `tokenizers` engine.
 """
 
 import argparse
@@ -34,7 +34,7 @@ GPT2_SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--megabytes", type=int, default=200, help="size of the corpus to prepare")
-    parser.add_argument("--repeats", type=int, default=7, help="runs of each path")
+    parser.add_argument("--repeats", type=int, default=15, help="runs of each path")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -58,8 +58,10 @@ def compare(title: str, texts: list[str], repeats: int) -> None:
     num_bytes = sum(len(text.encode()) for text in texts)
     results = {name: as_lists(path()) for name, path in paths.items()}  # also the warm-up
     times = {name: [] for name in paths}
+    draw = random.Random(0)
     for _ in range(repeats):
-        for name, path in paths.items():
+        # In another order each time: what one path leaves behind may slow the next one down.
+        for name, path in draw.sample(list(paths.items()), len(paths)):
             began = time.perf_counter()
             path()
             times[name].append(time.perf_counter() - began)

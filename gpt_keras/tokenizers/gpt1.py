@@ -3,6 +3,7 @@
 import collections
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,11 @@ from gpt_keras.tokenizers.training import (
     check_training,
     iterate_pieces,
 )
-from gpt_keras.tokenizers.vocabulary_files import check_merges, check_vocabulary
+from gpt_keras.tokenizers.vocabulary_files import (
+    check_merges,
+    check_vocabulary,
+    write_vocabulary_files,
+)
 
 END_OF_WORD = "</w>"
 UNKNOWN = "<unk>"
@@ -304,6 +309,31 @@ class GPT1Tokenizer(Tokenizer):
     def to_json(self) -> str:
         """Returns the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
         return self._engine.to_str(pretty=True) + "\n"
+
+    def save_vocabulary(self, folder: str | os.PathLike) -> Path:
+        """Writes `vocab.json` and `merges.txt`, which Hugging Face's GPT-1 classes read.
+
+        `gpt_keras.tokenizers.load` reads them, too. The format says nothing of special tokens:
+        `<unk>` is ordinary when it is read back.
+
+        Args:
+            folder: The folder, made if missing.
+
+        Returns:
+            The path of the folder.
+
+        Raises:
+            ValueError: If the tokenizer has special tokens other than `<unk>`, or splits words in
+                another way than GPT-1.
+        """
+        others = sorted(self._special_tokens.keys() - {UNKNOWN})
+        if others or not self._has_gpt1_split:
+            raise ValueError(
+                "`save_vocabulary` needs a tokenizer with GPT-1's split into words and no special "
+                f"tokens but {UNKNOWN!r}, which is all that vocab.json and merges.txt can tell; "
+                f"this one has {others or 'another split'}. Use `save`."
+            )
+        return write_vocabulary_files(folder, self._vocabulary, self._merges)
 
     @classmethod
     def from_json(cls, text: str) -> "GPT1Tokenizer":

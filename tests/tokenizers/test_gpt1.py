@@ -397,3 +397,11 @@ def test_the_published_vocabulary(plays):
     layer = tokenizer.in_graph()
     assert layer(texts).to_list() == list(PUBLISHED.values())
     assert layer(plays[:3]).to_list() == tokenizer.encode(plays[:3])
+
+
+def test_vocabulary_files_give_the_same_tokenizer(small, tmp_path):
+    assert tokenizers.load(small.save_vocabulary(tmp_path)) == small
+    special = GPT1Tokenizer.train("a b", 10, special_tokens=["<x>"])
+    with pytest.raises(ValueError, match="<x>"):
+        special.save_vocabulary(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
