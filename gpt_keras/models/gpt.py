@@ -7,6 +7,7 @@ from keras import ops
 from gpt_keras.config import GPTConfig
 from gpt_keras.generation.kv_cache import write_cache
 from gpt_keras.layers import (
+    MixtureOfExperts,
     PositionalEmbedding,
     RotaryEmbedding,
     SinusoidalPositionalEncoding,
@@ -30,15 +31,19 @@ class GPT(keras.Model):
 
     Args:
         config: a `GPTConfig`.
+        residual: a layer such as `GRUGate` that takes the place of the sums in every block; its
+            weights are not among the config's `num_parameters`.
         dtype: dtype policy of every layer, such as `"mixed_bfloat16"`. Logits are always float32.
             Default: Keras's global policy.
         name: name of the model.
 
     Call arguments:
-        token_ids: integers, `(batch, length)`.
+        token_ids: integers, `(batch, length)`. If the config is not causal, a dict of `token_ids`
+            and `padding_mask`, `(batch, length)` bool, False where a token is padding.
 
     Returns:
-        Logits of the next token at each position, float32, `(batch, length, vocabulary_size)`.
+        Logits of the next token (without `causal`: of the token itself) at each position, float32,
+        `(batch, length, vocabulary_size)`.
 
     Raises:
         ValueError: the sequence is longer than `max_sequence_length`, or (outside compiled
@@ -55,7 +60,7 @@ class GPT(keras.Model):
         True
     """
 
-    def __init__(self, config: GPTConfig, dtype=None, name: str = "gpt"):
+    def __init__(self, config: GPTConfig, residual=None, dtype=None, name: str = "gpt"):
         if not isinstance(config, GPTConfig):
             raise ValueError(f"`config` must be a GPTConfig, got {config!r}.")
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
@@ -73,7 +78,7 @@ class GPT(keras.Model):
         self.embedding_dropout = keras.layers.Dropout(
             config.dropout, dtype=policy, name="embedding_dropout"
         )
-        self.blocks = [_block(config, policy, f"block_{i}") for i in range(config.num_layers)]
+        self.blocks = [_block(config, i, residual, policy) for i in range(config.num_layers)]
         self.final_norm = None
         if config.norm_position == "pre":
             self.final_norm = make_norm(
@@ -87,12 +92,17 @@ class GPT(keras.Model):
         if self.position_embedding is not None:
             x = self.position_embedding(x)
         x = self.embedding_dropout(x)
+        inputs, padding = token_ids, {}
+        if not config.causal:
+            padding = {"padding_mask": keras.Input((None,), dtype="bool", name="padding_mask")}
+            inputs = {"token_ids": token_ids, **padding}
         for block in self.blocks:
-            x = block(x)
-        super().__init__(inputs=token_ids, outputs=self._head(x), name=name)
+            x = block(x, **padding)
+        super().__init__(inputs=inputs, outputs=self._head(x), name=name)
 
         # Config
         self.config = config
+        self._residual_config = keras.saving.serialize_keras_object(residual)
         self.dtype_policy = policy
 
     def _head(self, x):
@@ -105,13 +115,14 @@ class GPT(keras.Model):
         """Longest sequence, in tokens, that the model takes."""
         return self.config.max_sequence_length
 
-    def call(self, token_ids, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None):
+        token_ids = inputs if self.config.causal else inputs["token_ids"]
         check_length(token_ids, self.config.max_sequence_length)
         # Inside a compiled function ids have no values yet, and XLA clamps a wrong one silently;
         # `CausalLM.fit` looks at the data before it compiles.
         if isinstance(token_ids, np.ndarray) or hasattr(token_ids, "numpy"):
             check_token_ids(token_ids, self.config.vocabulary_size)
-        return super().call(token_ids, training=training, mask=mask)
+        return super().call(inputs, training=training, mask=mask)
 
     def initial_cache(self, batch_size, length):
         """Return an empty cache: for each block `(keys, values)`.
@@ -161,6 +172,7 @@ class GPT(keras.Model):
         # its cache methods use `GPT.from_config(gpt.get_config())`, as cloning a CausalLM does.
         return {
             "config": self.config.to_dict(),
+            "residual": self._residual_config,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
         }
@@ -169,6 +181,7 @@ class GPT(keras.Model):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         config["config"] = GPTConfig.from_dict(config["config"])
+        config["residual"] = keras.saving.deserialize_keras_object(config.get("residual"))
         return cls(**config)
 
 
@@ -200,7 +213,22 @@ def _position_embedding(config, policy):
             return None  # rotary positions live in the attention layers
 
 
-def _block(config, policy, name):
+def _block(config, layer, residual, policy):
+    residual_initializer = _normal(0.02 * (2 * config.num_layers) ** -0.5)
+    feed_forward = None
+    if config.num_experts is not None:
+        feed_forward = MixtureOfExperts(
+            config.num_experts,
+            config.num_experts_per_token,
+            config.intermediate_dim,
+            activation=config.activation,
+            use_bias=config.use_bias,
+            router_loss_weight=config.router_loss_weight,
+            kernel_initializer=_normal(0.02),
+            output_initializer=residual_initializer,
+            dtype=policy,
+            name="feed_forward",
+        )
     rotary_embedding = None
     if config.position_embedding == "rotary":
         rotary_embedding = RotaryEmbedding(
@@ -217,9 +245,14 @@ def _block(config, policy, name):
         norm_position=config.norm_position,
         norm_epsilon=config.norm_epsilon,
         use_bias=config.use_bias,
+        use_qkv_bias=config.use_qkv_bias,
+        window=config.attention_window(layer),
+        causal=config.causal,
         rotary_embedding=rotary_embedding,
+        feed_forward=feed_forward,
+        residual=residual,
         kernel_initializer=_normal(0.02),
-        residual_initializer=_normal(0.02 * (2 * config.num_layers) ** -0.5),
+        residual_initializer=residual_initializer,
         dtype=policy,
-        name=name,
+        name=f"block_{layer}",
     )
