@@ -8,6 +8,7 @@ from gpt_keras.convert.huggingface import (
     is_huggingface_folder,
     to_huggingface,
 )
+from gpt_keras.convert.word_vectors import WordVectors, word_vectors
 from gpt_keras.models.preset_folder import read_preset
 
 
@@ -43,4 +44,4 @@ def load(source):
     return read_preset(path)
 
 
-__all__ = ["from_huggingface", "load", "to_huggingface"]
+__all__ = ["WordVectors", "from_huggingface", "load", "to_huggingface", "word_vectors"]
