@@ -3,7 +3,9 @@
 import importlib
 
 from gpt_keras import (
+    convert,
     datasets,
+    evaluation,
     export,
     generation,
     layers,
@@ -13,16 +15,30 @@ from gpt_keras import (
     training,
 )
 from gpt_keras.config import GPTConfig
-from gpt_keras.models import GPT, CausalLM, GPTCausalLM
+from gpt_keras.models import (
+    GPT,
+    CausalLM,
+    GPTCausalLM,
+    GPTClassifier,
+    GPTMultipleChoice,
+    LSTMBackbone,
+    NGramLM,
+)
 from gpt_keras.version import __version__
 
 __all__ = [
     "GPT",
     "CausalLM",
     "GPTCausalLM",
+    "GPTClassifier",
     "GPTConfig",
+    "GPTMultipleChoice",
+    "LSTMBackbone",
+    "NGramLM",
     "__version__",
+    "convert",
     "datasets",
+    "evaluation",
     "export",
     "generation",
     "layers",

@@ -5,7 +5,7 @@ import json
 import math
 import numbers
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Values each string field may take. Layers and models read the same tuples.
@@ -44,8 +44,20 @@ class GPTConfig:
             (GPT-1: after each residual sum).
         norm_epsilon: added to the variance inside each norm.
         use_bias: whether the projections of attention and feed-forward have biases.
+        use_qkv_bias: whether those to queries, keys and values do (Qwen2 has only these). Default:
+            `use_bias`.
         tie_embeddings: whether the output projection is the transposed token embedding
             (Press and Wolf 2016).
+        causal: whether a token sees only itself and what came before. Without it the model is an
+            encoder, as BERT is, and takes a padding mask.
+        attention_windows: how many tokens, itself included, a token sees in each layer; None for
+            all. The values take turns over the layers: `(None, 256)` alternates dense and locally
+            banded layers (GPT-3, Brown et al. 2020, section 2.1), `(4096,)` has windows in all
+            (Mistral). Default: all are dense.
+        num_experts: number of feed-forward layers among which a router chooses for each token
+            (mixture of experts). Default: None, one feed-forward layer and no router.
+        num_experts_per_token: how many experts' outputs a token gets.
+        router_loss_weight: weight of the load-balancing loss that is added in training.
 
     Raises:
         ValueError: a field, or a combination of fields, cannot be built; the message names the
@@ -77,14 +89,20 @@ class GPTConfig:
     norm_position: str = "pre"
     norm_epsilon: float = 1e-5
     use_bias: bool = True
+    use_qkv_bias: bool | None = None
     tie_embeddings: bool = True
+    causal: bool = True
+    attention_windows: tuple[int | None, ...] | None = None
+    num_experts: int | None = None
+    num_experts_per_token: int = 2
+    router_loss_weight: float = 0.01
 
     def __post_init__(self):
         # NumPy's numbers become Python's, which JSON and Keras take. A frozen dataclass sets its
         # own fields through object.__setattr__.
-        optional = ("num_key_value_heads", "head_dim", "intermediate_dim")
+        optional = ("num_key_value_heads", "head_dim", "intermediate_dim", "num_experts")
         sizes = ("vocabulary_size", "max_sequence_length", "num_layers", "num_heads", "hidden_dim")
-        for name in (*sizes, *optional):
+        for name in (*sizes, *optional, "num_experts_per_token"):
             value = getattr(self, name)
             if value is not None or name not in optional:
                 check_positive_int(name, value)
@@ -96,11 +114,14 @@ class GPTConfig:
         check_rate("dropout", self.dropout)
         check_positive("rotary_base", self.rotary_base)
         check_positive("norm_epsilon", self.norm_epsilon)
-        for name in ("use_bias", "tie_embeddings"):
+        if self.use_qkv_bias is None:
+            object.__setattr__(self, "use_qkv_bias", self.use_bias)
+        check_at_least_0("router_loss_weight", self.router_loss_weight)
+        for name in ("use_bias", "use_qkv_bias", "tie_embeddings", "causal"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
 
-        for name in ("dropout", "rotary_base", "norm_epsilon"):
+        for name in ("dropout", "rotary_base", "norm_epsilon", "router_loss_weight"):
             object.__setattr__(self, name, float(getattr(self, name)))
 
         if self.num_key_value_heads is None:
@@ -115,6 +136,13 @@ class GPTConfig:
                 )
             object.__setattr__(self, "head_dim", self.hidden_dim // self.num_heads)
         check_head_groups(self.num_heads, self.num_key_value_heads)
+        if self.num_experts is not None and self.num_experts_per_token > self.num_experts:
+            raise ValueError(
+                f"`num_experts_per_token` must be at most `num_experts`={self.num_experts}, "
+                f"got {self.num_experts_per_token}."
+            )
+        if self.attention_windows is not None:
+            object.__setattr__(self, "attention_windows", _windows(self.attention_windows))
         if self.position_embedding == "rotary" and self.head_dim % 2:
             raise ValueError(
                 f"`head_dim` must be even for rotary positions, got {self.head_dim} "
@@ -124,6 +152,11 @@ class GPTConfig:
             raise ValueError(
                 f"`hidden_dim` must be even for sinusoidal positions, got {self.hidden_dim}."
             )
+
+    def attention_window(self, layer: int) -> int | None:
+        """How many tokens a token sees in layer number `layer`; None for all."""
+        windows = self.attention_windows or (None,)
+        return windows[layer % len(windows)]
 
     @property
     def num_parameters(self) -> int:
@@ -143,23 +176,26 @@ class GPTConfig:
         key_value_dim = self.num_key_value_heads * self.head_dim
         num_matrices = 3 if self.activation == "swiglu" else 2
         attention = self.hidden_dim * (2 * query_dim + 2 * key_value_dim)
-        return attention + num_matrices * self.hidden_dim * self.intermediate_dim
+        expert = num_matrices * self.hidden_dim * self.intermediate_dim
+        router = self.hidden_dim * (self.num_experts or 0)
+        return attention + router + (self.num_experts or 1) * expert
 
     @property
     def _block_biases(self) -> int:
-        if not self.use_bias:
-            return 0
-        attention = (self.num_heads + 2 * self.num_key_value_heads) * self.head_dim
+        qkv = (self.num_heads + 2 * self.num_key_value_heads) * self.head_dim
         num_inner = 2 if self.activation == "swiglu" else 1
-        return attention + num_inner * self.intermediate_dim + 2 * self.hidden_dim
+        expert = num_inner * self.intermediate_dim + self.hidden_dim
+        others = self.hidden_dim + (self.num_experts or 1) * expert
+        return self.use_qkv_bias * qkv + self.use_bias * others
 
     def flops_per_token(self, sequence_length: int | None = None) -> int:
         """Floating-point operations of a forward pass, for each token.
 
         Two for each weight of a matrix product (the output projection included, the embedding
         look-up not), plus the products of queries with keys and of weights with values over
-        `sequence_length` keys (PaLM, Chowdhery et al. 2022, appendix B, which likewise takes no
-        discount for the causal mask). A training step costs three times as much.
+        `sequence_length` keys, or a layer's window if that is less (PaLM, Chowdhery et al. 2022,
+        appendix B, which likewise takes no discount for the causal mask). All experts count, since
+        all are computed. A training step costs three times as much.
 
         Args:
             sequence_length: number of keys that a token attends to. Default:
@@ -171,11 +207,14 @@ class GPTConfig:
         length = self.max_sequence_length if sequence_length is None else sequence_length
         check_positive_int("sequence_length", length)
         kernels = self.num_layers * self._block_kernels + self.vocabulary_size * self.hidden_dim
-        attention = 4 * self.num_layers * self.num_heads * self.head_dim * length
-        return 2 * kernels + attention
+        windows = [self.attention_window(i) for i in range(self.num_layers)]
+        num_keys = sum(length if window is None else min(window, length) for window in windows)
+        return 2 * kernels + 4 * self.num_heads * self.head_dim * num_keys
 
     def kv_cache_bytes(self, batch_size: int, length: int, dtype: str = "float32") -> int:
         """Size in bytes of the keys and values that generation keeps.
+
+        Layers with a window keep those of all positions, too.
 
         Args:
             batch_size: number of sequences.
@@ -213,6 +252,7 @@ class GPTConfig:
             "num_key_value_heads": self.num_heads,
             "head_dim": self.hidden_dim // self.num_heads,
             "intermediate_dim": 4 * self.hidden_dim,
+            "use_qkv_bias": self.use_bias,
         }
         kept = {k: v for k, v in self.to_dict().items() if v != derived.get(k)}
         return GPTConfig.from_dict({**kept, **changes})
@@ -306,6 +346,17 @@ def check_head_groups(num_heads: int, num_key_value_heads: int) -> None:
             f"`num_heads` must be a multiple of `num_key_value_heads`, "
             f"got num_heads={num_heads} and num_key_value_heads={num_key_value_heads}."
         )
+
+
+def _windows(windows: Any) -> tuple[int | None, ...]:
+    if not isinstance(windows, Sequence) or isinstance(windows, str) or not windows:
+        raise ValueError(
+            f"`attention_windows` must be a sequence of integers and None, got {windows!r}."
+        )
+    for window in windows:
+        if window is not None:
+            check_positive_int("attention_windows", window)
+    return tuple(None if window is None else operator.index(window) for window in windows)
 
 
 def _is_number(value: Any) -> bool:

@@ -6,13 +6,16 @@ Run once, in an environment of its own; the tests read only what this wrote:
     python scripts/make_fixtures.py
 """
 
+import functools
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import tokenizers
 import torch
 import transformers
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "tests" / "fixtures"
 
@@ -96,8 +99,99 @@ def gpt1_tokenizer(vocabulary_size: int) -> None:
     file.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
+def huggingface(
+    name: str,
+    seed: int,
+    config: transformers.PretrainedConfig,
+    dtype: torch.dtype = torch.float32,
+    max_shard_size: str = "50GB",
+) -> None:
+    """Store a random model as `save_pretrained` writes it, with logits in `expected.npz`."""
+    folder = FIXTURES / "huggingface" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model = model.eval().float()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.to(dtype).save_pretrained(folder, max_shard_size=max_shard_size)
+    # The weights as they were rounded, and the rest in float32.
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    model = load(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    token_ids = torch.randint(config.vocab_size, (3, config.max_position_embeddings))
+    expected = {}
+    with torch.no_grad():
+        if config.model_type == "mixtral":
+            output = model(token_ids, output_router_logits=True)
+            expected["load_balancing_loss"] = load_balancing_loss_func(
+                output.router_logits, config.num_local_experts, config.num_experts_per_tok
+            ).numpy()
+        else:
+            output = model(token_ids)
+    np.savez_compressed(
+        folder / "expected.npz",
+        made_with=f"torch {torch.__version__}, transformers {transformers.__version__}",
+        token_ids=token_ids.numpy().astype("int32"),
+        logits=output.logits.numpy(),
+        **expected,
+    )
+
+
+def all_huggingface() -> None:
+    """Two or three shapes of each architecture; every setting that we read has two values."""
+    gpt2 = functools.partial(transformers.GPT2Config, vocab_size=50, n_positions=20)
+    huggingface("gpt2", 10, gpt2(n_embd=16, n_layer=2, n_head=4))
+    other = {"n_inner": 20, "activation_function": "relu", "layer_norm_epsilon": 1e-3}
+    other |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    untied = gpt2(n_embd=12, n_layer=3, n_head=1, tie_word_embeddings=False, **other)
+    huggingface("gpt2_untied", 11, untied)
+
+    gpt1 = functools.partial(transformers.OpenAIGPTConfig, vocab_size=50, n_positions=20)
+    huggingface("openai_gpt", 20, gpt1(n_embd=16, n_layer=3, n_head=4))
+    huggingface("openai_gpt_relu", 21, gpt1(n_embd=12, n_layer=1, n_head=2, afn="relu"))
+
+    neo = functools.partial(transformers.GPTNeoConfig, vocab_size=50, max_position_embeddings=20)
+    alternating = {"attention_types": [[["global", "local"], 2]], "num_layers": 4}
+    config = neo(hidden_size=16, num_heads=4, window_size=5, **alternating)
+    huggingface("gpt_neo", 30, config)
+    mixed = {"attention_types": [[["local"], 2], [["global"], 1]], "num_layers": 3}
+    config = neo(hidden_size=24, num_heads=2, window_size=3, intermediate_size=20, **mixed)
+    huggingface("gpt_neo_mixed", 31, config)
+
+    modern = {"vocab_size": 50, "max_position_embeddings": 20, "hidden_size": 16}
+    modern |= {"intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 4}
+    llama = functools.partial(transformers.LlamaConfig, **modern)
+    untied = llama(num_key_value_heads=2, head_dim=6)
+    huggingface("llama", 40, untied)
+    huggingface("llama_bfloat16", 41, untied, dtype=torch.bfloat16)
+    huggingface("llama_float16", 42, untied, dtype=torch.float16)
+    huggingface("llama_sharded", 43, untied, max_shard_size="6KB")
+    rope = {"rope_type": "default", "rope_theta": 500.0}
+    huggingface("llama_tied", 44, llama(tie_word_embeddings=True, rope_parameters=rope))
+    biases = {"attention_bias": True, "mlp_bias": True}
+    huggingface("llama_biases", 45, llama(num_key_value_heads=1, rms_norm_eps=1e-3, **biases))
+
+    qwen2 = functools.partial(transformers.Qwen2Config, **modern)
+    huggingface("qwen2", 50, qwen2(num_key_value_heads=2, tie_word_embeddings=True))
+    huggingface("qwen2_untied", 51, qwen2(num_key_value_heads=4, rope_parameters=rope))
+
+    mistral = functools.partial(transformers.MistralConfig, **modern)
+    huggingface("mistral", 60, mistral(num_key_value_heads=2, sliding_window=5))
+    dense = mistral(num_key_value_heads=1, head_dim=10, sliding_window=None)
+    huggingface("mistral_dense", 61, dense)
+
+    mixtral = functools.partial(transformers.MixtralConfig, **modern, num_key_value_heads=2)
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    huggingface("mixtral", 70, mixtral(**experts))
+    huggingface("mixtral_one_layer", 71, mixtral(**experts, num_hidden_layers=1))
+    one_each = {"num_local_experts": 3, "num_experts_per_tok": 1, "sliding_window": 6}
+    huggingface("mixtral_window", 72, mixtral(**one_each, head_dim=6))
+
+
 if __name__ == "__main__":
     FIXTURES.mkdir(parents=True, exist_ok=True)
     gpt1_tokenizer(260)
     gpt2("gpt2_tiny", 0, vocab_size=61, n_positions=24, n_embd=32, n_layer=2, n_head=4)
     gpt2("gpt2_one_head", 1, vocab_size=17, n_positions=9, n_embd=12, n_layer=3, n_head=1)
+    all_huggingface()

@@ -260,10 +260,10 @@ def _first_words(documents: list[str | pathlib.Path], num_characters: int) -> st
 def _read_config(name_or_path: str) -> GPTConfig:
     """The config of a preset, or the one in a file, without making a model."""
     path = pathlib.Path(name_or_path)
-    if name_or_path in gk.presets.names():
+    if name_or_path in gk.presets.list():
         return gk.presets.get(name_or_path)
     if not path.exists():
-        names = ", ".join(gk.presets.names())
+        names = ", ".join(gk.presets.list())
         raise ValueError(f"`name_or_path` must be a path or one of {names}, got {name_or_path!r}.")
     return read_config(path)
 

@@ -2,6 +2,8 @@
 
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
+from gpt_keras.layers.gru_gate import GRUGate
+from gpt_keras.layers.mixture_of_experts import MixtureOfExperts
 from gpt_keras.layers.positional_embedding import (
     PositionalEmbedding,
     RotaryEmbedding,
@@ -12,6 +14,8 @@ from gpt_keras.layers.transformer_block import TransformerBlock
 __all__ = [
     "CausalMultiHeadAttention",
     "FeedForward",
+    "GRUGate",
+    "MixtureOfExperts",
     "PositionalEmbedding",
     "RotaryEmbedding",
     "SinusoidalPositionalEncoding",

@@ -20,6 +20,10 @@ class CausalMultiHeadAttention(keras.layers.Layer):
     grouped-query attention (Ainslie et al. 2023), with one it is multi-query attention
     (Shazeer 2019).
 
+    With a `window` it is locally banded: a token sees itself and the `window - 1` tokens before it
+    (Sparse Transformer, Child et al. 2019; GPT-3; Mistral). With `causal=False` a token sees what
+    comes after it, too, as in an encoder.
+
     Two verbs: calling the layer runs a whole sequence; `extend` runs new tokens against a cache of
     the keys and values of the earlier ones.
 
@@ -30,6 +34,10 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         head_dim: width of a head. Default: `hidden_dim / num_heads`.
         dropout: rate of the dropout on the attention weights, in [0, 1).
         use_bias: whether the four projections have biases.
+        use_qkv_bias: whether the ones to queries, keys and values do. Default: `use_bias`.
+        window: number of tokens that a token sees, itself included, and without `causal` as many
+            after it; None for all.
+        causal: whether a token sees only itself and what came before.
         rotary_embedding: a `RotaryEmbedding` that turns queries and keys, or None.
         kernel_initializer: initializer of the query, key and value kernels. Default: GPT-2's
             normal of deviation 0.02.
@@ -38,13 +46,16 @@ class CausalMultiHeadAttention(keras.layers.Layer):
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
+        padding_mask: `(batch, length)` bool, False where a token is padding that no other one may
+            see; None for no padding. Only without `causal`: a token never sees padding on its
+            right.
         training: whether dropout is active.
 
     Returns:
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: the heads do not divide evenly.
+        ValueError: the heads do not divide evenly, or there is a padding mask with `causal`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -60,6 +71,9 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         head_dim: int | None = None,
         dropout: float = 0.0,
         use_bias: bool = True,
+        use_qkv_bias: bool | None = None,
+        window: int | None = None,
+        causal: bool = True,
         rotary_embedding=None,
         kernel_initializer=None,
         output_initializer=None,
@@ -77,6 +91,11 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         check_rate("dropout", dropout)
         self.dropout = dropout
         self.use_bias = use_bias
+        self.use_qkv_bias = use_bias if use_qkv_bias is None else use_qkv_bias
+        if window is not None:
+            check_positive_int("window", window)
+        self.window = window
+        self.causal = causal
         self.rotary_embedding = rotary_embedding
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
@@ -97,10 +116,16 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             self.head_dim = hidden_dim // self.num_heads
         query_dim = self.num_heads * self.head_dim
         key_value_dim = self.num_key_value_heads * self.head_dim
-        self.query = self._dense(query_dim, self.kernel_initializer, "query")
-        self.key = self._dense(key_value_dim, self.kernel_initializer, "key")
-        self.value = self._dense(key_value_dim, self.kernel_initializer, "value")
-        self.output_projection = self._dense(hidden_dim, self.output_initializer, "output")
+        self.query = self._qkv_dense(query_dim, "query")
+        self.key = self._qkv_dense(key_value_dim, "key")
+        self.value = self._qkv_dense(key_value_dim, "value")
+        self.output_projection = dense(
+            hidden_dim,
+            self.use_bias,
+            self.output_initializer,
+            dtype=self.dtype_policy,
+            name="output",
+        )
         for projection in (self.query, self.key, self.value):
             projection.build(input_shape)
         self.output_projection.build((*input_shape[:-1], query_dim))
@@ -110,14 +135,38 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         if self.rotary_embedding is not None and not self.rotary_embedding.built:
             self.rotary_embedding.build((None, self.num_heads, None, self.head_dim))
 
-    def _dense(self, units, initializer, name):
-        return dense(units, self.use_bias, initializer, dtype=self.dtype_policy, name=name)
+    def _qkv_dense(self, units, name):
+        return dense(
+            units,
+            self.use_qkv_bias,
+            self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
 
-    def call(self, x, training=None):
+    def call(self, x, padding_mask=None, training=None):
+        if padding_mask is not None and self.causal:
+            raise ValueError(
+                "`padding_mask` must be None for causal attention, in which a token never sees "
+                "padding on its right; give the loss sample weights of 0 there."
+            )
         query, key, value = self._project(x, positions=None)  # (batch, heads, length, head_dim)
         position = ops.arange(ops.shape(x)[1])
-        mask = position[:, None] >= position[None, :]  # (length, length): query sees key
+        mask = self._sees(position[:, None], position[None, :])  # (length, length)
+        if padding_mask is not None:
+            mask = mask & ops.cast(padding_mask, "bool")[:, None, None, None, :]
         return self._attend(query, [key], [value], mask, training)
+
+    def _sees(self, query, key):
+        """Whether the token at position `query` sees the one at `key`."""
+        if not self.causal:
+            return (
+                ops.ones_like(query - key, "bool")
+                if self.window is None
+                else ops.abs(query - key) < self.window
+            )
+        sees = query >= key
+        return sees if self.window is None else sees & (query - key < self.window)
 
     def extend(self, x, cache, index, starts):
         """Attend from new tokens to the cached ones and to each other.
@@ -132,17 +181,20 @@ class CausalMultiHeadAttention(keras.layers.Layer):
 
         Returns:
             `(y, update)`: `y` of the shape of `x`, and `(keys, values)` of the new tokens alone.
+
+        Raises:
+            ValueError: the attention is not causal.
         """
+        if not self.causal:
+            raise ValueError("`extend` needs causal attention: earlier tokens see the new ones.")
         new = index + ops.arange(ops.shape(x)[1])  # (new,)
         cached = ops.arange(ops.shape(cache[0])[2])  # (cached,)
         positions = ops.maximum(new[None, :] - starts[:, None], 0)  # (batch, new)
         query, key, value = self._project(x, positions)
 
-        sees_cached = ops.broadcast_to(
-            cached[None, None, :] < index,
-            (1, ops.shape(x)[1], ops.shape(cached)[0]),
-        )
-        sees_new = new[None, :, None] >= new[None, None, :]
+        query_position, cached_position = new[None, :, None], cached[None, None, :]
+        sees_cached = (cached_position < index) & self._sees(query_position, cached_position)
+        sees_new = self._sees(query_position, new[None, None, :])
         sees = ops.concatenate([sees_cached, sees_new], axis=-1)  # (1, new, cached + new)
         columns = ops.concatenate([cached, new])
         valid = columns[None, None, :] >= starts[:, None, None]  # (batch, 1, cached + new)
@@ -211,6 +263,9 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             "head_dim": self.head_dim,
             "dropout": self.dropout,
             "use_bias": self.use_bias,
+            "use_qkv_bias": self.use_qkv_bias,
+            "window": self.window,
+            "causal": self.causal,
             "rotary_embedding": keras.saving.serialize_keras_object(self.rotary_embedding),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "output_initializer": keras.initializers.serialize(self.output_initializer),

@@ -20,7 +20,8 @@ class TransformerBlock(keras.layers.Layer):
 
     With `norm_position="pre"` (GPT-2, Radford et al. 2019, section 2.3):
     `x = x + attention(norm(x))`, then `x = x + feed_forward(norm(x))`. With `"post"` (GPT-1 and
-    the first Transformer): `x = norm(x + attention(x))`, then `x = norm(x + feed_forward(x))`.
+    the first Transformer): `x = norm(x + attention(x))`, then `x = norm(x + feed_forward(x))`. A
+    `residual` layer such as `GRUGate` takes the place of the sums.
 
     Args:
         num_heads: number of query heads.
@@ -33,8 +34,13 @@ class TransformerBlock(keras.layers.Layer):
         norm_position: `"pre"` or `"post"`.
         norm_epsilon: added to the variance inside the norms.
         use_bias: whether the projections have biases.
+        use_qkv_bias: whether those to queries, keys and values do. Default: `use_bias`.
+        window: how many tokens a token sees, itself included; None for all.
+        causal: whether a token sees only itself and what came before.
         rotary_embedding: a `RotaryEmbedding` for queries and keys, or None.
         feed_forward: a layer to take the place of the `FeedForward` that the arguments describe.
+        residual: a layer, called with the stream and the output of a sub-layer, to take the place
+            of their sum; each of the two sub-layers gets a new one of its config. None for sums.
         kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
         residual_initializer: initializer of the two kernels whose products are added to the
             residual stream. GPT-2 divides their deviation by `sqrt(2 * num_layers)`. Default:
@@ -43,6 +49,7 @@ class TransformerBlock(keras.layers.Layer):
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
+        padding_mask: as in `CausalMultiHeadAttention`; only without `causal`.
         training: whether dropout is active.
 
     Returns:
@@ -66,8 +73,12 @@ class TransformerBlock(keras.layers.Layer):
         norm_position: str = "pre",
         norm_epsilon: float = 1e-5,
         use_bias: bool = True,
+        use_qkv_bias: bool | None = None,
+        window: int | None = None,
+        causal: bool = True,
         rotary_embedding=None,
         feed_forward=None,
+        residual=None,
         kernel_initializer=None,
         residual_initializer=None,
         **kwargs,
@@ -97,6 +108,9 @@ class TransformerBlock(keras.layers.Layer):
             head_dim=head_dim,
             dropout=dropout,
             use_bias=use_bias,
+            use_qkv_bias=use_qkv_bias,
+            window=window,
+            causal=causal,
             rotary_embedding=rotary_embedding,
             kernel_initializer=self.kernel_initializer,
             output_initializer=self.residual_initializer,
@@ -110,6 +124,17 @@ class TransformerBlock(keras.layers.Layer):
         self.residual_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="residual_dropout"
         )
+
+        # Only its config: kept as a layer, it would be one more that is never built.
+        self._residual_config = keras.saving.serialize_keras_object(residual)
+        self.attention_residual = self._copy_of(residual, "attention_residual")
+        self.feed_forward_residual = self._copy_of(residual, "feed_forward_residual")
+
+    def _copy_of(self, layer, name):
+        if layer is None:
+            return None
+        dtype = keras.dtype_policies.serialize(self.dtype_policy)
+        return type(layer).from_config({**layer.get_config(), "name": name, "dtype": dtype})
 
     def _make_norm(self, name):
         return make_norm(self.norm, self.norm_epsilon, dtype=self.dtype_policy, name=name)
@@ -134,12 +159,18 @@ class TransformerBlock(keras.layers.Layer):
         ):
             if not layer.built:
                 layer.build(input_shape)
+        for layer in (self.attention_residual, self.feed_forward_residual):
+            if layer is not None and not layer.built:
+                layer.build(input_shape, input_shape)
 
-    def call(self, x, training=None):
-        h = self.attention(self._before(self.attention_norm, x), training=training)
-        x = self._after(self.attention_norm, x + self.residual_dropout(h, training=training))
+    def call(self, x, padding_mask=None, training=None):
+        h = self._before(self.attention_norm, x)
+        h = self.attention(h, padding_mask=padding_mask, training=training)
+        h = self.residual_dropout(h, training=training)
+        x = self._after(self.attention_norm, _add(self.attention_residual, x, h))
         h = self.feed_forward(self._before(self.feed_forward_norm, x))
-        return self._after(self.feed_forward_norm, x + self.residual_dropout(h, training=training))
+        h = self.residual_dropout(h, training=training)
+        return self._after(self.feed_forward_norm, _add(self.feed_forward_residual, x, h))
 
     def extend(self, x, cache, index, starts):
         """Run new tokens against the cache of the earlier ones.
@@ -156,9 +187,9 @@ class TransformerBlock(keras.layers.Layer):
         h, update = self.attention.extend(
             self._before(self.attention_norm, x), cache, index, starts
         )
-        x = self._after(self.attention_norm, x + h)
+        x = self._after(self.attention_norm, _add(self.attention_residual, x, h))
         h = self.feed_forward(self._before(self.feed_forward_norm, x))
-        return self._after(self.feed_forward_norm, x + h), update
+        return self._after(self.feed_forward_norm, _add(self.feed_forward_residual, x, h)), update
 
     def initial_cache(self, batch_size, length):
         """Return this block's empty cache for `length` positions."""
@@ -189,8 +220,12 @@ class TransformerBlock(keras.layers.Layer):
             "norm_position": self.norm_position,
             "norm_epsilon": self.norm_epsilon,
             "use_bias": self.use_bias,
+            "use_qkv_bias": attention.use_qkv_bias,
+            "window": attention.window,
+            "causal": attention.causal,
             "rotary_embedding": serialize(attention.rotary_embedding),
             "feed_forward": serialize(feed_forward),
+            "residual": self._residual_config,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "residual_initializer": keras.initializers.serialize(self.residual_initializer),
         }
@@ -198,9 +233,13 @@ class TransformerBlock(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        for name in ("rotary_embedding", "feed_forward"):
+        for name in ("rotary_embedding", "feed_forward", "residual"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
+
+
+def _add(residual, x, h):
+    return x + h if residual is None else residual(x, h)
 
 
 def make_norm(norm: str, epsilon: float, **kwargs) -> keras.layers.Layer:

@@ -1,7 +1,20 @@
-"""Keras models of the GPT family."""
+"""Keras models of the GPT family, and the models that came before it."""
 
+from gpt_keras.models import task_inputs
 from gpt_keras.models.causal_lm import CausalLM
+from gpt_keras.models.classifier import GPTClassifier, GPTMultipleChoice
 from gpt_keras.models.gpt import GPT
 from gpt_keras.models.gpt_causal_lm import GPTCausalLM
+from gpt_keras.models.lstm import LSTMBackbone
+from gpt_keras.models.ngram import NGramLM
 
-__all__ = ["GPT", "CausalLM", "GPTCausalLM"]
+__all__ = [
+    "GPT",
+    "CausalLM",
+    "GPTCausalLM",
+    "GPTClassifier",
+    "GPTMultipleChoice",
+    "LSTMBackbone",
+    "NGramLM",
+    "task_inputs",
+]

@@ -10,7 +10,7 @@ from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_file
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.generation import Generator
-from gpt_keras.models.preset_folder import read_preset, write_preset
+from gpt_keras.models.preset_folder import write_preset
 from gpt_keras.models.requests import generator_inputs, read_prompts
 from gpt_keras.models.training_data import checked, is_texts, texts_to_dataset, token_weights
 from gpt_keras.training import Perplexity, adamw
@@ -313,7 +313,8 @@ class CausalLM(keras.Model):
         """Load a model to generate with or to train further; it is not compiled.
 
         Args:
-            source: a folder that `save_to_preset` wrote, or a file that `save` wrote.
+            source: a folder that `save_to_preset` wrote, a file that `save` wrote, or what else
+                `gk.convert.load` takes, such as a Hugging Face folder or `hf://owner/name`.
 
         Returns:
             A model of the class that was saved.
@@ -321,7 +322,9 @@ class CausalLM(keras.Model):
         Raises:
             ValueError: there is no such model, it is damaged, or it is of another class.
         """
-        model = read_preset(source)
+        from gpt_keras import convert  # it stands above models, and reads into them
+
+        model = convert.load(source)
         if not isinstance(model, cls):
             raise ValueError(
                 f"{str(source)!r} holds a {type(model).__name__}, not a {cls.__name__}."

@@ -1,12 +1,14 @@
 """The GPT network: token ids in, logits out."""
 
+import dataclasses
+
 import keras
-import numpy as np
 from keras import ops
 
 from gpt_keras.config import GPTConfig
 from gpt_keras.generation.kv_cache import write_cache
 from gpt_keras.layers import (
+    MixtureOfExperts,
     PositionalEmbedding,
     RotaryEmbedding,
     SinusoidalPositionalEncoding,
@@ -14,6 +16,7 @@ from gpt_keras.layers import (
 )
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.transformer_block import make_norm
+from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -30,15 +33,19 @@ class GPT(keras.Model):
 
     Args:
         config: a `GPTConfig`.
+        residual: a layer such as `GRUGate` that takes the place of the sums in every block; its
+            weights are not among the config's `num_parameters`.
         dtype: dtype policy of every layer, such as `"mixed_bfloat16"`. Logits are always float32.
             Default: Keras's global policy.
         name: name of the model.
 
     Call arguments:
-        token_ids: integers, `(batch, length)`.
+        token_ids: integers, `(batch, length)`. If the config is not causal, a dict of `token_ids`
+            and `padding_mask`, `(batch, length)` bool, False where a token is padding.
 
     Returns:
-        Logits of the next token at each position, float32, `(batch, length, vocabulary_size)`.
+        Logits of the next token (without `causal`: of the token itself) at each position, float32,
+        `(batch, length, vocabulary_size)`.
 
     Raises:
         ValueError: the sequence is longer than `max_sequence_length`, or (outside compiled
@@ -55,7 +62,7 @@ class GPT(keras.Model):
         True
     """
 
-    def __init__(self, config: GPTConfig, dtype=None, name: str = "gpt"):
+    def __init__(self, config: GPTConfig, residual=None, dtype=None, name: str = "gpt"):
         if not isinstance(config, GPTConfig):
             raise ValueError(f"`config` must be a GPTConfig, got {config!r}.")
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
@@ -73,7 +80,7 @@ class GPT(keras.Model):
         self.embedding_dropout = keras.layers.Dropout(
             config.dropout, dtype=policy, name="embedding_dropout"
         )
-        self.blocks = [_block(config, policy, f"block_{i}") for i in range(config.num_layers)]
+        self.blocks = [_block(config, i, residual, policy) for i in range(config.num_layers)]
         self.final_norm = None
         if config.norm_position == "pre":
             self.final_norm = make_norm(
@@ -82,36 +89,58 @@ class GPT(keras.Model):
         self.logits = keras.layers.Activation("linear", dtype="float32", name="logits")
 
         # Functional graph
-        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
-        x = self.token_embedding(token_ids)
-        if self.position_embedding is not None:
-            x = self.position_embedding(x)
-        x = self.embedding_dropout(x)
-        for block in self.blocks:
-            x = block(x)
-        super().__init__(inputs=token_ids, outputs=self._head(x), name=name)
+        inputs = keras.Input((None,), dtype="int32", name="token_ids")
+        if not config.causal:
+            padding_mask = keras.Input((None,), dtype="bool", name="padding_mask")
+            inputs = {"token_ids": inputs, "padding_mask": padding_mask}
+        x = self.hidden_states(inputs)  # (batch, length, hidden_dim)
+        super().__init__(inputs=inputs, outputs=self.unembed(x), name=name)
 
         # Config
         self.config = config
+        self._residual_config = keras.saving.serialize_keras_object(residual)
         self.dtype_policy = policy
 
-    def _head(self, x):
-        if self.final_norm is not None:
-            x = self.final_norm(x)
-        return self.logits(self.token_embedding(x, reverse=True))
+    def hidden_states(self, inputs, training=None):
+        """Return the final hidden states, those from which `unembed` makes the logits.
+
+        Args:
+            inputs: as the model is called with.
+            training: whether dropout is active.
+
+        Returns:
+            `(batch, length, hidden_dim)`, after the final norm where there is one.
+        """
+        token_ids, padding = inputs, {}
+        if isinstance(inputs, dict):  # the config is not causal
+            token_ids, padding = inputs["token_ids"], {"padding_mask": inputs["padding_mask"]}
+        x = self.token_embedding(token_ids)
+        if self.position_embedding is not None:
+            x = self.position_embedding(x)
+        x = self.embedding_dropout(x, training=training)
+        for block in self.blocks:
+            x = block(x, **padding, training=training)
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def unembed(self, hidden_states):
+        """Return the logits that belong to final hidden states."""
+        return self.logits(self.token_embedding(hidden_states, reverse=True))
 
     @property
     def max_sequence_length(self) -> int:
         """Longest sequence, in tokens, that the model takes."""
         return self.config.max_sequence_length
 
-    def call(self, token_ids, training=None, mask=None):
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the hidden states."""
+        return self.config.hidden_dim
+
+    def call(self, inputs, training=None, mask=None):
+        token_ids = inputs if self.config.causal else inputs["token_ids"]
         check_length(token_ids, self.config.max_sequence_length)
-        # Inside a compiled function ids have no values yet, and XLA clamps a wrong one silently;
-        # `CausalLM.fit` looks at the data before it compiles.
-        if isinstance(token_ids, np.ndarray) or hasattr(token_ids, "numpy"):
-            check_token_ids(token_ids, self.config.vocabulary_size)
-        return super().call(token_ids, training=training, mask=mask)
+        check_token_ids_if_known(token_ids, self.config.vocabulary_size)
+        return super().call(inputs, training=training, mask=mask)
 
     def initial_cache(self, batch_size, length):
         """Return an empty cache: for each block `(keys, values)`.
@@ -150,17 +179,32 @@ class GPT(keras.Model):
         for block, block_cache in zip(self.blocks, cache, strict=True):
             x, update = block.extend(x, block_cache, index, starts)
             updates.append(update)
-        return self._head(x), updates
+        x = x if self.final_norm is None else self.final_norm(x)
+        return self.unembed(x), updates
 
     def write(self, cache, update, index):
         """Return the cache with `update`, as `extend` gave it, written at `index`."""
         return write_cache(cache, update, index)
+
+    def with_vocabulary_size(self, vocabulary_size: int) -> "GPT":
+        """Return a copy with more token ids, such as special ones that a task needs.
+
+        Args:
+            vocabulary_size: number of ids of the copy. The weights of the new ones are drawn as
+                those of a new model; all others are this model's.
+
+        Raises:
+            ValueError: `vocabulary_size` is below that of this model.
+        """
+        config = dataclasses.replace(self.config, vocabulary_size=vocabulary_size)
+        return with_more_rows(self, vocabulary_size, {"config": config.to_dict()})
 
     def get_config(self):
         # `keras.models.clone_model` rebuilds a functional model as a plain one; to copy a GPT with
         # its cache methods use `GPT.from_config(gpt.get_config())`, as cloning a CausalLM does.
         return {
             "config": self.config.to_dict(),
+            "residual": self._residual_config,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "name": self.name,
         }
@@ -169,19 +213,8 @@ class GPT(keras.Model):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         config["config"] = GPTConfig.from_dict(config["config"])
+        config["residual"] = keras.saving.deserialize_keras_object(config.get("residual"))
         return cls(**config)
-
-
-def check_token_ids(token_ids, vocabulary_size: int) -> None:
-    """Raise `ValueError` unless all ids are integers in [0, vocabulary_size)."""
-    token_ids = np.asarray(token_ids)
-    if not np.issubdtype(token_ids.dtype, np.integer):
-        raise ValueError(f"Token ids must be integers, got {token_ids.dtype}.")
-    if token_ids.size and (token_ids.min() < 0 or token_ids.max() >= vocabulary_size):
-        raise ValueError(
-            f"Token ids must be in [0, {vocabulary_size}), the vocabulary; "
-            f"got ids from {token_ids.min()} to {token_ids.max()}."
-        )
 
 
 def _normal(stddev):
@@ -200,7 +233,22 @@ def _position_embedding(config, policy):
             return None  # rotary positions live in the attention layers
 
 
-def _block(config, policy, name):
+def _block(config, layer, residual, policy):
+    residual_initializer = _normal(0.02 * (2 * config.num_layers) ** -0.5)
+    feed_forward = None
+    if config.num_experts is not None:
+        feed_forward = MixtureOfExperts(
+            config.num_experts,
+            config.num_experts_per_token,
+            config.intermediate_dim,
+            activation=config.activation,
+            use_bias=config.use_bias,
+            router_loss_weight=config.router_loss_weight,
+            kernel_initializer=_normal(0.02),
+            output_initializer=residual_initializer,
+            dtype=policy,
+            name="feed_forward",
+        )
     rotary_embedding = None
     if config.position_embedding == "rotary":
         rotary_embedding = RotaryEmbedding(
@@ -217,9 +265,14 @@ def _block(config, policy, name):
         norm_position=config.norm_position,
         norm_epsilon=config.norm_epsilon,
         use_bias=config.use_bias,
+        use_qkv_bias=config.use_qkv_bias,
+        window=config.attention_window(layer),
+        causal=config.causal,
         rotary_embedding=rotary_embedding,
+        feed_forward=feed_forward,
+        residual=residual,
         kernel_initializer=_normal(0.02),
-        residual_initializer=_normal(0.02 * (2 * config.num_layers) ** -0.5),
+        residual_initializer=residual_initializer,
         dtype=policy,
-        name=name,
+        name=f"block_{layer}",
     )

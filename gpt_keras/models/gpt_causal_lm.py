@@ -27,6 +27,8 @@ class GPTCausalLM(CausalLM):
     """
 
     def __init__(self, config: GPTConfig, tokenizer=None, dtype=None, name: str = "gpt_causal_lm"):
+        if isinstance(config, GPTConfig) and not config.causal:
+            raise ValueError("`config` must be causal to predict the next token; use `GPT` alone.")
         super().__init__(GPT(config, dtype=dtype), tokenizer=tokenizer, name=name)
 
     @property
@@ -35,7 +37,8 @@ class GPTCausalLM(CausalLM):
         return self.backbone.config
 
     def get_config(self):
-        return {**self.backbone.get_config(), "name": self.name}
+        config = self.backbone.get_config()
+        return {"config": config["config"], "dtype": config["dtype"], "name": self.name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from gpt_keras.config import check_at_least_0, check_int64, check_positive_int
 from gpt_keras.generation import row_seeds
-from gpt_keras.models.gpt import check_token_ids
+from gpt_keras.models.vocabulary import check_token_ids
 
 # Room for these is made at once; a model without a longest sequence needs some limit.
 _MOST_NEW_TOKENS = 2**24

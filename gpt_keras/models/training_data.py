@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.datasets import padded
-from gpt_keras.models.gpt import check_token_ids
 from gpt_keras.models.requests import require_tokenizer
+from gpt_keras.models.vocabulary import check_token_ids
 
 
 def is_texts(x) -> bool:

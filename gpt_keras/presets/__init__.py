@@ -1,21 +1,19 @@
 """Named configs, each with its source."""
 
+from collections.abc import Sequence
+
 from gpt_keras.config import GPTConfig
-from gpt_keras.presets import gpt2
+from gpt_keras.presets import gpt1, gpt2, gpt3, gpt4, llama, mistral, qwen2, smollm2
 
-_PRESETS = {**gpt2.PRESETS}
-
-
-def names() -> list[str]:
-    """Return the names that `get` takes."""
-    return list(_PRESETS)
+_FAMILIES = (gpt1, gpt2, gpt3, gpt4, llama, smollm2, qwen2, mistral)
+_PRESETS = {name: config for family in _FAMILIES for name, config in family.PRESETS.items()}
 
 
 def get(name: str) -> GPTConfig:
     """Return the config of a preset.
 
     Args:
-        name: one of `names()`.
+        name: one of `list()`.
 
     Returns:
         A `GPTConfig`; its method `replace` makes a variant of it.
@@ -33,4 +31,15 @@ def get(name: str) -> GPTConfig:
     return _PRESETS[name]
 
 
-__all__ = ["get", "names"]
+def list() -> Sequence[str]:  # the last one here: from now on it hides Python's own
+    """Return the names that `get` takes.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> gk.presets.list()[:3]
+        ['gpt1', 'gpt2_small', 'gpt2_medium']
+    """
+    return [*_PRESETS]
+
+
+__all__ = ["get", "list"]

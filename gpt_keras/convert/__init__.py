@@ -1,0 +1,47 @@
+"""Models of others, read and written."""
+
+import pathlib
+
+from gpt_keras.convert import hub
+from gpt_keras.convert.huggingface import (
+    from_huggingface,
+    is_huggingface_folder,
+    to_huggingface,
+)
+from gpt_keras.convert.word_vectors import WordVectors, word_vectors
+from gpt_keras.models.preset_folder import read_preset
+
+
+def load(source):
+    """Load a model from whatever form it is in; `CausalLM.from_preset` calls this.
+
+    Args:
+        source: a folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, or
+            `hf://owner/name[@revision]` for either kind of folder on the Hugging Face hub.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        ValueError: there is no such model, it is damaged, or it cannot be read.
+        ImportError: a package of the `hub` extra is missing.
+
+    Example:
+        >>> import tempfile
+        >>> import gpt_keras as gk
+        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
+        ...                       num_heads=2, hidden_dim=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     gk.convert.to_huggingface(gk.GPTCausalLM(config), folder)
+        ...     gk.convert.load(folder).config == config
+        True
+    """
+    if str(source).startswith(hub.PREFIX):
+        source = hub.download(str(source))
+    path = pathlib.Path(source)
+    if is_huggingface_folder(path):
+        return from_huggingface(path)
+    return read_preset(path)
+
+
+__all__ = ["WordVectors", "from_huggingface", "load", "to_huggingface", "word_vectors"]

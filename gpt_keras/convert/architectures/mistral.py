@@ -1,0 +1,32 @@
+"""Mistral (Jiang et al. 2023): Llama with a window in every layer."""
+
+from gpt_keras.convert.architecture import Architecture
+from gpt_keras.convert.architectures import llama
+
+FIELDS = llama.FIELDS | {"attention_windows": "attention_windows"}
+
+
+def read(settings):
+    """Make `sliding_window`, which every layer has, the windows of a `GPTConfig`."""
+    if "sliding_window" in settings:
+        window = settings.pop("sliding_window")
+        settings["attention_windows"] = None if window is None else (window,)
+    return settings
+
+
+def write(config):
+    """Return `sliding_window`."""
+    return {"sliding_window": config.attention_window(0)}
+
+
+ARCHITECTURE = Architecture(
+    model_type="mistral",
+    class_name="MistralForCausalLM",
+    prefix="model.",
+    fields=FIELDS,
+    choices=llama.CHOICES,
+    ours=llama.OURS | {"attention_windows": (4096,)},
+    names=lambda config: llama.NAMES,
+    read=read,
+    write=write,
+)

@@ -1,0 +1,38 @@
+"""Mixtral (Jiang et al. 2024): Mistral with a mixture of experts in every block."""
+
+from gpt_keras.convert.architecture import Architecture
+from gpt_keras.convert.architectures import llama, mistral
+from gpt_keras.convert.name_map import Source
+
+_EXPERT = "layers.{i}.block_sparse_moe.experts.{e}"
+
+NAMES = llama.NAMES | {
+    "block_{i}/feed_forward/router": Source("layers.{i}.block_sparse_moe.gate", transpose=True),
+    "block_{i}/feed_forward/expert_{e}/gate": Source(f"{_EXPERT}.w1", transpose=True),
+    "block_{i}/feed_forward/expert_{e}/down": Source(f"{_EXPERT}.w2", transpose=True),
+    "block_{i}/feed_forward/expert_{e}/up": Source(f"{_EXPERT}.w3", transpose=True),
+}
+
+ARCHITECTURE = Architecture(
+    model_type="mixtral",
+    class_name="MixtralForCausalLM",
+    prefix="model.",
+    fields=mistral.FIELDS
+    | {
+        "num_local_experts": "num_experts",
+        "num_experts_per_tok": "num_experts_per_token",
+        "router_aux_loss_coef": "router_loss_weight",
+    },
+    choices=llama.CHOICES,
+    ours=llama.OURS
+    | {
+        "norm_epsilon": 1e-5,
+        "rotary_base": 1e6,
+        "num_experts": 8,
+        "num_experts_per_token": 2,
+        "router_loss_weight": 0.001,
+    },
+    names=lambda config: NAMES,
+    read=mistral.read,
+    write=mistral.write,
+)

@@ -1,0 +1,21 @@
+"""GPT-1 (Radford et al. 2018): norms after the sums, and so none at the end."""
+
+from gpt_keras.convert.architecture import Architecture
+from gpt_keras.convert.architectures import gpt2
+from gpt_keras.convert.name_map import Source
+
+NAMES = gpt2.BLOCKS | {
+    "token_embedding": Source("tokens_embed"),
+    "position_embedding": Source("positions_embed"),
+}
+
+ARCHITECTURE = Architecture(
+    model_type="openai-gpt",
+    class_name="OpenAIGPTLMHeadModel",
+    prefix="transformer.",
+    fields=gpt2.FIELDS | {"afn": "activation"},
+    # Its "gelu" is the tanh approximation, whatever the name means elsewhere.
+    choices={"afn": {"gelu": "gelu_tanh", "relu": "relu"}},
+    ours={"dropout": 0.1, "norm_position": "post"},
+    names=lambda config: NAMES,
+)

@@ -1,0 +1,208 @@
+"""Hugging Face folders: `config.json`, safetensors and a tokenizer, read and written."""
+
+import json
+import pathlib
+import warnings
+
+from gpt_keras import tokenizers
+from gpt_keras.atomic import atomic_directory
+from gpt_keras.convert.architecture import HEAD, Architecture
+from gpt_keras.convert.architectures import ARCHITECTURES
+from gpt_keras.convert.name_map import assign, check_fits, collect, tensor_shapes, weight_shapes
+from gpt_keras.convert.safetensors_files import SafetensorsFolder, weights_dtype, write_safetensors
+from gpt_keras.models import GPT, GPTCausalLM
+
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+
+# Each shows that there is a tokenizer.
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
+_MAX_SHARD_BYTES = 5 * 10**9
+
+
+def is_huggingface_folder(path) -> bool:
+    """Return whether `path` is a folder whose `config.json` describes a Hugging Face model."""
+    try:
+        settings = _read_settings(pathlib.Path(path) / CONFIG)
+    except (ValueError, OSError):
+        return False
+    return not settings.keys().isdisjoint(("model_type", "architectures"))
+
+
+def from_huggingface(folder) -> GPTCausalLM:
+    """Load a model from a folder that transformers' `save_pretrained` wrote, or a copy of the hub.
+
+    Everything is checked before the model is built, and the weights are read one tensor at a time.
+
+    Args:
+        folder: the folder, with `config.json`, with `model.safetensors` or shards and their index,
+            and with a tokenizer's files if the model is to take texts.
+
+    Returns:
+        A `GPTCausalLM`, not compiled. Float16 and bfloat16 weights become what Keras's dtype
+        policy says. Where the folder has a tokenizer that cannot be read, a warning says why and
+        the model has none.
+
+    Raises:
+        ValueError: the architecture is not known, a setting is not supported, or the weights do
+            not fit; the message lists what is wrong.
+        ImportError: safetensors is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> import gpt_keras as gk
+        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
+        ...                       num_heads=2, hidden_dim=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     gk.convert.to_huggingface(gk.GPTCausalLM(config), folder)
+        ...     gk.convert.from_huggingface(folder).config == config
+        True
+    """
+    folder = pathlib.Path(folder)
+    settings = _read_settings(folder / CONFIG)
+    architecture = _architecture(settings, folder)
+    try:
+        config = architecture.to_config(settings)
+    except ValueError as error:
+        raise ValueError(f"{str(folder / CONFIG)!r}: {error}") from error
+    tensors = SafetensorsFolder(folder, architecture.prefix)
+    if config.tie_embeddings:
+        tensors.drop(HEAD)
+    sources = architecture.sources(config)
+    check_fits(config, sources, tensors.shapes(), str(folder))
+    model = GPTCausalLM(config)
+    assign(model.backbone, sources, tensors)
+    _read_tokenizer(model, folder)
+    return model
+
+
+def to_huggingface(model: GPTCausalLM, folder, max_shard_bytes: int = _MAX_SHARD_BYTES) -> None:
+    """Write a model as a folder that transformers' `from_pretrained` loads.
+
+    It is written as the first of the architectures that can hold it. The folder appears whole or
+    not at all.
+
+    Args:
+        model: a `CausalLM` whose backbone is a `GPT`.
+        folder: a new or an empty folder.
+        max_shard_bytes: weights of more than this go to several files.
+
+    Raises:
+        ValueError: the folder exists and is not empty, or no architecture holds the model; the
+            message says what does not fit.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import gpt_keras as gk
+        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
+        ...                       num_heads=2, hidden_dim=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     gk.convert.to_huggingface(gk.GPTCausalLM(config), folder)
+        ...     sorted(file.name for file in pathlib.Path(folder).iterdir())
+        ['config.json', 'generation_config.json', 'model.safetensors']
+    """
+    gpt = _require_plain_gpt(model)
+    architecture, settings = _fitting_architecture(gpt.config)
+    sources = architecture.sources(gpt.config)
+    sources = {
+        path: source._replace(name=architecture.full_name(source.name))
+        for path, source in sources.items()
+    }
+    dtype = weights_dtype(gpt)
+    settings["dtype"] = dtype
+    with atomic_directory(folder) as temporary:
+        shapes = tensor_shapes(gpt.config, sources)
+        write_safetensors(temporary, shapes, dtype, collect(gpt, sources), max_shard_bytes)
+        end_of_text = _write_tokenizer(model, temporary)
+        settings |= end_of_text
+        _write_json(temporary / CONFIG, settings)
+        _write_json(temporary / GENERATION_CONFIG, end_of_text)
+
+
+def _read_settings(path):
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{str(path.parent)!r} is no Hugging Face folder: no {CONFIG}.") from error
+    except ValueError as error:  # not JSON or not UTF-8
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{str(path)!r} must hold an object, not a {type(settings).__name__}.")
+    return settings
+
+
+def _architecture(settings, folder) -> Architecture:
+    names = {architecture.class_name: architecture for architecture in ARCHITECTURES.values()}
+    listed = settings.get("architectures") or []
+    found = ARCHITECTURES.get(settings.get("model_type"))
+    if found is None and "model_type" not in settings:
+        found = next((names[name] for name in listed if name in names), None)
+    if found is None:
+        raise ValueError(
+            f"{str(folder)!r} is a {settings.get('model_type', listed)!r}; "
+            f"the architectures that can be read are {', '.join(ARCHITECTURES)}."
+        )
+    return found
+
+
+def _read_tokenizer(model, folder):
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return
+    try:
+        model.tokenizer = tokenizers.load(folder)
+    except (ValueError, ImportError) as error:
+        warnings.warn(
+            f"The model takes token ids only; its tokenizer cannot be used: {error}", stacklevel=3
+        )
+
+
+def _require_plain_gpt(model):
+    gpt = getattr(model, "backbone", None)
+    if not isinstance(gpt, GPT):
+        raise ValueError(f"`model` must be a CausalLM with a GPT as its backbone, got {model!r}.")
+    known = weight_shapes(gpt.config)
+    # Such as a GRU gate's, LoRA's, or a quantized layer's scales.
+    others = [v.path for v in gpt.variables if v.path not in known and "seed_gen" not in v.path]
+    if others:
+        raise ValueError(
+            f"`model` has weights that Hugging Face's architectures do not: {others[0]} and "
+            f"{len(others) - 1} more."
+        )
+    return gpt
+
+
+def _fitting_architecture(config):
+    misfits = []
+    for architecture in ARCHITECTURES.values():
+        try:
+            return architecture, architecture.to_settings(config)
+        except ValueError as error:
+            misfits.append(f"{architecture.model_type}: {error}")
+    misfits.sort(key=len)  # the one that it fits best first
+    raise ValueError("`model` fits none of Hugging Face's architectures.\n" + "\n".join(misfits))
+
+
+def _write_tokenizer(model, folder):
+    """Write the tokenizer, if there is one, and return the settings that name its ids."""
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        return {"bos_token_id": None, "eos_token_id": None}
+    file = tokenizer.save(folder)
+    end_id = tokenizer.end_of_text_id
+    end = next((text for text, i in tokenizer.special_tokens.items() if i == end_id), None)
+    if "model" in json.loads(pathlib.Path(file).read_text(encoding="utf-8")):
+        # The form of the tokenizers package; transformers cannot read others, such as characters.
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": model.max_sequence_length,
+            "clean_up_tokenization_spaces": False,
+        }
+        if end is not None:
+            config |= {"bos_token": end, "eos_token": end}
+        _write_json(folder / TOKENIZER_CONFIG, config)
+    return {"bos_token_id": end_id, "eos_token_id": end_id}
+
+
+def _write_json(path, content):
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,304 @@
+"""Where each weight of a `GPT` stands in others' files, and the way there and back."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+import keras
+import numpy as np
+
+from gpt_keras.config import GPTConfig
+
+# What PyTorch's modules call the weights that Keras's layers have.
+PYTORCH_SUFFIXES = {
+    "kernel": ".weight",
+    "bias": ".bias",
+    "gamma": ".weight",
+    "beta": ".bias",
+    "scale": ".weight",
+    "embeddings": ".weight",
+}
+
+# An error message lists at most this many tensors of a kind.
+_MOST_LISTED = 5
+
+
+class Source(NamedTuple):
+    """Where the values of one of our weights stand.
+
+    Attributes:
+        name: name of the tensor in the file.
+        transpose: whether its two axes are the other way round there (PyTorch's `Linear`).
+        part: `(index, count)`: the weight is this one of so many equal parts of the tensor along
+            its last axis (queries, keys and values side by side); None for all of it.
+        entry: the weight is this entry of the tensor's first axis (experts on top of each other);
+            None where the tensor has no such axis. For writing, all its entries must be there.
+        num_entries: how many entries that axis has.
+        interleaved_heads: number of heads, each of whose columns go in neighbouring pairs
+            (0, 1), (2, 3), ... for the rotary embedding; ours pairs the halves. None if theirs
+            does, too.
+        shape: shape of the tensor if it is ours in another form of the same order, such as
+            `(hidden_dim, num_heads, head_dim)` for a kernel; None if it is the same.
+        factor: what the values there are multiplied by.
+    """
+
+    name: str
+    transpose: bool = False
+    part: tuple[int, int] | None = None
+    entry: int | None = None
+    num_entries: int | None = None
+    interleaved_heads: int | None = None
+    shape: tuple[int, ...] | None = None
+    factor: float = 1.0
+
+    def shape_there(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the tensor that holds a weight of `shape`."""
+        if self.shape is not None:
+            shape = self.shape
+        if self.transpose:
+            shape = shape[::-1]
+        if self.part is not None:
+            shape = (*shape[:-1], shape[-1] * self.part[1])
+        return shape if self.entry is None else (self.num_entries, *shape)
+
+    def take(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Return our weight's values, of `shape`, out of the tensor's."""
+        if self.entry is not None:
+            tensor = tensor[self.entry]
+        if self.part is not None:
+            index, count = self.part
+            tensor = np.split(tensor, count, axis=-1)[index]
+        values = (tensor.T if self.transpose else tensor).reshape(shape)
+        if self.interleaved_heads is not None:
+            values = _move_columns(values, (self.interleaved_heads, -1, 2))
+        return values if self.factor == 1.0 else values.astype("float32") * np.float32(self.factor)
+
+    def give(self, values: np.ndarray) -> np.ndarray:
+        """Return what `take` takes: our values as the tensor, or its part or entry, has them."""
+        if self.factor != 1.0:
+            values = values / np.asarray(self.factor, values.dtype)
+        if self.interleaved_heads is not None:
+            values = _move_columns(values, (self.interleaved_heads, 2, -1))
+        if self.shape is not None:
+            values = values.reshape(self.shape)
+        return values.T if self.transpose else values
+
+
+class Tensors(Protocol):
+    """Named tensors somewhere outside, read one at a time."""
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the names and shapes of all tensors, without reading them."""
+
+    def read(self, name: str) -> np.ndarray:
+        """Return one tensor."""
+
+
+def weight_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """Return path and shape of every weight of the `GPT` of a config, without building it.
+
+    Args:
+        config: a `GPTConfig`.
+
+    Returns:
+        Shapes by `variable.path`, in the order of the layers.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> from gpt_keras.convert.name_map import weight_shapes
+        >>> shapes = weight_shapes(gk.presets.get("gpt2_small"))
+        >>> shapes["block_11/attention/query/kernel"]
+        (768, 768)
+    """
+    width, inner = config.hidden_dim, config.intermediate_dim
+    query, key_value = (n * config.head_dim for n in (config.num_heads, config.num_key_value_heads))
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def add_dense(path, inputs, units, use_bias):
+        shapes[f"{path}/kernel"] = (inputs, units)
+        if use_bias:
+            shapes[f"{path}/bias"] = (units,)
+
+    def add_norm(path):
+        for name in ("gamma", "beta") if config.norm == "layer_norm" else ("scale",):
+            shapes[f"{path}/{name}"] = (width,)
+
+    def add_feed_forward(path):
+        for name in ("up", "gate") if config.activation == "swiglu" else ("up",):
+            add_dense(f"{path}/{name}", width, inner, config.use_bias)
+        add_dense(f"{path}/down", inner, width, config.use_bias)
+
+    shapes["token_embedding/embeddings"] = (config.vocabulary_size, width)
+    if not config.tie_embeddings:
+        shapes["token_embedding/reverse_embeddings"] = (width, config.vocabulary_size)
+    if config.position_embedding == "learned":
+        shapes["position_embedding/embeddings"] = (config.max_sequence_length, width)
+    for block in (f"block_{i}" for i in range(config.num_layers)):
+        add_norm(f"{block}/attention_norm")
+        add_dense(f"{block}/attention/query", width, query, config.use_qkv_bias)
+        add_dense(f"{block}/attention/key", width, key_value, config.use_qkv_bias)
+        add_dense(f"{block}/attention/value", width, key_value, config.use_qkv_bias)
+        add_dense(f"{block}/attention/output", query, width, config.use_bias)
+        add_norm(f"{block}/feed_forward_norm")
+        if config.num_experts is None:
+            add_feed_forward(f"{block}/feed_forward")
+        else:
+            add_dense(f"{block}/feed_forward/router", width, config.num_experts, False)
+            for e in range(config.num_experts):
+                add_feed_forward(f"{block}/feed_forward/expert_{e}")
+    if config.norm_position == "pre":
+        add_norm("final_norm")
+    return shapes
+
+
+def sources(
+    names: Mapping[str, Source],
+    config: GPTConfig,
+    suffixes: Mapping[str, str] = PYTORCH_SUFFIXES,
+) -> dict[str, Source]:
+    """Return where every weight of a config's `GPT` stands, from a table with a line a layer.
+
+    Args:
+        names: the table. A key is a layer's path, and its source's name gets the suffix of the
+            weight; or a weight's path, and the name is the whole one. In keys and names `{i}` is
+            the number of the block and `{e}` that of the expert.
+        config: the `GPTConfig`.
+        suffixes: what follows a layer's name in the file for each of our weights.
+
+    Returns:
+        Sources by `variable.path`.
+
+    Raises:
+        ValueError: the table has no line for a weight.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> from gpt_keras.convert.name_map import Source, sources
+        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=4, num_layers=1,
+        ...                       num_heads=1, hidden_dim=4)
+        >>> names = {"token_embedding": Source("wte"), "position_embedding": Source("wpe"),
+        ...          "final_norm": Source("ln_f")}
+        >>> sources(names, config)
+        Traceback (most recent call last):
+        ...
+        ValueError: There is no place for block_0/attention_norm.
+    """
+    found = {}
+    for path in weight_shapes(config):
+        block, expert = (
+            match.group(1) if (match := re.search(pattern, path)) else None
+            for pattern in (r"^block_(\d+)/", r"/expert_(\d+)/")
+        )
+        key = re.sub(r"/expert_\d+/", "/expert_{e}/", re.sub(r"^block_\d+/", "block_{i}/", path))
+        layer, _, weight = key.rpartition("/")
+        source, suffix = (
+            (names[key], "") if key in names else (names.get(layer), suffixes.get(weight))
+        )
+        if source is None or suffix is None:
+            raise ValueError(f"There is no place for {path.rpartition('/')[0]}.")
+        name = (source.name + suffix).replace("{i}", block or "").replace("{e}", expert or "")
+        found[path] = source._replace(name=name)
+    return found
+
+
+def tensor_shapes(config: GPTConfig, sources: Mapping[str, Source]) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the tensors that hold the weights of a config's `GPT`."""
+    shapes = weight_shapes(config)
+    return {source.name: source.shape_there(shapes[path]) for path, source in sources.items()}
+
+
+def check_fits(
+    config: GPTConfig,
+    sources: Mapping[str, Source],
+    shapes: Mapping[str, tuple[int, ...]],
+    where: str,
+) -> None:
+    """Raise `ValueError` unless the tensors are just those that the weights come from.
+
+    Args:
+        config: the `GPTConfig` of the model to fill; it need not be built yet.
+        sources: where each of its weights stands.
+        shapes: names and shapes of the tensors that there are.
+        where: their file or folder, for the message.
+
+    Raises:
+        ValueError: tensors are missing, not known or of another shape; the message lists them.
+    """
+    wanted = tensor_shapes(config, sources)
+    problems = listed("missing", [name for name in wanted if name not in shapes])
+    problems += listed("not known", [name for name in shapes if name not in wanted])
+    problems += listed(
+        "of another shape",
+        [
+            f"{name} is {tuple(shapes[name])} and should be {shape}"
+            for name, shape in wanted.items()
+            if name in shapes and tuple(shapes[name]) != shape
+        ],
+    )
+    if problems:
+        raise ValueError(f"{where!r} does not fit its config. Tensors " + "; ".join(problems) + ".")
+
+
+def assign(gpt: keras.Model, sources: Mapping[str, Source], tensors: Tensors) -> None:
+    """Fill the weights of a `GPT`, tensor by tensor, from tensors that `check_fits` has passed.
+
+    Args:
+        gpt: a `GPT`.
+        sources: for each of its weights, by `variable.path`, where the values stand.
+        tensors: the tensors.
+    """
+    variables = {variable.path: variable for variable in gpt.variables}
+    for name, users in _by_tensor(sources).items():
+        tensor = tensors.read(name)
+        for path, source in users:
+            variable = variables[path]
+            variable.assign(source.take(tensor, tuple(variable.shape)))
+
+
+def collect(gpt: keras.Model, sources: Mapping[str, Source]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield names and values of the tensors that hold the weights of a `GPT`, one at a time.
+
+    Args:
+        gpt: a `GPT`.
+        sources: for each of its weights, by `variable.path`, where the values go.
+
+    Yields:
+        Pairs of a name and an array, in the order of the layers.
+    """
+    variables = {variable.path: variable for variable in gpt.variables}
+    for name, users in _by_tensor(sources).items():
+        users = sorted(users, key=lambda user: (user[1].entry or 0, user[1].part or (0, 1)))
+        given = [source.give(keras.ops.convert_to_numpy(variables[path])) for path, source in users]
+        first = users[0][1]
+        if first.entry is not None:
+            yield name, np.stack(given)
+        else:
+            yield name, given[0] if first.part is None else np.concatenate(given, axis=-1)
+
+
+def num_values(shape: tuple[int, ...]) -> int:
+    """Return the number of values in a tensor of `shape`."""
+    return math.prod(shape)
+
+
+def listed(what: str, entries: Iterable[str]) -> list[str]:
+    """Return `["what: a, b and 3 more"]` for an error message, or `[]` if there are no entries."""
+    entries = list(entries)
+    if not entries:
+        return []
+    more = f" and {len(entries) - _MOST_LISTED} more" if len(entries) > _MOST_LISTED else ""
+    return [f"{what}: {', '.join(entries[:_MOST_LISTED])}{more}"]
+
+
+def _by_tensor(sources):
+    users: dict[str, list[tuple[str, Source]]] = {}
+    for path, source in sources.items():
+        users.setdefault(source.name, []).append((path, source))
+    return users
+
+
+def _move_columns(values, grouped):
+    """Swap the last two axes of the columns seen as `(heads, ., .)`."""
+    columns = values.reshape(*values.shape[:-1], *grouped).swapaxes(-1, -2)
+    return columns.reshape(values.shape)

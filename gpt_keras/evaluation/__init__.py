@@ -1,0 +1,9 @@
+"""How good a model is.
+
+The function `perplexity` hides the module of the same name, on purpose:
+`gpt_keras.evaluation.perplexity(...)` is the call.
+"""
+
+from gpt_keras.evaluation.perplexity import PerplexityResult, perplexity
+
+__all__ = ["PerplexityResult", "perplexity"]

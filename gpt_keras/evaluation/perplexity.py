@@ -1,0 +1,243 @@
+"""How surprised a model is by texts, exactly, and in units that tokenizers share."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gpt_keras.config import check_positive_int
+from gpt_keras.datasets.document_ids import document_ids
+from gpt_keras.models import CausalLM, NGramLM
+from gpt_keras.models.vocabulary import check_token_ids
+
+# Window of a model that names no longest sequence.
+_DEFAULT_LENGTH = 1024
+
+
+class PerplexityResult(NamedTuple):
+    """What `perplexity` found.
+
+    Attributes:
+        perplexity: exponential of `loss`.
+        loss: mean negative log-probability of a token, in nats.
+        num_tokens: how many tokens were scored (of a dataset with sample weights, their sum).
+        bits_per_character: the loss of all tokens together, in bits, over the number of characters
+            (code points) of the texts; None where the texts are not known.
+        bits_per_byte: the same over the number of bytes in UTF-8. Both compare models whose
+            tokenizers differ, as perplexities of tokens do not.
+    """
+
+    perplexity: float
+    loss: float
+    num_tokens: float
+    bits_per_character: float | None
+    bits_per_byte: float | None
+
+
+def perplexity(
+    model: CausalLM | NGramLM,
+    documents: str | Path | Sequence | tf.data.Dataset,
+    *,
+    stride: int | None = None,
+    sequence_length: int | None = None,
+    batch_size: int = 8,
+) -> PerplexityResult:
+    """Return a model's perplexity, every token of the documents scored exactly once.
+
+    Where the tokenizer has an end-of-text token, it stands before each document, and all tokens of
+    the document and the end-of-text token after it are scored. Where it has none, nothing comes
+    before the first token, which then is not scored (nor are its characters counted).
+
+    A document that is longer than the model's context is cut into windows. Each begins `stride`
+    tokens after the one before and scores what that one did not: with a small stride every token
+    but the first ones has a long context, and the computation takes as many times longer.
+
+    Args:
+        model: a `CausalLM` or an `NGramLM`.
+        documents: texts, files or directories as `gk.datasets.language_modeling` takes them; or
+            the token ids of one document, without end of text, or a list of such; or, for a
+            `CausalLM`, a dataset of `(inputs, targets)` or `(inputs, targets, sample_weight)`,
+            whose targets are scored as they are.
+        stride: tokens from the beginning of a window to that of the next, from 1 to
+            `sequence_length`. Default: `sequence_length`, so that windows do not overlap.
+        sequence_length: tokens of a window. Default: the model's `max_sequence_length`, or 1,024
+            if it has none. An `NGramLM` has its own context and takes neither.
+        batch_size: windows that are computed together.
+
+    Returns:
+        A `PerplexityResult`.
+
+    Raises:
+        ValueError: an argument is out of its range, there is no token to score, an id is outside
+            the vocabulary, or texts are given to a model without a tokenizer.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("ab", end_of_text=True)
+        >>> model = gk.NGramLM(1, tokenizer).fit(["abababab"])
+        >>> result = gk.evaluation.perplexity(model, ["abba"])
+        >>> result.num_tokens                        # four letters and the end of text
+        5
+        >>> result.perplexity == model.perplexity(["abba"])
+        True
+    """
+    check_positive_int("batch_size", batch_size)
+    windows = {"stride": stride, "sequence_length": sequence_length}
+    if isinstance(model, CausalLM):
+        score = _compiled_losses(model)
+        if not isinstance(documents, tf.data.Dataset):
+            return _of_documents(model, score, documents, batch_size, **windows)
+        if stride is not None or sequence_length is not None:
+            raise ValueError("A dataset is cut already: leave out `stride` and `sequence_length`.")
+        return _of_dataset(score, documents)
+    if not isinstance(model, NGramLM):
+        raise ValueError(f"`model` must be a CausalLM or an NGramLM, got {model!r}.")
+    if isinstance(documents, tf.data.Dataset):
+        raise ValueError("An NGramLM takes documents, not a dataset of windows.")
+    if stride is not None or sequence_length is not None:
+        raise ValueError("An NGramLM needs no windows: leave out `stride` and `sequence_length`.")
+    total = _Total(model.tokenizer)
+    for document in document_ids(documents, model.tokenizer):
+        log_probabilities = model.scored_log_probabilities(document.ids)
+        total.add(-log_probabilities.sum(), len(log_probabilities))
+        total.add_text(document)
+    return total.result()
+
+
+class _Total:
+    """Sums over documents."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self._loss, self._num_tokens = 0.0, 0
+        self._num_characters, self._num_bytes = 0, 0
+
+    def add(self, loss, num_tokens):
+        self._loss += float(loss)
+        self._num_tokens += num_tokens
+
+    def add_text(self, document):
+        if self._tokenizer is None:
+            return
+        text = document.text
+        if text is None:
+            text = self._tokenizer.decode(document.ids)
+        # The characters of a token that is not scored do not count either.
+        missing = ""
+        if self._tokenizer.end_of_text_id is None:
+            missing = self._tokenizer.decode(document.ids[:1])
+        self._num_characters += len(text) - len(missing)
+        self._num_bytes += len(text.encode()) - len(missing.encode())
+
+    def result(self):
+        if self._num_tokens == 0:
+            raise ValueError("`documents` must hold a token to score besides the first one.")
+        loss = self._loss / self._num_tokens
+        bits = self._loss / math.log(2)
+        return PerplexityResult(
+            perplexity=math.exp(loss) if loss < 700 else math.inf,
+            loss=loss,
+            num_tokens=self._num_tokens,
+            bits_per_character=bits / self._num_characters if self._num_characters else None,
+            bits_per_byte=bits / self._num_bytes if self._num_bytes else None,
+        )
+
+
+def _compiled_losses(model):
+    @tf.function(autograph=False, reduce_retracing=True)
+    def losses(token_ids, targets):
+        logits = model(token_ids, training=False)
+        return keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+
+    return losses
+
+
+def _of_dataset(score, dataset):
+    total = _Total(None)
+    for batch in dataset:
+        inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        losses = score(inputs, targets).numpy().astype(np.float64)
+        if weights is None:
+            total.add(losses.sum(), losses.size)
+            continue
+        weights = np.asarray(weights, np.float64)
+        if weights.ndim == 1:  # one for each row
+            weights = np.broadcast_to(weights[:, None], losses.shape)
+        total.add((losses * weights).sum(), float(weights.sum()))
+    return total.result()
+
+
+def _of_documents(model, score, documents, batch_size, stride, sequence_length):
+    limit = model.max_sequence_length
+    if sequence_length is None:
+        sequence_length = limit or _DEFAULT_LENGTH
+    check_positive_int("sequence_length", sequence_length)
+    if limit is not None and sequence_length > limit:
+        raise ValueError(
+            f"`sequence_length` must be at most the model's max_sequence_length={limit}, "
+            f"got {sequence_length}."
+        )
+    stride = sequence_length if stride is None else stride
+    check_positive_int("stride", stride)
+    if stride > sequence_length:
+        raise ValueError(
+            f"`stride` must be at most `sequence_length`={sequence_length}, got {stride}: "
+            "tokens between the windows would not be scored."
+        )
+    total = _Total(model.tokenizer)
+    end = None if model.tokenizer is None else model.tokenizer.end_of_text_id
+
+    def all_windows():
+        for document in document_ids(documents, model.tokenizer):
+            check_token_ids(document.ids, model.vocabulary_size)
+            ids = document.ids if end is None else np.concatenate([[end], document.ids, [end]])
+            if len(ids) > 1:
+                total.add_text(document)
+            yield from _windows(ids, sequence_length, stride)
+
+    for batch in _batches(all_windows(), batch_size):
+        width = _round_up(max(len(window.ids) - 1 for window in batch), sequence_length)
+        # Always `batch_size` rows of few widths, so that few functions are traced.
+        rows = np.zeros((batch_size, width + 1), np.int32)
+        scored = np.zeros((batch_size, width), bool)
+        for i, window in enumerate(batch):
+            rows[i, : len(window.ids)] = window.ids
+            scored[i, window.first_scored - 1 : len(window.ids) - 1] = True
+        losses = score(rows[:, :-1], rows[:, 1:]).numpy().astype(np.float64)
+        total.add(losses[scored].sum(), int(scored.sum()))
+    return total.result()
+
+
+class _Window(NamedTuple):
+    """Ids, of which those from `first_scored` on are scored."""
+
+    ids: np.ndarray
+    first_scored: int
+
+
+def _windows(ids: np.ndarray, sequence_length: int, stride: int) -> Iterator[_Window]:
+    scored = 1  # nothing comes before the first id
+    for begin in itertools.count(0, stride):
+        if scored >= len(ids):
+            return
+        window = ids[begin : begin + sequence_length + 1]
+        yield _Window(window, scored - begin)
+        scored = begin + len(window)
+
+
+def _batches(items, size):
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def _round_up(width, limit):
+    power = 16
+    while power < width:
+        power *= 2
+    return min(power, limit)

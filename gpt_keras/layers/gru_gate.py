@@ -1,0 +1,83 @@
+"""A gate in place of the sum that joins a sub-layer to the residual stream."""
+
+import keras
+from keras import ops
+
+from gpt_keras.layers.projection import dense
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class GRUGate(keras.layers.Layer):
+    """Lets a gated recurrent unit decide how much of a sub-layer's output the stream takes.
+
+    Gated Transformer-XL (Parisotto et al. 2019, "Stabilizing Transformers for Reinforcement
+    Learning", section 3.2, "Gated-Recurrent-Unit-type gating"), with `x` the stream and `y` the
+    output of the sub-layer:
+
+        r = sigmoid(W_r y + U_r x)
+        z = sigmoid(W_z y + U_z x - bias)
+        h = tanh(W_h y + U_h (r * x))
+        output = (1 - z) * x + z * h
+
+    No GPT that was published has one. Pass it to `TransformerBlock(residual=...)`.
+
+    Args:
+        bias: initial value of the bias that holds the gate shut, so that the block begins near
+            the identity; trained like the kernels.
+        kernel_initializer: initializer of the six kernels. Default: GPT-2's normal of deviation
+            0.02.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        x: the residual stream, `(batch, length, hidden_dim)`.
+        y: the output of the sub-layer, of the same shape.
+
+    Returns:
+        The stream after the sub-layer, of the same shape.
+
+    Example:
+        >>> import gpt_keras as gk, numpy as np
+        >>> x, y = np.ones((1, 1, 8)), np.full((1, 1, 8), 100.0)
+        >>> gate = gk.layers.GRUGate(bias=20.0)
+        >>> bool(np.allclose(gate(x, y), x, atol=1e-6))   # shut
+        True
+        >>> block = gk.layers.TransformerBlock(num_heads=2, residual=gk.layers.GRUGate())
+    """
+
+    def __init__(self, bias: float = 2.0, kernel_initializer=None, **kwargs):
+        super().__init__(**kwargs)
+        self.bias = float(bias)
+        self.kernel_initializer = keras.initializers.get(
+            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
+        )
+
+    def build(self, x_shape, y_shape=None):
+        x_shape = tuple(x_shape)
+        hidden_dim = x_shape[-1]
+        for name in ("reset_y", "reset_x", "update_y", "update_x", "candidate_y", "candidate_x"):
+            projection = dense(
+                hidden_dim, False, self.kernel_initializer, dtype=self.dtype_policy, name=name
+            )
+            projection.build(x_shape)
+            setattr(self, name, projection)
+        self.update_bias = self.add_weight(
+            name="update_bias",
+            shape=(hidden_dim,),
+            initializer=keras.initializers.Constant(self.bias),
+        )
+
+    def call(self, x, y):
+        reset = ops.sigmoid(self.reset_y(y) + self.reset_x(x))
+        update = ops.sigmoid(self.update_y(y) + self.update_x(x) - self.update_bias)
+        candidate = ops.tanh(self.candidate_y(y) + self.candidate_x(reset * x))
+        return (1 - update) * x + update * candidate
+
+    def compute_output_shape(self, x_shape, y_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "bias": self.bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }

@@ -1,0 +1,140 @@
+"""Several feed-forward layers, of which a router chooses some for each token."""
+
+import keras
+from keras import ops
+
+from gpt_keras.config import check_at_least_0, check_positive_int
+from gpt_keras.layers.feed_forward import FeedForward
+from gpt_keras.layers.projection import dense
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class MixtureOfExperts(keras.layers.Layer):
+    """Adds up, for each token, the outputs of the experts that a router chooses for it.
+
+    The router's softmax gives each expert a probability; the `num_experts_per_token` largest are
+    kept and divided by their sum, and weigh the experts' outputs (Mixtral, Jiang et al. 2024,
+    section 2.1).
+
+    Every expert is computed for every token and weighted, by zero for most: all shapes are then
+    known when the model is compiled. So it has the quality of a mixture of experts, not its speed.
+
+    In training the layer adds a loss that is smallest when the experts share the tokens evenly:
+    `num_experts * sum_e f_e P_e`, times `router_loss_weight`, where `f_e` is the number of tokens
+    given to expert e over the number of tokens and `P_e` the router's mean probability of it
+    (Switch Transformers, Fedus et al. 2021, section 2.2).
+
+    Args:
+        num_experts: number of experts.
+        num_experts_per_token: how many experts' outputs a token gets.
+        intermediate_dim: width inside each expert.
+        activation: that of `FeedForward`.
+        use_bias: whether the experts' projections have biases; the router has none.
+        router_loss_weight: weight of the load-balancing loss; 0 for none.
+        kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
+        output_initializer: initializer of the experts' last kernels. Default: `kernel_initializer`.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        x: `(batch, length, hidden_dim)`.
+        training: whether the load-balancing loss is added.
+
+    Returns:
+        `(batch, length, hidden_dim)`.
+
+    Raises:
+        ValueError: there are fewer experts than a token gets.
+
+    Example:
+        >>> import gpt_keras as gk, numpy as np
+        >>> experts = gk.layers.MixtureOfExperts(
+        ...     num_experts=4, num_experts_per_token=2, intermediate_dim=32
+        ... )
+        >>> experts(np.zeros((2, 5, 8))).shape
+        TensorShape([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        num_experts: int,
+        num_experts_per_token: int,
+        intermediate_dim: int,
+        activation: str = "swiglu",
+        use_bias: bool = False,
+        router_loss_weight: float = 0.01,
+        kernel_initializer=None,
+        output_initializer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_positive_int("num_experts", num_experts)
+        check_positive_int("num_experts_per_token", num_experts_per_token)
+        if num_experts_per_token > num_experts:
+            raise ValueError(
+                f"`num_experts_per_token` must be at most `num_experts`={num_experts}, "
+                f"got {num_experts_per_token}."
+            )
+        check_at_least_0("router_loss_weight", router_loss_weight)
+        self.num_experts = num_experts
+        self.num_experts_per_token = num_experts_per_token
+        self.router_loss_weight = router_loss_weight
+        self.kernel_initializer = keras.initializers.get(
+            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
+        )
+        # Probabilities are compared, so they are computed in float32 whatever the experts are in.
+        self.router = dense(
+            num_experts, False, self.kernel_initializer, dtype="float32", name="router"
+        )
+        self.experts = [
+            FeedForward(
+                intermediate_dim,
+                activation=activation,
+                use_bias=use_bias,
+                kernel_initializer=self.kernel_initializer,
+                output_initializer=output_initializer,
+                dtype=self.dtype_policy,
+                name=f"expert_{i}",
+            )
+            for i in range(num_experts)
+        ]
+
+    def build(self, input_shape):
+        input_shape = tuple(input_shape)
+        for layer in (self.router, *self.experts):
+            layer.build(input_shape)
+
+    def call(self, x, training=None):
+        probabilities = ops.softmax(self.router(x))  # (batch, length, num_experts)
+        largest, chosen = ops.top_k(probabilities, self.num_experts_per_token)
+        largest = largest / ops.sum(largest, axis=-1, keepdims=True)
+        is_chosen = ops.one_hot(chosen, self.num_experts)  # (batch, length, per token, experts)
+        weights = ops.sum(largest[..., None] * is_chosen, axis=-2)  # (batch, length, num_experts)
+        if training and self.router_loss_weight:
+            self.add_loss(self.router_loss_weight * self._imbalance(probabilities, is_chosen))
+        weights = ops.cast(weights, self.compute_dtype)
+        y = 0
+        for i, expert in enumerate(self.experts):
+            y = y + weights[..., i : i + 1] * expert(x)
+        return y
+
+    def _imbalance(self, probabilities, is_chosen):
+        """The load-balancing loss, `num_experts_per_token` where the load is even."""
+        share = ops.mean(ops.sum(is_chosen, axis=-2), axis=(0, 1))  # (num_experts,)
+        return self.num_experts * ops.sum(share * ops.mean(probabilities, axis=(0, 1)))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        expert = self.experts[0]
+        return {
+            **super().get_config(),
+            "num_experts": self.num_experts,
+            "num_experts_per_token": self.num_experts_per_token,
+            "intermediate_dim": expert.intermediate_dim,
+            "activation": expert.activation,
+            "use_bias": expert.use_bias,
+            "router_loss_weight": self.router_loss_weight,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "output_initializer": keras.initializers.serialize(expert.output_initializer),
+        }

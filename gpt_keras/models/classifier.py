@@ -1,0 +1,175 @@
+"""Pretrained models with a head for a task (GPT-1, Radford et al. 2018, section 3.2)."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from gpt_keras.config import check_choice, check_positive_int
+from gpt_keras.models import task_inputs
+from gpt_keras.models.task_model import TaskModel
+
+LAYOUTS = ("classification", "entailment", "similarity")
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class GPTClassifier(TaskModel):
+    """A causal model with a linear head on its last hidden state, for classification.
+
+    An example is laid out as `gk.models.task_inputs` describes, so that each sequence ends with an
+    extract token. The head sees the final hidden state at the first extract token of a row; what
+    stands behind it is padding and changes nothing, since the model is causal. So one tensor says
+    all: there is no mask. In a row without an extract token the last token is read.
+
+    The special tokens are the last three ids of the backbone's vocabulary; `from_preset` makes room
+    for them, and `backbone.with_vocabulary_size` does for a model at hand. The weights of a model
+    that is passed in are shared, not copied.
+
+    Args:
+        model: a `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
+        num_classes: number of classes.
+        layout: what an example is: `"classification"`, a text; `"entailment"`, a pair (premise,
+            hypothesis); `"similarity"`, a pair without order, which is run in both orders, and the
+            two hidden states added.
+        dropout: rate of the dropout before the head (0.1 in the paper).
+        language_modeling_weight: weight of a second loss in training, that of predicting the
+            tokens of the example; the paper's is 0.5. 0 is none.
+        tokenizer: needed for texts where `model` has none.
+        name: name of the model.
+
+    Call arguments:
+        token_ids: integers, `(batch, length)`, or `(batch, orders, length)`, whose hidden states
+            are added.
+
+    Returns:
+        Logits, float32, `(batch, num_classes)`.
+
+    Raises:
+        ValueError: an argument is out of its range, the backbone gives no hidden states, or it has
+            no ids to spare.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
+        >>> config = gk.GPTConfig(vocabulary_size=7, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model = gk.GPTClassifier(gk.GPTCausalLM(config, tokenizer), num_classes=2)
+        >>> model.encode(["abc"])[0, :6].tolist()
+        [4, 0, 1, 2, 6, 6]
+        >>> model.predict(["abc", "cab a"], verbose=0).shape
+        (2, 2)
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        num_classes: int,
+        layout: str = "classification",
+        dropout: float = 0.1,
+        language_modeling_weight: float = 0.0,
+        tokenizer=None,
+        name: str = "gpt_classifier",
+    ):
+        check_positive_int("num_classes", num_classes)
+        check_choice("layout", layout, LAYOUTS)
+        super().__init__(model, num_classes, dropout, language_modeling_weight, tokenizer, name)
+        self.num_classes = num_classes
+        self.layout = layout
+
+    def _layout(self, example, number, encode, max_length):
+        special = self.special_ids
+        if self.layout == "classification":
+            if not isinstance(example, str):
+                raise ValueError(f"An example must be a text; number {number} is {example!r}.")
+            return task_inputs.classification(encode(example), special, max_length)
+        if not _are_texts(example) or len(example) != 2:
+            raise ValueError(f"An example must be a pair of texts; number {number} is {example!r}.")
+        first, second = encode(list(example))
+        layout = getattr(task_inputs, self.layout)
+        return layout(first, second, special, max_length)
+
+    def _logits(self, state, training):
+        if len(state.shape) == 3:
+            state = ops.sum(state, axis=1)  # the orders of a pair
+        return self.head(self.head_dropout(state, training=training))  # (batch, num_classes)
+
+    def get_config(self):
+        return super().get_config() | {"num_classes": self.num_classes, "layout": self.layout}
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class GPTMultipleChoice(TaskModel):
+    """A causal model with a linear head that scores each choice, for questions with answers.
+
+    Context and each answer are one sequence each, as `gk.models.task_inputs.multiple_choice` lays
+    them out. The head gives each a score; the softmax of the scores is the probability of each
+    choice. Extract token, padding, special ids and sharing are as in `GPTClassifier`.
+
+    Args:
+        model: a `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
+        dropout: rate of the dropout before the head.
+        language_modeling_weight: as in `GPTClassifier`; here all choices are learned as text, also
+            the wrong ones.
+        tokenizer: needed for texts where `model` has none.
+        name: name of the model.
+
+    Call arguments:
+        token_ids: integers, `(batch, choices, length)`. An example of text is a pair (context, list
+            of answers), with as many answers in each example of a call.
+
+    Returns:
+        Logits, float32, `(batch, choices)`.
+
+    Raises:
+        ValueError: as in `GPTClassifier`.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
+        >>> config = gk.GPTConfig(vocabulary_size=7, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model = gk.GPTMultipleChoice(gk.GPTCausalLM(config, tokenizer))
+        >>> model.predict([("abc", ["a", "b", "cc"])], verbose=0).shape
+        (1, 3)
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        dropout: float = 0.1,
+        language_modeling_weight: float = 0.0,
+        tokenizer=None,
+        name: str = "gpt_multiple_choice",
+    ):
+        super().__init__(model, 1, dropout, language_modeling_weight, tokenizer, name)
+
+    def encode(self, examples) -> np.ndarray:
+        """Turn pairs (context, answers) into token ids, `(examples, choices, length)`."""
+        token_ids = super().encode(examples)
+        return token_ids if token_ids.ndim == 3 else token_ids[:, None]
+
+    def _layout(self, example, number, encode, max_length):
+        is_pair = isinstance(example, list | tuple) and len(example) == 2
+        if not is_pair or not isinstance(example[0], str) or not _are_texts(example[1]):
+            raise ValueError(
+                f"An example must be a pair (context, list of answers); number {number} is "
+                f"{example!r}."
+            )
+        context, *answers = encode([example[0], *example[1]])
+        return task_inputs.multiple_choice(context, answers, self.special_ids, max_length)
+
+    def _logits(self, state, training):
+        if len(state.shape) != 3:
+            raise ValueError(
+                "The token ids of a multiple choice must have the shape (batch, choices, length)."
+            )
+        return self.head(self.head_dropout(state, training=training))[:, :, 0]  # (batch, choices)
+
+
+def _are_texts(example: Any) -> bool:
+    return (
+        isinstance(example, list | tuple)
+        and len(example) > 0
+        and all(isinstance(text, str) for text in example)
+    )

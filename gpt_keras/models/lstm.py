@@ -1,0 +1,238 @@
+"""The recurrent language model that came before GPT, as a backbone like any other."""
+
+import math
+
+import keras
+from keras import ops
+
+from gpt_keras.config import check_positive_int, check_rate
+from gpt_keras.layers.positional_embedding import check_length
+from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class LSTMBackbone(keras.Model):
+    """Embedding, stacked LSTMs, logits: the language model of Zaremba et al. (2014).
+
+    It stands in a `gk.CausalLM` where a `GPT` would: the same `fit`, `generate`, `save` and
+    `export`. What it remembers of a sequence is a state of fixed size, so its cache does not grow,
+    and without `max_sequence_length` no sequence is too long for it.
+
+    Dropout is on the embeddings and on what each LSTM hands upwards, not on what it hands to its
+    own next step (Zaremba et al. 2014, section 3.2).
+
+    Args:
+        vocabulary_size: number of token ids.
+        num_layers: number of LSTMs, each on top of the one before.
+        hidden_dim: width of the embeddings and of every LSTM.
+        max_sequence_length: longest sequence, in tokens, that the model takes; None for any.
+        dropout: rate of the dropouts, in [0, 1).
+        tie_embeddings: whether the output projection is the transposed token embedding
+            (Press and Wolf 2016).
+        dtype: dtype policy of every layer. Logits are always float32. Default: Keras's global
+            policy.
+        name: name of the model.
+
+    Call arguments:
+        token_ids: integers, `(batch, length)`.
+
+    Returns:
+        Logits of the next token at each position, float32, `(batch, length, vocabulary_size)`.
+
+    Raises:
+        ValueError: an argument is out of its range, the sequence is longer than
+            `max_sequence_length`, or a token id is outside the vocabulary.
+
+    Example:
+        >>> import gpt_keras as gk, numpy as np
+        >>> lstm = gk.LSTMBackbone(vocabulary_size=100, num_layers=2, hidden_dim=8)
+        >>> lstm(np.array([[1, 2, 3]])).shape
+        TensorShape([1, 3, 100])
+        >>> lstm.num_parameters == lstm.count_params() == 100 * 8 + 2 * (4 * 8 * (8 + 8 + 1))
+        True
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        num_layers: int,
+        hidden_dim: int,
+        max_sequence_length: int | None = None,
+        dropout: float = 0.0,
+        tie_embeddings: bool = True,
+        dtype=None,
+        name: str = "lstm_backbone",
+    ):
+        check_positive_int("vocabulary_size", vocabulary_size)
+        check_positive_int("num_layers", num_layers)
+        check_positive_int("hidden_dim", hidden_dim)
+        if max_sequence_length is not None:
+            check_positive_int("max_sequence_length", max_sequence_length)
+        check_rate("dropout", dropout)
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+
+        # Layers
+        self.token_embedding = keras.layers.ReversibleEmbedding(
+            vocabulary_size,
+            hidden_dim,
+            tie_weights=tie_embeddings,
+            embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1),
+            dtype=policy,
+            name="token_embedding",
+        )
+        self.dropouts = [
+            keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}")
+            for i in range(num_layers + 1)
+        ]
+        # The kernel for one kind of GPU has no place in a compiled step or a SavedModel.
+        self.lstms = [
+            keras.layers.LSTM(
+                hidden_dim,
+                return_sequences=True,
+                return_state=True,
+                use_cudnn=False,
+                dtype=policy,
+                name=f"lstm_{i}",
+            )
+            for i in range(num_layers)
+        ]
+        self.logits = keras.layers.Activation("linear", dtype="float32", name="logits")
+
+        # Functional graph
+        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+        x = self.hidden_states(token_ids)  # (batch, length, hidden_dim)
+        super().__init__(inputs=token_ids, outputs=self.unembed(x), name=name)
+
+        # Config
+        self.vocabulary_size = vocabulary_size
+        self.num_layers = num_layers
+        self.hidden_dim = hidden_dim
+        self.max_sequence_length = max_sequence_length
+        self.dropout = float(dropout)
+        self.tie_embeddings = tie_embeddings
+        self.dtype_policy = policy
+
+    @classmethod
+    def of_size(
+        cls, num_parameters: int, vocabulary_size: int, num_layers: int = 2, **kwargs
+    ) -> "LSTMBackbone":
+        """Make the model whose number of parameters is nearest to a given one.
+
+        Args:
+            num_parameters: how many parameters it should have.
+            vocabulary_size: number of token ids.
+            num_layers: number of LSTMs.
+            **kwargs: the other arguments of the constructor.
+
+        Raises:
+            ValueError: even a width of 1 has more parameters.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> lstm = gk.LSTMBackbone.of_size(1_000_000, vocabulary_size=1024)
+            >>> lstm.hidden_dim, lstm.num_parameters
+            (220, 1001440)
+        """
+        check_positive_int("num_parameters", num_parameters)
+        check_positive_int("vocabulary_size", vocabulary_size)
+        check_positive_int("num_layers", num_layers)
+        # 8 L d^2 + (4 L + V) d = N, solved for d.
+        tables = 1 if kwargs.get("tie_embeddings", True) else 2
+        square, linear = 8 * num_layers, 4 * num_layers + tables * vocabulary_size
+        width = (math.sqrt(linear**2 + 4 * square * num_parameters) - linear) / (2 * square)
+        if width < 1:
+            raise ValueError(
+                f"`num_parameters` must be at least {square + linear} for num_layers={num_layers} "
+                f"and vocabulary_size={vocabulary_size}, got {num_parameters}."
+            )
+        hidden_dim = min(
+            math.floor(width), math.ceil(width),
+            key=lambda d: abs(square * d**2 + linear * d - num_parameters),
+        )  # fmt: skip
+        return cls(vocabulary_size, num_layers, hidden_dim, **kwargs)
+
+    @property
+    def num_parameters(self) -> int:
+        """Exact number of parameters."""
+        tables = 1 if self.tie_embeddings else 2
+        lstm = 4 * self.hidden_dim * (2 * self.hidden_dim + 1)
+        return tables * self.vocabulary_size * self.hidden_dim + self.num_layers * lstm
+
+    def hidden_states(self, token_ids, training=None):
+        """Return what the last LSTM gives at each position, `(batch, length, hidden_dim)`."""
+        x = self.dropouts[0](self.token_embedding(token_ids), training=training)
+        for lstm, dropout in zip(self.lstms, self.dropouts[1:], strict=True):
+            x = dropout(lstm(x, training=training)[0], training=training)
+        return x
+
+    def unembed(self, hidden_states):
+        """Return the logits that belong to final hidden states."""
+        return self.logits(self.token_embedding(hidden_states, reverse=True))
+
+    def call(self, token_ids, training=None, mask=None):
+        if self.max_sequence_length is not None:
+            check_length(token_ids, self.max_sequence_length)
+        check_token_ids_if_known(token_ids, self.vocabulary_size)
+        return super().call(token_ids, training=training, mask=mask)
+
+    def initial_cache(self, batch_size, length):
+        """Return the state before the first token: for each LSTM `(output, cell)`, all 0.
+
+        Args:
+            batch_size: number of sequences.
+            length: taken for the sake of the protocol; the state has the same size always.
+
+        Returns:
+            A list of pairs of tensors `(batch_size, hidden_dim)`.
+        """
+        del length
+        zeros = ops.zeros((batch_size, self.hidden_dim), self.dtype_policy.compute_dtype)
+        return [(zeros, zeros) for _ in self.lstms]
+
+    def extend(self, token_ids, cache, index, starts):
+        """Run new tokens from the state that the earlier ones left.
+
+        Args:
+            token_ids: the new tokens, `(batch, new)`.
+            cache: the state after the tokens before `index`.
+            index: scalar, the column of the first new token.
+            starts: `(batch,)`, first valid column of each row; the columns before it are padding
+                and leave the state as it was.
+
+        Returns:
+            `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the new state.
+        """
+        columns = index + ops.arange(ops.shape(token_ids)[1])  # (new,)
+        is_token = columns[None, :] >= starts[:, None]  # (batch, new)
+        x, update = self.token_embedding(token_ids), []
+        for lstm, state in zip(self.lstms, cache, strict=True):
+            x, *state = lstm(x, initial_state=list(state), mask=is_token, training=False)
+            update.append(tuple(state))
+        # A new tensor, without the mask that Keras hangs on the layer's and then warns about.
+        x = ops.where(is_token[:, :, None], x, 0)
+        return self.unembed(x), update
+
+    def write(self, cache, update, index):
+        """Return the new state; the old one is of no further use."""
+        del cache, index
+        return update
+
+    def with_vocabulary_size(self, vocabulary_size: int) -> "LSTMBackbone":
+        """Return a copy with more token ids, as `GPT.with_vocabulary_size` does."""
+        return with_more_rows(self, vocabulary_size, {"vocabulary_size": vocabulary_size})
+
+    def get_config(self):
+        return {
+            "vocabulary_size": self.vocabulary_size,
+            "num_layers": self.num_layers,
+            "hidden_dim": self.hidden_dim,
+            "max_sequence_length": self.max_sequence_length,
+            "dropout": self.dropout,
+            "tie_embeddings": self.tie_embeddings,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)

@@ -1,0 +1,54 @@
+"""Token ids and the rows of a model that belong to them: checks, and room for more."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from gpt_keras.config import check_positive_int
+
+
+def check_token_ids(token_ids, vocabulary_size: int) -> None:
+    """Raise `ValueError` unless all ids are integers in [0, vocabulary_size)."""
+    token_ids = np.asarray(token_ids)
+    if not np.issubdtype(token_ids.dtype, np.integer):
+        raise ValueError(f"Token ids must be integers, got {token_ids.dtype}.")
+    if token_ids.size and (token_ids.min() < 0 or token_ids.max() >= vocabulary_size):
+        raise ValueError(
+            f"Token ids must be in [0, {vocabulary_size}), the vocabulary; "
+            f"got ids from {token_ids.min()} to {token_ids.max()}."
+        )
+
+
+def check_token_ids_if_known(token_ids, vocabulary_size: int) -> None:
+    """Check ids that have values; inside a compiled function they have none yet."""
+    # XLA clamps a wrong id silently; `CausalLM.fit` looks at the data before it compiles.
+    if isinstance(token_ids, np.ndarray) or hasattr(token_ids, "numpy"):
+        check_token_ids(token_ids, vocabulary_size)
+
+
+def with_more_rows(
+    backbone: keras.Model, vocabulary_size: int, changes: dict[str, Any]
+) -> keras.Model:
+    """Return a copy of a backbone with more token ids.
+
+    Args:
+        backbone: the model.
+        vocabulary_size: number of ids of the copy.
+        changes: what differs in the copy's `get_config`.
+
+    Raises:
+        ValueError: the model has more ids already.
+    """
+    check_positive_int("vocabulary_size", vocabulary_size)
+    copy = type(backbone).from_config({**backbone.get_config(), **changes})
+    for old, new in zip(backbone.variables, copy.variables, strict=True):
+        if any(before > after for before, after in zip(old.shape, new.shape, strict=True)):
+            raise ValueError(
+                f"`vocabulary_size` must be at least the model's own, got {vocabulary_size}: "
+                f"{old.path} has the shape {tuple(old.shape)}."
+            )
+        values = np.array(new)
+        values[tuple(slice(size) for size in old.shape)] = np.array(old)
+        new.assign(values)
+    return copy

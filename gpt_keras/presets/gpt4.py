@@ -1,0 +1,34 @@
+"""A decoder of GPT-4's class. GPT-4's architecture is unpublished.
+
+Its report (OpenAI 2023, section 2) gives "no further details about the architecture (including
+model size)". These presets take the 130 billion parameters that one public description gives, and
+the parts of modern open decoders: rotary positions, RMSNorm, SwiGLU, grouped-query attention; once
+dense and once as a mixture of experts. Nothing here is known to be true of GPT-4; the size of the
+vocabulary is that of its public tokenizer (cl100k, 100,277 ids).
+"""
+
+from gpt_keras.presets.modern import modern_decoder
+
+
+def _gpt4(**fields):
+    return modern_decoder(
+        vocabulary_size=100277,
+        max_sequence_length=8192,
+        num_key_value_heads=8,
+        rotary_base=500000.0,
+        tie_embeddings=False,
+        **fields,
+    )
+
+
+PRESETS = {
+    "gpt4_class": _gpt4(num_layers=80, num_heads=96, hidden_dim=12288, intermediate_dim=34304),
+    "gpt4_class_moe": _gpt4(
+        num_layers=52,
+        num_heads=48,
+        hidden_dim=6144,
+        intermediate_dim=16192,
+        num_experts=8,
+        num_experts_per_token=2,
+    ),
+}

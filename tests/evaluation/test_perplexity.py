@@ -1,0 +1,150 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+from tiny_models import spread_weights, tiny_config
+
+import gpt_keras as gk
+from gpt_keras.evaluation import perplexity
+
+
+def losses(model, token_ids):
+    """Of each token but the first, from logits in NumPy."""
+    logits = np.array(model.backbone(np.array([token_ids[:-1]])), np.float64)[0]
+    logits -= logits.max(-1, keepdims=True)
+    log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return -log_probabilities[np.arange(len(logits)), token_ids[1:]]
+
+
+def stream(model, text):
+    end = [] if (i := model.tokenizer.end_of_text_id) is None else [i]
+    return [*end, *model.tokenizer.encode(text), *end]
+
+
+def test_short_texts(spread_model):
+    texts = ["hello there", "a", "the cat sat on the mat."]
+    expected = np.concatenate([losses(spread_model, stream(spread_model, text)) for text in texts])
+    result = perplexity(spread_model, texts, batch_size=2)
+    assert result.num_tokens == len(expected) == sum(map(len, texts)) + len(texts)
+    assert result.loss == pytest.approx(expected.mean(), rel=1e-5)
+    assert result.perplexity == pytest.approx(math.exp(expected.mean()), rel=1e-5)
+    bits = expected.sum() / math.log(2)
+    assert result.bits_per_character == pytest.approx(bits / sum(map(len, texts)), rel=1e-5)
+    ids = [spread_model.tokenizer.encode(text) for text in texts]
+    assert perplexity(spread_model, ids, batch_size=2) == result
+
+
+@pytest.mark.parametrize(
+    ("length", "stride"), [(48, None), (48, 48), (48, 20), (16, 5), (16, 1), (7, 7)]
+)
+@pytest.mark.parametrize("size", [6, 7, 47, 48, 49, 95])
+def test_every_token_is_scored_once_with_the_context_of_its_window(
+    spread_model, length, stride, size
+):
+    text = "".join(np.random.default_rng(size).choice(list("abcdefg ,."), size))
+    ids = stream(spread_model, text)
+    step, expected, end = stride or length, {}, 0
+    for begin in range(0, len(ids), step):
+        window = ids[begin : begin + length + 1]
+        for place, loss in enumerate(losses(spread_model, window) if len(window) > 1 else []):
+            expected.setdefault(begin + place + 1, loss)  # the first window that has it
+        end = begin + len(window)
+        if end == len(ids):
+            break
+    assert sorted(expected) == list(range(1, len(ids)))
+    sequence_length = None if length == 48 else length
+    result = perplexity(spread_model, text, stride=stride, sequence_length=sequence_length)
+    assert result.num_tokens == size + 1
+    assert result.loss == pytest.approx(np.mean(list(expected.values())), rel=1e-5)
+
+
+def test_without_an_end_of_text_the_first_token_is_not_scored():
+    tokenizer = gk.tokenizers.CharacterTokenizer("abc詩")
+    model = spread_weights(gk.GPTCausalLM(tiny_config(num_layers=1), tokenizer=tokenizer))
+    texts = ["詩abc", "a詩"]
+    expected = np.concatenate([losses(model, tokenizer.encode(text)) for text in texts])
+    result = perplexity(model, texts)
+    assert result.num_tokens == 4
+    assert result.loss == pytest.approx(expected.mean(), rel=1e-5)
+    bits = expected.sum() / math.log(2)
+    assert result.bits_per_character == pytest.approx(bits / 4, rel=1e-5)
+    assert result.bits_per_byte == pytest.approx(bits / 6, rel=1e-5)  # "abc" and a character of 3
+    # A model of ids alone says nothing of characters.
+    bare = gk.CausalLM(model.backbone)
+    assert perplexity(bare, [tokenizer.encode(text) for text in texts]) == result._replace(
+        bits_per_character=None, bits_per_byte=None
+    )
+
+
+def test_a_dataset_is_scored_as_evaluate_scores_it(spread_model):
+    keras.utils.set_random_seed(0)
+    model = gk.CausalLM(spread_model.backbone, tokenizer=spread_model.tokenizer)
+    model.compile(jit_compile=False)
+    texts = ["hello there", "a", "the cat sat on the mat."] * 2
+    data = gk.datasets.padded(texts, model.tokenizer, sequence_length=16, batch_size=4)
+    result = perplexity(model, data)
+    evaluated = model.evaluate(data, return_dict=True, verbose=0)
+    assert result.perplexity == pytest.approx(evaluated["perplexity"], rel=1e-4)
+    assert result.num_tokens == sum(map(len, texts))
+    assert result.bits_per_byte is None
+    unweighted = data.map(lambda inputs, targets, weights: (inputs, targets))
+    assert perplexity(model, unweighted).num_tokens > result.num_tokens
+
+
+def test_ngrams_are_scored_on_the_same_tokens(spread_model):
+    texts = ["hello there", "a", "the cat sat on the mat."]
+    model = gk.NGramLM(3, spread_model.tokenizer).fit(texts)
+    result = perplexity(model, texts)
+    other = perplexity(spread_model, texts)
+    assert result.num_tokens == other.num_tokens
+    assert result.perplexity == pytest.approx(model.perplexity(texts))
+    # Bits are the same sum in another unit, over characters.
+    ratio = result.bits_per_character / other.bits_per_character
+    assert ratio == pytest.approx(result.loss / other.loss)
+    tokenizer = gk.tokenizers.CharacterTokenizer("abc")  # no end of text
+    model = gk.NGramLM(2, tokenizer).fit("abcabc")
+    assert perplexity(model, ["ab", "cab"]).num_tokens == 3
+
+
+def test_a_backbone_without_a_limit_has_windows_too():
+    backbone = gk.LSTMBackbone(32, num_layers=1, hidden_dim=8)
+    model = spread_weights(gk.CausalLM(backbone))
+    ids = np.random.default_rng(0).integers(0, 32, 40)
+    whole = perplexity(model, ids)
+    assert whole.loss == pytest.approx(losses(model, ids).mean(), rel=1e-5)
+    assert perplexity(model, ids, sequence_length=10).loss != pytest.approx(whole.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("documents", "settings", "message"),
+    [
+        ("", {}, "holds no text"),
+        ("hello", {"stride": 0}, "`stride`.*0"),
+        ("hello", {"stride": 49}, "`stride` must be at most `sequence_length`=48, got 49"),
+        ("hello", {"sequence_length": 49}, "at most the model's max_sequence_length=48, got 49"),
+        ("hello", {"batch_size": 0}, "`batch_size`.*0"),
+        ([[1, 32]], {}, r"\[0, 32\)"),
+        (3, {}, "type int"),
+    ],
+)
+def test_bad_arguments(spread_model, documents, settings, message):
+    with pytest.raises(ValueError, match=message):
+        perplexity(spread_model, documents, **settings)
+
+
+def test_bad_models(spread_model):
+    with pytest.raises(ValueError, match="must be a CausalLM or an NGramLM"):
+        perplexity(spread_model.backbone, "hello")
+    data = gk.datasets.padded(["ab"], spread_model.tokenizer, sequence_length=4, batch_size=1)
+    with pytest.raises(ValueError, match="leave out `stride`"):
+        perplexity(spread_model, data, stride=3)
+    ngrams = gk.NGramLM(2, spread_model.tokenizer).fit("hello")
+    with pytest.raises(ValueError, match="not a dataset"):
+        perplexity(ngrams, data)
+    with pytest.raises(ValueError, match="no windows"):
+        perplexity(ngrams, "hello", stride=3)
+    with pytest.raises(ValueError, match="need a tokenizer"):
+        perplexity(gk.CausalLM(spread_model.backbone), "hello")
+    with pytest.raises(ValueError, match="a token to score"):
+        perplexity(gk.CausalLM(spread_model.backbone), [[1]])
