@@ -3,6 +3,7 @@
 import importlib
 
 from gpt_keras import (
+    chat,
     convert,
     datasets,
     evaluation,
@@ -36,6 +37,7 @@ __all__ = [
     "LSTMBackbone",
     "NGramLM",
     "__version__",
+    "chat",
     "convert",
     "datasets",
     "evaluation",

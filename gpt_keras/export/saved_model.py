@@ -7,7 +7,8 @@ import tensorflow as tf
 from gpt_keras.atomic import atomic_directory, check_empty_directory
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.generation import row_seeds
-from gpt_keras.models.causal_lm import CausalLM, make_generator
+from gpt_keras.models.backbone import make_generator
+from gpt_keras.models.causal_lm import CausalLM
 
 
 def saved_model(model: CausalLM, directory, jit_compile: bool = True) -> None:

@@ -1,5 +1,7 @@
 """The generation loop: written once, used by `generate`, `stream` and the SavedModel."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -45,7 +47,7 @@ class Generator(tf.Module):
 
     Args:
         backbone: a model with the cache protocol.
-        end_of_text_id: id that ends a row, or None.
+        end_token_ids: ids that end a row, each.
         vocabulary_size: ids from here on are never drawn: a model may have more rows than its
             tokenizer has tokens. None: all may be.
         jit_compile: whether XLA compiles the step.
@@ -54,14 +56,14 @@ class Generator(tf.Module):
     def __init__(
         self,
         backbone,
-        end_of_text_id: int | None = None,
+        end_token_ids: Sequence[int] = (),
         vocabulary_size: int | None = None,
         jit_compile: bool = True,
     ):
         super().__init__(name="generator")
         self.backbone = backbone
         self.vocabulary_size = vocabulary_size
-        self.end_of_text_id = -1 if end_of_text_id is None else end_of_text_id
+        self.end_token_ids = tuple(end_token_ids)
         self._prefill = tf.function(
             self._prefill_step, jit_compile=jit_compile, autograph=False, reduce_retracing=True
         )
@@ -100,7 +102,7 @@ class Generator(tf.Module):
 
         Returns:
             `(token_ids, lengths)`: prompts and continuations padded on the right, without the
-            end-of-text token.
+            token that ended them.
         """
         state = self._start(token_ids, lengths, limits, seeds)
         steps = tf.reduce_max(limits, axis=0)
@@ -153,7 +155,8 @@ class Generator(tf.Module):
                 ),
                 lambda: tf.argmax(logits, axis=-1, output_type=tf.int32),
             )
-            finished = state.finished | (drawn == self.end_of_text_id)
+            ends = [tf.equal(drawn, token_id) for token_id in self.end_token_ids]
+            finished = functools.reduce(tf.logical_or, ends, state.finished)
             lengths = state.lengths + tf.cast(~finished, tf.int32)
             new_state = State(
                 cache=self.backbone.write(state.cache, update, state.index),

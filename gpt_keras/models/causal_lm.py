@@ -4,15 +4,17 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_file
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.generation import Generator
+from gpt_keras.models.backbone import make_generator, num_logits
 from gpt_keras.models.preset_folder import write_preset
-from gpt_keras.models.requests import generator_inputs, read_prompts
+from gpt_keras.models.requests import generator_inputs, read_prompts, require_tokenizer
 from gpt_keras.models.training_data import checked, is_texts, texts_to_dataset, token_weights
+from gpt_keras.models.vocabulary import check_token_ids
 from gpt_keras.training import Perplexity, adamw
 from gpt_keras.training.losses import check_loss
 
@@ -28,7 +30,13 @@ class CausalLM(keras.Model):
             (logits, update)` and `write(cache, update, index)`. If it has an attribute
             `max_sequence_length`, longer sequences are refused and generation stops there.
         tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
+        chat_template: how a conversation is written for the model, a Jinja template as GGUF files
+            and Hugging Face folders have it, or None; see `gk.chat`.
+        end_token_ids: ids at which a generated text ends. Default: the tokenizer's
+            `end_of_text_id`, if it has one.
         name: name of the model.
+
+    The arguments are attributes, too, which may be set; all are saved with the model.
 
     Raises:
         ValueError: the tokenizer has more ids than the backbone.
@@ -43,7 +51,14 @@ class CausalLM(keras.Model):
         8
     """
 
-    def __init__(self, backbone: keras.Model, tokenizer=None, name: str = "causal_lm"):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        tokenizer=None,
+        chat_template: str | None = None,
+        end_token_ids: Sequence[int] | None = None,
+        name: str = "causal_lm",
+    ):
         if not isinstance(backbone, keras.Model):
             raise ValueError(
                 f"`backbone` must be a keras.Model, such as gk.GPT(config); got {backbone!r}."
@@ -51,9 +66,11 @@ class CausalLM(keras.Model):
         # With the backbone's policy Keras scales the loss when it is mixed_float16.
         super().__init__(name=name, dtype=backbone.dtype_policy)
         self.backbone = backbone
-        self.vocabulary_size = _num_logits(backbone)
+        self.vocabulary_size = num_logits(backbone)
         self._generator = None
         self.tokenizer = tokenizer
+        self.chat_template = chat_template
+        self.end_token_ids = end_token_ids
         self.build((None, None))
 
     def build(self, input_shape):
@@ -85,6 +102,22 @@ class CausalLM(keras.Model):
             )
         self._tokenizer = tokenizer
         self._generator = None  # it knows the tokenizer's end of text
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """The ids at which a generated text ends."""
+        if self._end_token_ids is not None:
+            return self._end_token_ids
+        end_of_text_id = None if self.tokenizer is None else self.tokenizer.end_of_text_id
+        return () if end_of_text_id is None else (end_of_text_id,)
+
+    @end_token_ids.setter
+    def end_token_ids(self, token_ids):
+        if token_ids is not None:
+            check_token_ids(np.array(token_ids, int), self.vocabulary_size)
+            token_ids = tuple(map(int, token_ids))
+        self._end_token_ids = token_ids
+        self._generator = None
 
     # Training
 
@@ -197,7 +230,7 @@ class CausalLM(keras.Model):
     ) -> str | list[str] | list[int] | list[list[int]]:
         """Continue one prompt or a batch of prompts of any lengths.
 
-        A row ends at the end-of-text token, which is not returned, or at its limit of tokens, or
+        A row ends at one of `end_token_ids`, which is not returned, or at its limit of tokens, or
         where it fills `max_sequence_length`.
 
         Args:
@@ -238,14 +271,14 @@ class CausalLM(keras.Model):
             rows = self.tokenizer.decode(rows)
         return rows[0] if given.is_single else rows
 
-    def stream(self, prompt: str, **settings) -> Iterator[str]:
+    def stream(self, prompt: str | Sequence[int], **settings) -> Iterator[str]:
         """Continue one prompt and yield pieces of text as soon as they are certain.
 
         The pieces together are what `generate` with the same settings adds to the prompt. A piece
         never ends inside a character: bytes wait for those that complete them.
 
         Args:
-            prompt: a text.
+            prompt: a text, or its token ids.
             **settings: the settings of `generate`.
 
         Yields:
@@ -254,10 +287,12 @@ class CausalLM(keras.Model):
         Raises:
             ValueError: as in `generate`; at once, not at the first piece.
         """
-        if not isinstance(prompt, str):
-            raise ValueError(f"`prompt` must be a text, got {type(prompt).__name__}.")
         require_tensorflow("Generation")
-        rows = read_prompts(prompt, self.tokenizer, self.vocabulary_size).rows
+        require_tokenizer(self.tokenizer)
+        given = read_prompts(prompt, self.tokenizer, self.vocabulary_size)
+        if not given.is_single:
+            raise ValueError(f"`prompt` must be one text or its token ids, got {prompt!r}.")
+        rows = given.rows
         inputs, settings = generator_inputs(
             rows, max_sequence_length=self.max_sequence_length, **settings
         )
@@ -362,6 +397,8 @@ class CausalLM(keras.Model):
     def get_config(self):
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "chat_template": self.chat_template,
+            "end_token_ids": self._end_token_ids,
             "name": self.name,
         }
 
@@ -372,31 +409,3 @@ class CausalLM(keras.Model):
             config["backbone"], custom_objects=custom_objects
         )
         return cls(**config)
-
-
-def make_generator(model: CausalLM, jit_compile: bool = True) -> Generator:
-    """Return the generation loop for a model.
-
-    Raises:
-        ValueError: the backbone lacks a method of the cache protocol.
-    """
-    missing = [
-        name for name in ("initial_cache", "extend", "write") if not hasattr(model.backbone, name)
-    ]
-    if missing:
-        raise ValueError(
-            f"The backbone {model.backbone.name!r} cannot generate: it has no method "
-            f"{', '.join(missing)}. See CausalLM for the cache protocol."
-        )
-    tokenizer = model.tokenizer
-    return Generator(
-        model.backbone,
-        end_of_text_id=None if tokenizer is None else tokenizer.end_of_text_id,
-        vocabulary_size=None if tokenizer is None else tokenizer.vocabulary_size,
-        jit_compile=jit_compile,
-    )
-
-
-def _num_logits(backbone):
-    token_ids = keras.KerasTensor((None, None), dtype="int32")
-    return int(backbone(token_ids).shape[-1])

@@ -16,6 +16,7 @@ class GPTCausalLM(CausalLM):
         tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
         dtype: dtype policy, such as `"mixed_bfloat16"`. Default: Keras's global policy.
         name: name of the model.
+        **kwargs: further arguments of `CausalLM`: `chat_template`, `end_token_ids`.
 
     Example:
         >>> import gpt_keras as gk
@@ -26,10 +27,12 @@ class GPTCausalLM(CausalLM):
         7
     """
 
-    def __init__(self, config: GPTConfig, tokenizer=None, dtype=None, name: str = "gpt_causal_lm"):
+    def __init__(
+        self, config: GPTConfig, tokenizer=None, dtype=None, name: str = "gpt_causal_lm", **kwargs
+    ):
         if isinstance(config, GPTConfig) and not config.causal:
             raise ValueError("`config` must be causal to predict the next token; use `GPT` alone.")
-        super().__init__(GPT(config, dtype=dtype), tokenizer=tokenizer, name=name)
+        super().__init__(GPT(config, dtype=dtype), tokenizer=tokenizer, name=name, **kwargs)
 
     @property
     def config(self) -> GPTConfig:
@@ -37,8 +40,9 @@ class GPTCausalLM(CausalLM):
         return self.backbone.config
 
     def get_config(self):
-        config = self.backbone.get_config()
-        return {"config": config["config"], "dtype": config["dtype"], "name": self.name}
+        config = super().get_config()
+        backbone = config.pop("backbone")["config"]
+        return {**config, "config": backbone["config"], "dtype": backbone["dtype"]}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -238,7 +238,7 @@ def test_replaced_variables_are_noticed(character_tokenizer):
 
 
 def test_stream_takes_one_text(spread_model):
-    with pytest.raises(ValueError, match="must be a text, got list"):
+    with pytest.raises(ValueError, match="one text or its token ids"):
         spread_model.stream(["a"])
 
 

@@ -1,0 +1,115 @@
+"""A conversation with a model that was trained to chat."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+from gpt_keras.atomic import atomic_file
+from gpt_keras.chat.template import ChatTemplate
+from gpt_keras.models import CausalLM
+
+# An answer gets at least this many tokens of the context; older turns make room for it.
+_ROOM_FOR_ANSWER = 64
+
+
+class Conversation:
+    """Keeps what was said and lets the model answer.
+
+    Args:
+        model: a `CausalLM` with a tokenizer and a `chat_template`.
+        system: what the model is told before the conversation; None for what its template says.
+        **settings: settings of `CausalLM.generate` for all answers, such as `temperature`.
+
+    Attributes:
+        messages: the conversation so far, dicts of `role` and `content`.
+
+    Raises:
+        ValueError: the model has no tokenizer or no chat template.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc: ", end_of_text=True)
+        >>> config = gk.GPTConfig(vocabulary_size=6, max_sequence_length=128, num_layers=1,
+        ...                       num_heads=1, hidden_dim=4)
+        >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+        >>> model.chat_template = "{% for m in messages %}{{ m.content }}: {% endfor %}"
+        >>> chat = gk.chat.Conversation(model, max_new_tokens=5, seed=0)
+        >>> answer = "".join(chat.say("abc"))
+        >>> [message["role"] for message in chat.messages]
+        ['user', 'assistant']
+    """
+
+    def __init__(self, model: CausalLM, system: str | None = None, **settings):
+        if model.tokenizer is None or model.chat_template is None:
+            missing = "tokenizer" if model.tokenizer is None else "chat_template"
+            raise ValueError(
+                f"`model` must have a tokenizer and a chat_template; it has no {missing}."
+            )
+        self.model = model
+        self.settings = settings
+        self._template = ChatTemplate(model.chat_template)
+        self._system = system
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was said."""
+        self.messages = [] if self._system is None else [_message("system", self._system)]
+
+    def say(self, text: str, **settings) -> Iterator[str]:
+        """Say something and get the answer piece by piece.
+
+        Where the conversation has grown too long for the model, its oldest turns are left out.
+
+        Args:
+            text: what the user says.
+            **settings: settings of `CausalLM.generate` for this answer.
+
+        Yields:
+            Pieces of the answer. It is kept as far as it was read.
+
+        Raises:
+            ValueError: `text` is not a string or too long by itself, or a setting is wrong; at
+                once, not at the first piece.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"`text` must be a string, got {text!r}.")
+        asked = [*self.messages, _message("user", text)]
+        prompt = self._fitting_prompt(asked)
+        pieces = self.model.stream(prompt, **{**self.settings, **settings})
+        self.messages = asked
+        return self._answer(pieces)
+
+    def _answer(self, pieces: Iterator[str]) -> Iterator[str]:
+        answer = _message("assistant", "")
+        self.messages.append(answer)
+        for piece in pieces:
+            answer["content"] += piece
+            yield piece
+
+    def _fitting_prompt(self, messages: list[dict[str, str]]) -> list[int]:
+        """The ids of the conversation, without its oldest turns if it is too long."""
+        first = 1 if messages[0]["role"] == "system" else 0
+        limit = self.model.max_sequence_length
+        for start in range(first, len(messages), 2):
+            ids = self._template.encode(
+                [*messages[:first], *messages[start:]], self.model.tokenizer
+            )
+            if limit is None or len(ids) + _ROOM_FOR_ANSWER <= limit:
+                return ids
+        if len(ids) < limit:
+            return ids
+        raise ValueError(
+            f"`text` must leave room for an answer; it has {len(ids)} tokens of the {limit} that "
+            "the model takes."
+        )
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the conversation as JSON: a list of messages."""
+        with atomic_file(pathlib.Path(path)) as temporary:
+            text = json.dumps(self.messages, indent=2, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
