@@ -52,7 +52,6 @@ class ChatTemplate:
             raise ValueError(f"`source` must be a Jinja template, got {source!r}.")
         self.source = source
         self._variables = dict(variables or {})
-        self._template_error = jinja2.TemplateError
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
@@ -83,7 +82,7 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 **self._variables,
             )
-        except self._template_error as error:
+        except Exception as error:  # whatever the template does wrong
             raise ValueError(f"The chat template refuses the conversation: {error}.") from error
 
     def encode(
