@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+import gpt_keras as gk
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -30,3 +32,7 @@ def test_what_the_readme_links_to_exists():
     assert missing == []
     for script in re.findall(r"^(scripts/\S+\.sh)", README, flags=re.MULTILINE):
         assert (ROOT / script).exists()
+
+
+def test_the_table_of_presets_is_that_of_the_presets():
+    assert gk.presets.table() in README

@@ -219,6 +219,8 @@ def info(name_or_path: str) -> None:
         "heads": f"{config.num_heads} of width {config.head_dim}, "
         f"{config.num_key_value_heads} for keys and values",
         "width": f"{config.hidden_dim:,}, {config.intermediate_dim:,} in the feed-forward",
+        "attention": _attention(config),
+        "experts": _experts(config),
         "vocabulary": f"{config.vocabulary_size:,} tokens",
         "context": f"{length:,} tokens",
         "parameters": f"{config.num_parameters:,}",
@@ -230,7 +232,8 @@ def info(name_or_path: str) -> None:
     }
     print(name_or_path)
     for name, value in rows.items():
-        print(f"  {name:<16}  {value}")
+        if value is not None:
+            print(f"  {name:<16}  {value}")
 
 
 def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> GPTConfig:
@@ -266,6 +269,27 @@ def _read_config(name_or_path: str) -> GPTConfig:
         names = ", ".join(gk.presets.list())
         raise ValueError(f"`name_or_path` must be a path or one of {names}, got {name_or_path!r}.")
     return read_config(path)
+
+
+def _attention(config: GPTConfig) -> str:
+    windows = [config.attention_window(i) for i in range(config.num_layers)]
+    banded = [window for window in windows if window is not None]
+    if not banded:
+        return "to all tokens before, in all layers"
+    widths = " or ".join(f"{width:,}" for width in sorted(set(banded)))
+    return (
+        f"to the last {widths} tokens in {len(banded)} of {len(windows)} layers; "
+        "their KV cache keeps all tokens"
+    )
+
+
+def _experts(config: GPTConfig) -> str | None:
+    if config.num_experts is None:
+        return None
+    return (
+        f"{config.num_experts}, of which a token gets {config.num_experts_per_token}; "
+        "all are computed"
+    )
 
 
 def _sizes(numbers_of_bytes: Iterable[int]) -> str:

@@ -31,6 +31,32 @@ def get(name: str) -> GPTConfig:
     return _PRESETS[name]
 
 
+def table() -> str:
+    r"""Return all presets as a table in Markdown, counted from the configs themselves.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> print(*gk.presets.table().splitlines()[:3], sep="\n")
+        | preset | layers | width | heads | context | vocabulary | parameters |
+        |---|--:|--:|--:|--:|--:|--:|
+        | `gpt1` | 12 | 768 | 12 | 512 | 40,478 | 116,534,784 |
+    """
+    lines = [
+        "| preset | layers | width | heads | context | vocabulary | parameters |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, config in _PRESETS.items():
+        heads = f"{config.num_heads}"
+        if config.num_key_value_heads != config.num_heads:
+            heads += f" ({config.num_key_value_heads} for keys)"
+        lines.append(
+            f"| `{name}` | {config.num_layers} | {config.hidden_dim:,} | {heads} | "
+            f"{config.max_sequence_length:,} | {config.vocabulary_size:,} | "
+            f"{config.num_parameters:,} |"
+        )
+    return "\n".join(lines)
+
+
 def list() -> Sequence[str]:  # the last one here: from now on it hides Python's own
     """Return the names that `get` takes.
 
@@ -42,4 +68,4 @@ def list() -> Sequence[str]:  # the last one here: from now on it hides Python's
     return [*_PRESETS]
 
 
-__all__ = ["get", "list"]
+__all__ = ["get", "list", "table"]
