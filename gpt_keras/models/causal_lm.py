@@ -30,6 +30,10 @@ class CausalLM(keras.Model):
         tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
         name: name of the model.
 
+    Attributes:
+        chat_template: how a conversation is written for the model, a Jinja template as GGUF files
+            and Hugging Face folders have it, or None. It is saved with the model.
+
     Raises:
         ValueError: the tokenizer has more ids than the backbone.
 
@@ -54,6 +58,7 @@ class CausalLM(keras.Model):
         self.vocabulary_size = _num_logits(backbone)
         self._generator = None
         self.tokenizer = tokenizer
+        self.chat_template: str | None = None
         self.build((None, None))
 
     def build(self, input_shape):
@@ -362,6 +367,7 @@ class CausalLM(keras.Model):
     def get_config(self):
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "chat_template": self.chat_template,
             "name": self.name,
         }
 
@@ -371,7 +377,10 @@ class CausalLM(keras.Model):
         config["backbone"] = keras.saving.deserialize_keras_object(
             config["backbone"], custom_objects=custom_objects
         )
-        return cls(**config)
+        chat_template = config.pop("chat_template", None)
+        model = cls(**config)
+        model.chat_template = chat_template
+        return model
 
 
 def make_generator(model: CausalLM, jit_compile: bool = True) -> Generator:

@@ -38,10 +38,18 @@ class GPTCausalLM(CausalLM):
 
     def get_config(self):
         config = self.backbone.get_config()
-        return {"config": config["config"], "dtype": config["dtype"], "name": self.name}
+        return {
+            "config": config["config"],
+            "dtype": config["dtype"],
+            "chat_template": self.chat_template,
+            "name": self.name,
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         config["config"] = GPTConfig.from_dict(config["config"])
-        return cls(**config)
+        chat_template = config.pop("chat_template", None)
+        model = cls(**config)
+        model.chat_template = chat_template
+        return model
