@@ -3,12 +3,17 @@
 import pathlib
 
 from gpt_keras.convert import hub
+from gpt_keras.convert.gguf import from_gguf, to_gguf
 from gpt_keras.convert.huggingface import (
     from_huggingface,
     is_huggingface_folder,
     to_huggingface,
 )
+from gpt_keras.convert.keras_hub import from_keras_hub, is_keras_hub_folder
+from gpt_keras.convert.openai import from_openai, is_openai_folder
+from gpt_keras.convert.pretrained import PRETRAINED, resolve
 from gpt_keras.convert.word_vectors import WordVectors, word_vectors
+from gpt_keras.gguf_file import is_gguf
 from gpt_keras.models.preset_folder import read_preset
 
 
@@ -17,7 +22,9 @@ def load(source):
 
     Args:
         source: a folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, or
-            `hf://owner/name[@revision]` for either kind of folder on the Hugging Face hub.
+            `hf://owner/name[@revision]` for either kind of folder on the Hugging Face hub; a GGUF
+            file; a folder as OpenAI released GPT-1 or GPT-2, or as keras-hub writes one; or the
+            name of a pretrained model, one of `gk.convert.PRETRAINED`.
 
     Returns:
         The model, not compiled.
@@ -36,12 +43,30 @@ def load(source):
         ...     gk.convert.load(folder).config == config
         True
     """
-    if str(source).startswith(hub.PREFIX):
-        source = hub.download(str(source))
+    source = resolve(str(source))
+    if source.startswith(hub.PREFIX):
+        source = hub.download(source)
     path = pathlib.Path(source)
     if is_huggingface_folder(path):
         return from_huggingface(path)
+    if is_gguf(path):
+        return from_gguf(path)
+    if is_openai_folder(path):
+        return from_openai(path)
+    if is_keras_hub_folder(path):
+        return from_keras_hub(path)
     return read_preset(path)
 
 
-__all__ = ["WordVectors", "from_huggingface", "load", "to_huggingface", "word_vectors"]
+__all__ = [
+    "PRETRAINED",
+    "WordVectors",
+    "from_gguf",
+    "from_huggingface",
+    "from_keras_hub",
+    "from_openai",
+    "load",
+    "to_gguf",
+    "to_huggingface",
+    "word_vectors",
+]

@@ -2,15 +2,14 @@
 
 import json
 import pathlib
-import warnings
 
-from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_directory
 from gpt_keras.convert.architecture import HEAD, Architecture
 from gpt_keras.convert.architectures import ARCHITECTURES
-from gpt_keras.convert.name_map import assign, check_fits, collect, tensor_shapes, weight_shapes
+from gpt_keras.convert.model_parts import read_tokenizer, require_plain_gpt
+from gpt_keras.convert.name_map import assign, check_fits, collect, tensor_shapes
 from gpt_keras.convert.safetensors_files import SafetensorsFolder, weights_dtype, write_safetensors
-from gpt_keras.models import GPT, GPTCausalLM
+from gpt_keras.models import GPTCausalLM
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -73,7 +72,8 @@ def from_huggingface(folder) -> GPTCausalLM:
     check_fits(config, sources, tensors.shapes(), str(folder))
     model = GPTCausalLM(config)
     assign(model.backbone, sources, tensors)
-    _read_tokenizer(model, folder)
+    if any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        read_tokenizer(model, folder)
     return model
 
 
@@ -102,7 +102,7 @@ def to_huggingface(model: GPTCausalLM, folder, max_shard_bytes: int = _MAX_SHARD
         ...     sorted(file.name for file in pathlib.Path(folder).iterdir())
         ['config.json', 'generation_config.json', 'model.safetensors']
     """
-    gpt = _require_plain_gpt(model)
+    gpt = require_plain_gpt(model, "Hugging Face's architectures")
     architecture, settings = _fitting_architecture(gpt.config)
     sources = architecture.sources(gpt.config)
     sources = {
@@ -144,32 +144,6 @@ def _architecture(settings, folder) -> Architecture:
             f"the architectures that can be read are {', '.join(ARCHITECTURES)}."
         )
     return found
-
-
-def _read_tokenizer(model, folder):
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        return
-    try:
-        model.tokenizer = tokenizers.load(folder)
-    except (ValueError, ImportError) as error:
-        warnings.warn(
-            f"The model takes token ids only; its tokenizer cannot be used: {error}", stacklevel=3
-        )
-
-
-def _require_plain_gpt(model):
-    gpt = getattr(model, "backbone", None)
-    if not isinstance(gpt, GPT):
-        raise ValueError(f"`model` must be a CausalLM with a GPT as its backbone, got {model!r}.")
-    known = weight_shapes(gpt.config)
-    # Such as a GRU gate's, LoRA's, or a quantized layer's scales.
-    others = [v.path for v in gpt.variables if v.path not in known and "seed_gen" not in v.path]
-    if others:
-        raise ValueError(
-            f"`model` has weights that Hugging Face's architectures do not: {others[0]} and "
-            f"{len(others) - 1} more."
-        )
-    return gpt
 
 
 def _fitting_architecture(config):

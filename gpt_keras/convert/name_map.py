@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from gpt_keras.config import GPTConfig
 
@@ -22,6 +23,9 @@ PYTORCH_SUFFIXES = {
 
 # An error message lists at most this many tensors of a kind.
 _MOST_LISTED = 5
+
+# Larger weights are filled in pieces of this size.
+_ROWS_BYTES = 2**24
 
 
 class Source(NamedTuple):
@@ -92,7 +96,7 @@ class Tensors(Protocol):
         """Return the names and shapes of all tensors, without reading them."""
 
     def read(self, name: str) -> np.ndarray:
-        """Return one tensor."""
+        """Return one tensor, or what can be cut by rows and be made an array."""
 
 
 def weight_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
@@ -252,8 +256,7 @@ def assign(gpt: keras.Model, sources: Mapping[str, Source], tensors: Tensors) ->
     for name, users in _by_tensor(sources).items():
         tensor = tensors.read(name)
         for path, source in users:
-            variable = variables[path]
-            variable.assign(source.take(tensor, tuple(variable.shape)))
+            _fill(variables[path], source, tensor)
 
 
 def collect(gpt: keras.Model, sources: Mapping[str, Source]) -> Iterator[tuple[str, np.ndarray]]:
@@ -289,6 +292,33 @@ def listed(what: str, entries: Iterable[str]) -> list[str]:
         return []
     more = f" and {len(entries) - _MOST_LISTED} more" if len(entries) > _MOST_LISTED else ""
     return [f"{what}: {', '.join(entries[:_MOST_LISTED])}{more}"]
+
+
+def _fill(variable, source, tensor):
+    """Assign a tensor to a weight; if both are large, some rows at a time, without a copy of it."""
+    shape = tuple(variable.shape)
+    is_plain = source._replace(name="", transpose=False, factor=1.0) == Source("")
+    is_plain = is_plain and len(shape) == 2
+    nbytes = num_values(shape) * np.dtype("float32").itemsize
+    if not is_plain or nbytes <= _ROWS_BYTES or keras.backend.backend() != "tensorflow":
+        variable.assign(source.take(np.asarray(tensor), shape))
+        return
+    num_rows, row_length = shape[::-1] if source.transpose else shape
+    step = max(1, _ROWS_BYTES * num_rows // nbytes)
+    for first in range(0, num_rows, step):
+        rows = np.asarray(tensor[first : first + step])
+        begin, end = (first, 0), (first + len(rows), row_length)
+        if source.transpose:
+            begin, end = begin[::-1], end[::-1]
+        there = tuple(stop - start for start, stop in zip(begin, end))
+        # `variable.value[...].assign` reads the slice first, and then copies the whole variable.
+        tf.raw_ops.ResourceStridedSliceAssign(
+            ref=variable.value.handle,
+            begin=begin,
+            end=end,
+            strides=(1, 1),
+            value=tf.cast(source.take(rows, there), variable.dtype),
+        )
 
 
 def _by_tensor(sources):

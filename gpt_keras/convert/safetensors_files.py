@@ -1,5 +1,6 @@
 """Reading and writing safetensors files, single or in shards, a tensor at a time."""
 
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -21,6 +22,27 @@ _BUFFER = re.compile(r"(^|\.)attn\.(attention\.)?(masked_)?bias$|\.rotary_emb\.i
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
+@dataclasses.dataclass(frozen=True)
+class TensorInFile:
+    """A tensor in a safetensors file, of which all or some rows can be read.
+
+    The file is opened each time: pages of it that were read count as memory until it closes.
+    """
+
+    file: pathlib.Path
+    name: str
+    shape: tuple[int, ...]
+
+    def __array__(self, dtype=None, copy=None):
+        with _open(self.file) as tensors:
+            return tensors.get_tensor(self.name)
+
+    def __getitem__(self, rows):
+        first, last, _ = rows.indices(self.shape[0])
+        with _open(self.file) as tensors:
+            return tensors.get_slice(self.name)[first:last]
+
+
 class SafetensorsFolder:
     """The tensors of a folder's `model.safetensors`, or of the shards that its index names.
 
@@ -37,8 +59,7 @@ class SafetensorsFolder:
     def __init__(self, folder, prefix: str):
         self.folder = pathlib.Path(folder)
         require("safetensors")
-        self._files: dict[str, tuple[pathlib.Path, str]] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._tensors: dict[str, TensorInFile] = {}
         problems, twice, types = [], [], []
         for file in self._shards(problems):
             try:
@@ -49,12 +70,12 @@ class SafetensorsFolder:
                             continue
                         name = full_name.removeprefix(prefix)
                         entry = tensors.get_slice(full_name)
-                        if name in self._files:
+                        if name in self._tensors:
                             twice.append(name)
                         if entry.get_dtype() not in _DTYPES.values():
                             types.append(f"{full_name} is {entry.get_dtype()}")
-                        self._files[name] = file, full_name
-                        self._shapes[name] = tuple(entry.get_shape())
+                        shape = tuple(entry.get_shape())
+                        self._tensors[name] = TensorInFile(file, full_name, shape)
             except (_safetensors_error(), OSError) as error:
                 problems.append(f"{file.name} is damaged or cut short ({error})")
         problems += listed("tensors that are there twice", twice)
@@ -64,19 +85,15 @@ class SafetensorsFolder:
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return names, without prefix, and shapes of all tensors that are weights."""
-        return self._shapes
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
 
-    def read(self, name: str) -> np.ndarray:
-        """Return one tensor."""
-        file, full_name = self._files[name]
-        # Opened anew for each: pages of the file that were read count as memory until it closes.
-        with _open(file) as tensors:
-            return tensors.get_tensor(full_name)
+    def read(self, name: str) -> "TensorInFile":
+        """Return one tensor, of which nothing is read yet."""
+        return self._tensors[name]
 
     def drop(self, name: str) -> None:
         """Leave out a tensor that the model does not have, if it is there."""
-        self._files.pop(name, None)
-        self._shapes.pop(name, None)
+        self._tensors.pop(name, None)
 
     def _shards(self, problems):
         if (self.folder / SINGLE).is_file():

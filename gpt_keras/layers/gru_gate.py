@@ -37,7 +37,7 @@ class GRUGate(keras.layers.Layer):
 
     Example:
         >>> import gpt_keras as gk, numpy as np
-        >>> x, y = np.ones((1, 1, 8)), np.full((1, 1, 8), 100.0)
+        >>> x, y = np.ones((1, 1, 8)), np.full((1, 1, 8), 3.0)
         >>> gate = gk.layers.GRUGate(bias=20.0)
         >>> bool(np.allclose(gate(x, y), x, atol=1e-6))   # shut
         True

@@ -262,3 +262,28 @@ def test_weights_that_no_architecture_has(tmp_path):
         gk.convert.to_huggingface(adapted, tmp_path / "new")
     with pytest.raises(ValueError, match=r"`model` must be a CausalLM.*'gpt2'"):
         gk.convert.to_huggingface("gpt2", tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("preset", "model_type"),
+    [
+        ("gpt1", "openai-gpt"),
+        ("gpt2_xl", "gpt2"),
+        ("smollm2_135m", "llama"),
+        ("llama3_8b", "llama"),
+        ("qwen2_0.5b", "qwen2"),
+        ("mistral_7b", "mistral"),
+        ("mixtral_8x7b", "mixtral"),
+    ],
+)
+def test_presets_are_the_architectures_of_their_papers(preset, model_type):
+    config = gk.presets.get(preset)
+    fitting = []
+    for name, architecture in ARCHITECTURES.items():
+        try:
+            settings = architecture.to_settings(config)
+        except ValueError:
+            continue
+        fitting.append(name)
+        assert architecture.to_config(settings).num_parameters == config.num_parameters
+    assert fitting[0] == model_type

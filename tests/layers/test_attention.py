@@ -10,11 +10,17 @@ from tiny_models import spread_weights
 import gpt_keras as gk
 
 
-def reference(layer, x):
+def sees(layer, query, key):
+    """Whether a token sees another, from the definition of causal and banded attention."""
+    distance = query - key if layer.causal else abs(query - key)
+    return distance >= 0 and (layer.window is None or distance < layer.window)
+
+
+def reference(layer, x, padding_mask=None):
     """Attention head by head and query by query, in float64."""
 
     def project(dense):
-        return x @ np.float64(dense.kernel) + np.float64(dense.bias)
+        return x @ np.float64(dense.kernel) + (np.float64(dense.bias) if dense.use_bias else 0)
 
     query, key, value = project(layer.query), project(layer.key), project(layer.value)
     dim, group = layer.head_dim, layer.num_heads // layer.num_key_value_heads
@@ -26,12 +32,15 @@ def reference(layer, x):
             k = key[b, :, shared * dim : (shared + 1) * dim]
             v = value[b, :, shared * dim : (shared + 1) * dim]
             for t in range(x.shape[1]):
-                scores = q[t] @ k[: t + 1].T / np.sqrt(dim)
+                seen = [s for s in range(x.shape[1]) if sees(layer, t, s)]
+                if padding_mask is not None:
+                    seen = [s for s in seen if padding_mask[b, s]]
+                scores = q[t] @ k[seen].T / np.sqrt(dim)
                 weights = np.exp(scores - scores.max())
                 weights /= weights.sum()
-                mixed[b, t, head * dim : (head + 1) * dim] = weights @ v[: t + 1]
+                mixed[b, t, head * dim : (head + 1) * dim] = weights @ v[seen]
     output = layer.output_projection
-    return mixed @ np.float64(output.kernel) + np.float64(output.bias)
+    return mixed @ np.float64(output.kernel) + (np.float64(output.bias) if output.use_bias else 0)
 
 
 def built(*args, width=24, **kwargs):
@@ -48,21 +57,51 @@ def built(*args, width=24, **kwargs):
         {"num_heads": 4, "num_key_value_heads": 2},
         {"num_heads": 6, "num_key_value_heads": 1},
         {"num_heads": 3, "head_dim": 5},
+        {"num_heads": 4, "window": 3},
+        {"num_heads": 2, "window": 1},
+        {"num_heads": 2, "window": 7},
+        {"num_heads": 4, "num_key_value_heads": 2, "causal": False},
+        {"num_heads": 2, "causal": False, "window": 2},
+        {"num_heads": 2, "use_bias": False},
+        {"num_heads": 4, "num_key_value_heads": 2, "use_bias": False, "use_qkv_bias": True},
+        {"num_heads": 2, "use_bias": True, "use_qkv_bias": False},
     ],
     ids=str,
 )
 def test_equals_the_formula(arguments):
     layer = built(**arguments)
+    biased = [p.use_bias for p in (layer.query, layer.key, layer.value, layer.output_projection)]
+    use_bias = arguments.get("use_bias", True)
+    assert biased == [arguments.get("use_qkv_bias", use_bias)] * 3 + [use_bias]
     x = np.random.default_rng(0).normal(size=(2, 7, 24)).astype("float32")
     np.testing.assert_allclose(layer(x), reference(layer, np.float64(x)), atol=1e-5)
 
 
-@pytest.mark.parametrize("rotary", [False, True])
+def test_padding_is_seen_by_nobody_without_causal():
+    layer = built(4, num_key_value_heads=2, causal=False)
+    x = np.random.default_rng(0).normal(size=(3, 6, 24)).astype("float32")
+    mask = np.array([[True] * 6, [True] * 2 + [False] * 4, [False, True] * 3])
+    y = layer(x, padding_mask=mask)
+    np.testing.assert_allclose(y, reference(layer, np.float64(x), mask), atol=1e-5)
+    changed = np.where(mask[..., None], x, 100.0).astype("float32")
+    np.testing.assert_array_equal(np.asarray(layer(changed, padding_mask=mask))[mask], y[mask])
+
+
+def test_what_only_causal_or_only_other_attention_can_do():
+    x = np.zeros((1, 3, 24), "float32")
+    with pytest.raises(ValueError, match=r"`padding_mask` must be None for causal attention"):
+        built(4)(x, padding_mask=np.ones((1, 3), bool))
+    layer = built(4, causal=False)
+    with pytest.raises(ValueError, match=r"`extend` needs causal attention"):
+        layer.extend(x, layer.initial_cache(1, 3), 0, np.zeros(1, "int32"))
+
+
+@pytest.mark.parametrize(("rotary", "window"), [(False, None), (True, None), (True, 3), (False, 1)])
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_extend_in_any_split_equals_call(rotary, data):
+def test_extend_in_any_split_equals_call(rotary, window, data):
     rotary_embedding = gk.layers.RotaryEmbedding() if rotary else None
-    layer = built(4, num_key_value_heads=2, rotary_embedding=rotary_embedding)
+    layer = built(4, num_key_value_heads=2, rotary_embedding=rotary_embedding, window=window)
     length = data.draw(st.integers(2, 8))
     cuts = sorted(data.draw(st.sets(st.integers(1, length - 1))) | {0, length})
     x = np.random.default_rng(length).normal(size=(2, length, 24)).astype("float32")
@@ -108,7 +147,15 @@ def test_dropout_acts_in_training_only():
 
 
 def test_config_round_trip():
-    layer = built(4, num_key_value_heads=2, rotary_embedding=gk.layers.RotaryEmbedding(50.0))
+    layer = built(
+        4,
+        num_key_value_heads=2,
+        rotary_embedding=gk.layers.RotaryEmbedding(50.0),
+        use_bias=False,
+        use_qkv_bias=True,
+        window=3,
+        causal=False,
+    )
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert copy.get_config() == layer.get_config()
     assert copy.rotary_embedding.base == 50.0
@@ -124,6 +171,7 @@ def test_config_round_trip():
         ({"num_heads": 4, "num_key_value_heads": 3}, "num_heads=4 and num_key_value_heads=3"),
         ({"num_heads": 0}, "num_heads"),
         ({"num_heads": 4, "dropout": 1.5}, "dropout.*1.5"),
+        ({"num_heads": 4, "window": 0}, "window.*got 0"),
     ],
     ids=str,
 )

@@ -73,6 +73,12 @@ VARIANTS = [
     | {"num_key_value_heads": 2, "use_bias": False, "tie_embeddings": False},
     {"position_embedding": "sinusoidal", "norm_position": "post", "activation": "relu"},
     {"position_embedding": "none", "activation": "gelu", "head_dim": 10, "num_key_value_heads": 1},
+    # GPT-3's bands, Qwen2's biases, Mixtral's experts with Mistral's window.
+    {"attention_windows": (None, 3)},
+    {"position_embedding": "rotary", "norm": "rms_norm", "activation": "swiglu", "num_heads": 4}
+    | {"num_key_value_heads": 2, "use_bias": False, "use_qkv_bias": True},
+    {"position_embedding": "rotary", "activation": "swiglu", "attention_windows": (2,)}
+    | {"num_experts": 3, "num_experts_per_token": 2, "use_bias": False},
 ]
 _MODELS = {}
 
