@@ -9,9 +9,14 @@ import numpy as np
 from gpt_keras.atomic import atomic_file
 from gpt_keras.config import check_choice
 from gpt_keras.convert.gguf_architectures import ARCHITECTURES, FUSED, POSITIONS
-from gpt_keras.convert.gguf_tokenizer import tokenizer_metadata
+from gpt_keras.convert.gguf_tokenizer import named_tokens, tokenizer_metadata
 from gpt_keras.convert.gguf_writer import open_writer, require_gguf
-from gpt_keras.convert.model_parts import read_tokenizer, require_plain_gpt
+from gpt_keras.convert.model_parts import (
+    read_chat_template,
+    read_end_token_ids,
+    read_tokenizer,
+    require_plain_gpt,
+)
 from gpt_keras.convert.name_map import (
     assign,
     check_fits,
@@ -22,8 +27,10 @@ from gpt_keras.convert.name_map import (
 )
 from gpt_keras.gguf_file import Header, TensorInfo, read_header
 from gpt_keras.models import GPTCausalLM
+from gpt_keras.models.gpt import random_weights
 
 CHAT_TEMPLATE = "tokenizer.chat_template"
+END_TOKEN_ID = "tokenizer.ggml.eos_token_id"
 TOKENIZER_KIND = "tokenizer.ggml.model"
 NO_TOKENIZER = "none"
 
@@ -75,15 +82,19 @@ def from_gguf(path) -> GPTCausalLM:
         tensors = GGUFTensors(path, header)
         config = architecture.to_config(header.metadata, tensors.shapes())
         template = header.metadata.get(CHAT_TEMPLATE, b"").decode("utf-8") or None
+        ends = named_tokens(header.metadata)
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read: {str(error).rstrip('.')}.") from error
     sources = architecture.sources(config)
     check_fits(config, sources, tensors.shapes(), str(path))
-    model = GPTCausalLM(config)
+    with random_weights(False):
+        model = GPTCausalLM(config)
     assign(model.backbone, sources, tensors)
     if header.metadata.get(TOKENIZER_KIND, NO_TOKENIZER.encode()) != NO_TOKENIZER.encode():
         read_tokenizer(model, path)
-    model.chat_template = template
+    read_chat_template(model, template, {name: text for name, (_, text) in ends.items()})
+    if "eos_token" in ends:
+        read_end_token_ids(model, ends["eos_token"][0])
     return model
 
 
@@ -133,6 +144,8 @@ def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
         metadata[TOKENIZER_KIND] = NO_TOKENIZER
     else:
         metadata |= tokenizer_metadata(model.tokenizer, gpt.config.vocabulary_size)
+        if model.end_token_ids:
+            metadata[END_TOKEN_ID] = model.end_token_ids[0]
     if model.chat_template:
         metadata[CHAT_TEMPLATE] = model.chat_template
     with (

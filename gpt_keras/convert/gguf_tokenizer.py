@@ -17,6 +17,23 @@ _SPLITS = ("gpt-2", "smollm", "llama-bpe", "qwen2")
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 
 
+def named_tokens(metadata: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    """Return id and text of the tokens that begin and end texts, by their names in templates.
+
+    Raises:
+        ValueError: an id is not that of a token.
+    """
+    tokens = metadata.get(f"{_PREFIX}tokens", [])
+    named = {}
+    for name in ("bos", "eos"):
+        token_id = metadata.get(f"{_PREFIX}{name}_token_id")
+        if token_id is not None:
+            if not 0 <= token_id < len(tokens):
+                raise ValueError(f"`{_PREFIX}{name}_token_id` is {token_id}, which is no token")
+            named[f"{name}_token"] = int(token_id), tokens[token_id].decode("utf-8")
+    return named
+
+
 def tokenizer_metadata(tokenizer, vocabulary_size: int) -> dict[str, Any]:
     """Return the metadata of a tokenizer.
 
@@ -46,9 +63,8 @@ def tokenizer_metadata(tokenizer, vocabulary_size: int) -> dict[str, Any]:
     if not merges:  # the format has no empty lists
         raise ValueError("`model` must have a tokenizer with merges to be written to a GGUF file.")
     metadata = _byte_level(_split_name(content), tokens, types, merges)
-    end = tokenizer.end_of_text_id
-    if end is not None:
-        metadata |= {f"{_PREFIX}bos_token_id": end, f"{_PREFIX}eos_token_id": end}
+    if tokenizer.end_of_text_id is not None:
+        metadata[f"{_PREFIX}bos_token_id"] = tokenizer.end_of_text_id
     return metadata | {f"{_PREFIX}add_bos_token": False}
 
 

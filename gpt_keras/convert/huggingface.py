@@ -6,14 +6,21 @@ import pathlib
 from gpt_keras.atomic import atomic_directory
 from gpt_keras.convert.architecture import HEAD, Architecture
 from gpt_keras.convert.architectures import ARCHITECTURES
-from gpt_keras.convert.model_parts import read_tokenizer, require_plain_gpt
+from gpt_keras.convert.model_parts import (
+    read_chat_template,
+    read_end_token_ids,
+    read_tokenizer,
+    require_plain_gpt,
+)
 from gpt_keras.convert.name_map import assign, check_fits, collect, tensor_shapes
 from gpt_keras.convert.safetensors_files import SafetensorsFolder, weights_dtype, write_safetensors
 from gpt_keras.models import GPTCausalLM
+from gpt_keras.models.gpt import random_weights
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 
 # Each shows that there is a tokenizer.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
@@ -70,11 +77,31 @@ def from_huggingface(folder) -> GPTCausalLM:
         tensors.drop(HEAD)
     sources = architecture.sources(config)
     check_fits(config, sources, tensors.shapes(), str(folder))
-    model = GPTCausalLM(config)
+    with random_weights(False):
+        model = GPTCausalLM(config)
     assign(model.backbone, sources, tensors)
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         read_tokenizer(model, folder)
+        _read_chat(model, folder)
+    ends = _settings_if_there(folder / GENERATION_CONFIG).get("eos_token_id")
+    read_end_token_ids(model, settings.get("eos_token_id") if ends is None else ends)
     return model
+
+
+def _read_chat(model, folder):
+    config = _settings_if_there(folder / TOKENIZER_CONFIG)
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several with names
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    if (folder / CHAT_TEMPLATE).is_file():
+        template = (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
+    tokens = {name: config.get(name) for name in ("bos_token", "eos_token")}
+    tokens = {name: t["content"] if isinstance(t, dict) else t for name, t in tokens.items() if t}
+    read_chat_template(model, template, tokens)
+
+
+def _settings_if_there(path):
+    return _read_settings(path) if path.is_file() else {}
 
 
 def to_huggingface(model: GPTCausalLM, folder, max_shard_bytes: int = _MAX_SHARD_BYTES) -> None:
@@ -175,7 +202,10 @@ def _write_tokenizer(model, folder):
         if end is not None:
             config |= {"bos_token": end, "eos_token": end}
         _write_json(folder / TOKENIZER_CONFIG, config)
-    return {"bos_token_id": end_id, "eos_token_id": end_id}
+    if model.chat_template:
+        (folder / CHAT_TEMPLATE).write_text(model.chat_template, encoding="utf-8")
+    ends = list(model.end_token_ids)
+    return {"bos_token_id": end_id, "eos_token_id": ends[0] if len(ends) == 1 else ends or None}
 
 
 def _write_json(path, content):

@@ -13,6 +13,7 @@ from gpt_keras import tokenizers
 from gpt_keras.config import GPTConfig
 from gpt_keras.convert.name_map import Source, assign, check_fits, sources
 from gpt_keras.models import GPTCausalLM
+from gpt_keras.models.gpt import random_weights
 
 CONFIG = "config.json"
 _FIELDS = (
@@ -65,7 +66,8 @@ one; got 'gpt2'.
     tensors = _Variables(backbone)
     places = sources(_names(config), config, {"gamma": "/gamma", "beta": "/beta"})
     check_fits(config, places, tensors.shapes(), backbone.name)
-    model = GPTCausalLM(config, dtype=backbone.dtype_policy)
+    with random_weights(False):
+        model = GPTCausalLM(config, dtype=backbone.dtype_policy)
     assign(model.backbone, places, tensors)
     model.tokenizer = _tokenizer(getattr(source, "preprocessor", None))
     return model

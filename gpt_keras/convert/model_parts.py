@@ -1,6 +1,8 @@
 """What every format needs of a model beside its weights: its kind, its tokenizer."""
 
+import json
 import warnings
+from collections.abc import Mapping, Sequence
 
 from gpt_keras import tokenizers
 from gpt_keras.convert.name_map import weight_shapes
@@ -38,3 +40,26 @@ def read_tokenizer(model: CausalLM, path) -> None:
         warnings.warn(
             f"The model takes token ids only; its tokenizer cannot be used: {error}", stacklevel=3
         )
+
+
+def read_chat_template(model: CausalLM, source: str | None, variables: Mapping[str, str]) -> None:
+    """Give a model its chat template, with the tokens that the template names written into it.
+
+    Args:
+        model: the model.
+        source: the template, or None.
+        variables: texts of tokens by the names that templates have for them, such as `bos_token`.
+    """
+    used = {name: text for name, text in variables.items() if source and name in source}
+    values = "".join(f"{{%- set {name} = {json.dumps(text)} -%}}" for name, text in used.items())
+    model.chat_template = source and values + source
+
+
+def read_end_token_ids(model: CausalLM, token_ids: int | Sequence[int] | None) -> None:
+    """Let generated texts end where a file says, beside the tokenizer's own end of text."""
+    if token_ids is None or token_ids == []:
+        return
+    token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
+    # transformers' defaults name GPT-2's id whatever the vocabulary.
+    token_ids = [token_id for token_id in token_ids if token_id < model.vocabulary_size]
+    model.end_token_ids = [*dict.fromkeys([*token_ids, *model.end_token_ids])]

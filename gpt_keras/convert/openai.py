@@ -14,6 +14,7 @@ from gpt_keras.config import GPTConfig
 from gpt_keras.convert.model_parts import read_tokenizer
 from gpt_keras.convert.name_map import Source, assign, check_fits, num_values, sources
 from gpt_keras.models import GPTCausalLM
+from gpt_keras.models.gpt import random_weights
 
 HPARAMS = "hparams.json"
 SHAPES = "params_shapes.json"
@@ -95,7 +96,8 @@ def from_openai(folder) -> GPTCausalLM:
     places = sources(_NAMES, config, _SUFFIXES)
     tensors.leave_out_slots({source.name for source in places.values()})
     check_fits(config, places, tensors.shapes(), str(folder))
-    model = GPTCausalLM(config)
+    with random_weights(False):
+        model = GPTCausalLM(config)
     assign(model.backbone, places, tensors)
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         read_tokenizer(model, folder)

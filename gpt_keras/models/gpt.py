@@ -1,5 +1,7 @@
 """The GPT network: token ids in, logits out."""
 
+import contextlib
+import contextvars
 import dataclasses
 
 import keras
@@ -17,6 +19,8 @@ from gpt_keras.layers import (
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.transformer_block import make_norm
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
+
+_RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -217,7 +221,23 @@ class GPT(keras.Model):
         return cls(**config)
 
 
+@contextlib.contextmanager
+def random_weights(value: bool):
+    """With False, a `GPT` made inside begins with zeros.
+
+    For weights that are read right afterwards: random numbers take time, and more memory than the
+    weights themselves.
+    """
+    token = _RANDOM_WEIGHTS.set(value)
+    try:
+        yield
+    finally:
+        _RANDOM_WEIGHTS.reset(token)
+
+
 def _normal(stddev):
+    if not _RANDOM_WEIGHTS.get():
+        return keras.initializers.Zeros()
     return keras.initializers.RandomNormal(stddev=stddev)
 
 
@@ -225,7 +245,10 @@ def _position_embedding(config, policy):
     match config.position_embedding:
         case "learned":
             return PositionalEmbedding(
-                config.max_sequence_length, dtype=policy, name="position_embedding"
+                config.max_sequence_length,
+                initializer=_normal(0.01),
+                dtype=policy,
+                name="position_embedding",
             )
         case "sinusoidal":
             return SinusoidalPositionalEncoding(dtype=policy, name="position_embedding")

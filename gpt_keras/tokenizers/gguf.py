@@ -1,31 +1,16 @@
-"""The tokenizer in a GGUF file, the format of llama.cpp.
-
-Only the metadata at the beginning of the file is read, by the few lines below rather than by the
-`gguf` package: that one makes arrays of each number, and with one damaged length it goes on to do
-so for every byte of the tensors.
-"""
+"""The tokenizer in a GGUF file, the format of llama.cpp."""
 
 import json
-import mmap
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpt_keras.gguf_file import read_header
 from gpt_keras.tokenizers.byte_level import engine_from_vocabulary
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.vocabulary_files import naming
-
-MAGIC = b"GGUF"
-_VERSIONS = (2, 3)
-
-_STRING, _ARRAY = 8, 9
-_NUMBERS = {
-    **{0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4"},
-    **{7: "?", 10: "<u8", 11: "<i8", 12: "<f8"},
-}
 
 # What `tokenizer.ggml.token_type` says of a token.
 _CONTROL, _USER_DEFINED = 3, 4
@@ -78,14 +63,6 @@ _SPLITS = {
 }
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether a file is a GGUF file, by its name or its first bytes."""
-    if path.suffix == ".gguf":
-        return True
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
-
-
 def load(path: Path) -> BytePairTokenizer:
     """Loads the tokenizer of a GGUF file.
 
@@ -100,7 +77,7 @@ def load(path: Path) -> BytePairTokenizer:
             into words that is known here; names the file.
     """
     with naming(path):
-        return _tokenizer(read_metadata(path))
+        return _tokenizer(read_header(path).metadata)
 
 
 def _tokenizer(metadata: dict[str, Any]) -> BytePairTokenizer:
@@ -159,70 +136,3 @@ def _types(metadata: dict[str, Any], num_tokens: int) -> Sequence[int]:
     if not isinstance(types, np.ndarray) or types.shape != (num_tokens,):
         raise ValueError(f"`tokenizer.ggml.token_type` is no list of {num_tokens} numbers")
     return types.tolist()
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Reads the metadata of a GGUF file, versions 2 and 3, little-endian.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The values by their names: bytes for a text, a number, a numpy array for a list of numbers,
-        a list for any other list.
-
-    Raises:
-        ValueError: If it is no GGUF file of these versions, or ends too early.
-    """
-    if path.stat().st_size < len(MAGIC):
-        raise ValueError("it is too short for a GGUF file")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        reader = _Reader(data)
-        magic = reader.take(len(MAGIC))
-        if magic != MAGIC:
-            raise ValueError(f"a GGUF file begins with {MAGIC!r}, but this one with {magic!r}")
-        version = reader.number(4)
-        if version not in _VERSIONS:
-            raise ValueError(f"its GGUF version must be 2 or 3, little-endian, but is {version}")
-        reader.number(10)  # how many tensors there are
-        metadata = {}
-        for _ in range(reader.number(10)):
-            key = reader.value(_STRING).decode("utf-8")
-            if key in metadata:
-                raise ValueError(f"the key {key[:60]!r} stands in it twice")
-            metadata[key] = reader.value(reader.number(4))
-        return metadata
-
-
-class _Reader:
-    """Takes one value after another from the bytes of a GGUF file, and none from beyond its end."""
-
-    def __init__(self, data: mmap.mmap):
-        self._data = data
-        self._at = 0
-
-    def take(self, size: int) -> bytes:
-        if size > len(self._data) - self._at:
-            raise ValueError("it ends in the middle of its metadata")
-        self._at += size
-        return self._data[self._at - size : self._at]
-
-    def number(self, kind: int) -> int | float:
-        return self._numbers(kind, 1)[0].item()
-
-    def value(self, kind: int) -> Any:
-        if kind in _NUMBERS:
-            return self.number(kind)
-        if kind == _STRING:
-            (size,) = struct.unpack("<Q", self.take(8))  # much faster than `number`
-            return self.take(size)
-        if kind == _ARRAY:
-            kind, length = self.number(4), self.number(10)
-            if kind in _NUMBERS:
-                return self._numbers(kind, length)
-            return [self.value(kind) for _ in range(length)]
-        raise ValueError(f"its metadata has a value of the unknown type {kind}")
-
-    def _numbers(self, kind: int, length: int) -> np.ndarray:
-        dtype = np.dtype(_NUMBERS[kind])
-        return np.frombuffer(self.take(length * dtype.itemsize), dtype)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gpt_keras.gguf_file import is_gguf
 from gpt_keras.tokenizers import gguf
 from gpt_keras.tokenizers.byte_level import check_merges_are_whole, part_type
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
@@ -68,7 +69,7 @@ def load(path: str | os.PathLike) -> Tokenizer:
         path = _file_in(path)
     if not path.is_file():
         raise ValueError(f"`path`: there is no tokenizer file {str(path)!r}.")
-    if gguf.is_gguf(path):
+    if is_gguf(path):
         return gguf.load(path)
     if path.suffix == ".model":
         return SentencePieceTokenizer.from_file(path)

@@ -14,7 +14,7 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
 import gpt_keras.tokenizers as tokenizers
-from gpt_keras.tokenizers.gguf import read_metadata
+from gpt_keras.gguf_file import read_header
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>"]
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
@@ -177,7 +177,7 @@ def test_the_tensors_are_not_read(small, tmp_path):
 
 def test_metadata_is_what_the_package_reads(small, tmp_path):
     file = write(tmp_path / "a.gguf", contents(small))
-    metadata = read_metadata(file)
+    metadata = read_header(file).metadata
     for key, field in gguf.GGUFReader(file).fields.items():
         if not key.startswith("GGUF."):
             value = metadata[key]
@@ -262,7 +262,7 @@ BAD_BYTES = {
     ),
     "same key": (
         b"GGUF" + number(3, 4) + number(0) + number(2) + (KEY + number(0, 4) + b"1") * 2,
-        "the key 'k' stands in it twice",
+        "the name 'k' stands in it twice",
     ),
 }
 
