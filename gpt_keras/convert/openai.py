@@ -1,5 +1,6 @@
 """The folders in which OpenAI released GPT-1 and GPT-2, and those that fine-tuning made of them."""
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -174,16 +175,32 @@ class _NumpyFiles:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return self._shapes
 
-    def read(self, name: str) -> np.ndarray:
-        shape = self._shapes[name]
-        start, size = self._starts[name], num_values(shape)
-        parts = []
-        for file, length in self._files:
-            first, last = max(start, 0), min(start + size, length)
-            if first < last:
-                parts.append(np.array(_open_row(file)[first:last]))
+    def read(self, name: str) -> "_TensorInFiles":
+        return _TensorInFiles(self._files, self._starts[name], self._shapes[name])
+
+
+@dataclasses.dataclass(frozen=True)
+class _TensorInFiles:
+    """A tensor in a row of numbers that goes on from file to file; some rows of it can be read."""
+
+    files: list[tuple[pathlib.Path, int]]
+    start: int
+    shape: tuple[int, ...]
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        first, last, _ = rows.indices(self.shape[0])
+        width = num_values(self.shape[1:])
+        values = np.empty((last - first) * width, np.float32)
+        start = self.start + first * width
+        for file, length in self.files:
+            begin, end = max(start, 0), min(start + len(values), length)
+            if begin < end:
+                values[begin - start : end - start] = _open_row(file)[begin:end]
             start -= length
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(shape)
+        return values.reshape(last - first, *self.shape[1:])
 
 
 def _gpt2_config(path):
