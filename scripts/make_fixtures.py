@@ -2,14 +2,16 @@
 
 Run once, in an environment of its own; the tests read only what this wrote:
 
-    pip install torch==2.13.0 transformers==5.23.0 numpy
-    python scripts/make_fixtures.py
+    pip install torch==2.13.0 transformers==5.23.0 numpy gguf
+    python scripts/make_fixtures.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 """
 
 import functools
+import hashlib
 import json
 import pathlib
 import shutil
+import sys
 
 import numpy as np
 import tokenizers
@@ -189,9 +191,76 @@ def all_huggingface() -> None:
     huggingface("mixtral_window", 72, mixtral(**one_each, head_dim=6))
 
 
+SMOLLM2_PROMPTS = [
+    "The capital of France is",
+    "Once upon a time",
+    "The three primary colors are",
+    "Water boils at 100 degrees",
+    "def fibonacci(n):\n",
+    "import numpy as np\n\nx = np.",
+    "Q: What is 12 + 30?\nA:",
+    "1, 2, 3, 4, 5,",
+    "Dear Sir or Madam,\n\n",
+    "The opposite of hot is",
+    "In 1969, Neil Armstrong",
+    "Shakespeare wrote",
+    "床前明月光,",
+    "中国的首都是",
+    "Il était une fois",
+    "To make tea, first",
+    '{"name": "Alice", "age":',
+    "| city | country |\n|---|---|\n| Paris |",
+    "The quick brown fox",
+    "Photosynthesis is the process by which",
+]
+SMOLLM2_CHATS = [
+    [{"role": "user", "content": "What is the capital of France?"}],
+    [{"role": "user", "content": "Give me three words that rhyme with cat."}],
+    [
+        {"role": "system", "content": "You answer in one word."},
+        {"role": "user", "content": "Is the sky blue?"},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "content": "And grass?"},
+    ],
+    [{"role": "user", "content": "你好!"}],
+]
+
+
+def smollm2(gguf_file: pathlib.Path, num_tokens: int = 20) -> None:
+    """Store what transformers makes of SmolLM2-135M-Instruct's GGUF file."""
+    where = {"pretrained_model_name_or_path": gguf_file.parent, "gguf_file": gguf_file.name}
+    model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+    # transformers does not read how the file wants digits to be split: each by itself.
+    engine, split = tokenizer.backend_tokenizer, tokenizers.pre_tokenizers
+    engine.pre_tokenizer = split.Sequence(
+        [split.Digits(individual_digits=True), split.ByteLevel(add_prefix_space=False)]
+    )
+    entries = [{"prompt": p, "ids": engine.encode(p).ids} for p in SMOLLM2_PROMPTS]
+    for messages in SMOLLM2_CHATS:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        entries.append({"messages": messages, "text": text, "ids": engine.encode(text).ids})
+    for entry in entries:
+        ids = torch.tensor([entry["ids"]])
+        with torch.no_grad():
+            top = model(ids).logits[0, -1].topk(5)
+            new = model.generate(ids, max_new_tokens=num_tokens, do_sample=False)
+        entry["top_ids"], entry["top_logits"] = top.indices.tolist(), top.values.tolist()
+        entry["new_ids"] = new[0, ids.shape[1] :].tolist()
+    content = {
+        "made_with": f"torch {torch.__version__}, transformers {transformers.__version__}",
+        "file_sha256": hashlib.sha256(gguf_file.read_bytes()).hexdigest(),
+        "entries": entries,
+    }
+    file = FIXTURES / "smollm2_135m_instruct.json"
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     FIXTURES.mkdir(parents=True, exist_ok=True)
     gpt1_tokenizer(260)
     gpt2("gpt2_tiny", 0, vocab_size=61, n_positions=24, n_embd=32, n_layer=2, n_head=4)
     gpt2("gpt2_one_head", 1, vocab_size=17, n_positions=9, n_embd=12, n_layer=3, n_head=1)
     all_huggingface()
+    if len(sys.argv) > 1:  # the GGUF file of SmolLM2-135M-Instruct
+        smollm2(pathlib.Path(sys.argv[1]))
