@@ -12,6 +12,9 @@ from gpt_keras.models import CausalLM
 # An answer gets at least this many tokens of the context; older turns make room for it.
 _ROOM_FOR_ANSWER = 64
 
+# Room for a conversation of usual length is made from the start: growing would mean to compile.
+_CACHE_LENGTH = 1024
+
 
 class Conversation:
     """Keeps what was said and lets the model answer.
@@ -76,7 +79,9 @@ class Conversation:
             raise ValueError(f"`text` must be a string, got {text!r}.")
         asked = [*self.messages, _message("user", text)]
         prompt = self._fitting_prompt(asked)
-        pieces = self.model.stream(prompt, **{**self.settings, **settings})
+        room = len(prompt) + _ROOM_FOR_ANSWER
+        settings = {"cache_length": max(room, _CACHE_LENGTH)} | self.settings | settings
+        pieces = self.model.stream(prompt, **settings)
         self.messages = asked
         return self._answer(pieces)
 

@@ -122,7 +122,7 @@ class _Servable(tf.Module):
             token_ids = token_ids.with_values(tf.identity(token_ids.values)).to_tensor()
             seeds = row_seeds(seed, tf.shape(lengths)[0])
         rows, lengths = self._generator.generate(
-            token_ids, lengths, limits, seeds, temperature, top_k, top_p
+            token_ids, lengths, limits, seeds, tf.constant(0), temperature, top_k, top_p
         )
         rows = tf.RaggedTensor.from_tensor(rows, lengths=lengths)
         return {"text": self._tokenizer.detokenize(rows)}

@@ -10,6 +10,9 @@ from gpt_keras.generation.kv_cache import bucket_length
 from gpt_keras.generation.logits_processors import process
 from gpt_keras.generation.sampling import sample, uniforms
 
+# How many tokens of a prompt are run at once: short prompts need not pay for a long chunk.
+_SHORT_CHUNK, _CHUNK = 32, 64
+
 
 class State(NamedTuple):
     """What one step of generation hands to the next.
@@ -76,6 +79,7 @@ class Generator(tf.Module):
             tf.TensorSpec([None], int32, "lengths"),
             tf.TensorSpec([None], int32, "limits"),
             tf.TensorSpec([None], tf.int64, "seeds"),
+            tf.TensorSpec([], int32, "cache_length"),
         )
         settings = (
             tf.TensorSpec([], float32, "temperature"),
@@ -88,7 +92,7 @@ class Generator(tf.Module):
         self.start = tf.function(self._start, input_signature=prompts, autograph=False)
         self.advance = tf.function(self._advance, autograph=False, reduce_retracing=True)
 
-    def _generate(self, token_ids, lengths, limits, seeds, temperature, top_k, top_p):
+    def _generate(self, token_ids, lengths, limits, seeds, cache_length, temperature, top_k, top_p):
         """Continue each prompt.
 
         Args:
@@ -96,6 +100,7 @@ class Generator(tf.Module):
             lengths: `(batch,)` int32, tokens of each prompt, at least 1.
             limits: `(batch,)` int32, how many tokens each row may get.
             seeds: `(batch,)` int64, one for each row.
+            cache_length: scalar int32, for how many tokens there is to be room at least.
             temperature: scalar; 0 takes the most likely token.
             top_k: scalar; 0 is off.
             top_p: scalar in (0, 1]; 1 is off.
@@ -104,19 +109,24 @@ class Generator(tf.Module):
             `(token_ids, lengths)`: prompts and continuations padded on the right, without the
             token that ended them.
         """
-        state = self._start(token_ids, lengths, limits, seeds)
+        state = self._start(token_ids, lengths, limits, seeds, cache_length)
         steps = tf.reduce_max(limits, axis=0)
         state = self._advance(state, steps, temperature, top_k, top_p)
         return self.sequences(state)
 
-    def _start(self, token_ids, lengths, limits, seeds):
+    def _start(self, token_ids, lengths, limits, seeds, cache_length):
         """Run all tokens of the prompts but the last, whose successor is the first to be drawn.
 
         The loop then treats the last token of a prompt like any other, and no logits are computed
         here: XLA drops the output projection of a step that returns only its cache.
+
+        They are run in chunks of one size, so that a longer prompt brings no new shape to compile.
         """
+        num_before = tf.shape(token_ids)[1] - 1
+        chunk = tf.where(num_before <= _SHORT_CHUNK, _SHORT_CHUNK, _CHUNK)
+        num_chunks = -(-num_before // chunk)
         # Left padding makes all rows end at the same column, so that one scalar index serves.
-        width = bucket_length(tf.shape(token_ids)[1] - 1) + 1
+        width = num_chunks * chunk + 1
         starts = width - lengths
         columns = tf.range(width)[None, :] - starts[:, None]
         last = tf.shape(token_ids)[1] - 1
@@ -124,8 +134,15 @@ class Generator(tf.Module):
         padded = tf.where(columns >= 0, padded, 0)
 
         batch_size, steps = tf.shape(token_ids)[0], tf.maximum(tf.reduce_max(limits), 0)
-        cache = self.backbone.initial_cache(batch_size, bucket_length(width - 1 + steps))
-        cache = self.backbone.write(cache, self._prefill(padded[:, :-1], starts), 0)
+        length = bucket_length(tf.maximum(width - 1 + steps, cache_length))
+        cache = self.backbone.initial_cache(batch_size, length)
+
+        def run_chunk(number, cache):
+            index = number * chunk
+            update = self._prefill(padded[:, index : index + chunk], cache, index, starts)
+            return number + 1, self.backbone.write(cache, update, index)
+
+        _, cache = tf.while_loop(lambda number, _: number < num_chunks, run_chunk, (0, cache))
         return State(
             cache=cache,
             token_ids=tf.pad(padded, [[0, 0], [0, steps]]),
@@ -183,10 +200,8 @@ class Generator(tf.Module):
         columns = tf.minimum(tf.range(width)[None, :] + state.starts[:, None], width - 1)
         return tf.gather(state.token_ids, columns, batch_dims=1), state.lengths
 
-    def _prefill_step(self, token_ids, starts):
-        # An empty cache makes a prompt's first run the same `extend` as every other.
-        cache = self.backbone.initial_cache(tf.shape(token_ids)[0], 0)
-        return self.backbone.extend(token_ids, cache, 0, starts)[1]
+    def _prefill_step(self, token_ids, cache, index, starts):
+        return self.backbone.extend(token_ids, cache, index, starts)[1]
 
     def _decode_step(self, token, cache, index, starts):
         logits, update = self.backbone.extend(token, cache, index, starts)

@@ -227,6 +227,7 @@ class CausalLM(keras.Model):
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | Sequence[int] | None = None,
+        cache_length: int | None = None,
     ) -> str | list[str] | list[int] | list[list[int]]:
         """Continue one prompt or a batch of prompts of any lengths.
 
@@ -245,6 +246,9 @@ class CausalLM(keras.Model):
             seed: a number, from which row i draws as `gk.generation.fold_in(seed, i)`; or one
                 number for each row. The same row seed gives the same text, whatever the batch.
                 None takes a new seed each time.
+            cache_length: for how many tokens room is made at least. XLA compiles anew where prompt
+                and continuation need more room than before; with a length given from the start
+                it does not until they pass it.
 
         Returns:
             Prompt and continuation, in the form that the prompt had.
@@ -264,6 +268,7 @@ class CausalLM(keras.Model):
             top_k=top_k,
             top_p=top_p,
             seed=seed,
+            cache_length=cache_length,
         )
         token_ids, lengths = self._require_generator().generate(*inputs, *settings)
         rows = [row[:n].tolist() for row, n in zip(token_ids.numpy(), lengths.numpy(), strict=True)]

@@ -81,6 +81,7 @@ def generator_inputs(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | Sequence[int] | None = None,
+    cache_length: int | None = None,
 ) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]]:
     """Check the settings of `CausalLM.generate` and return them as the generator takes them.
 
@@ -98,6 +99,8 @@ def generator_inputs(
         check_at_least_0("top_p", top_p)
         if not 0 < top_p <= 1:
             raise ValueError(f"`top_p` must be in (0, 1], or None for off; got {top_p!r}.")
+    if cache_length is not None:
+        check_positive_int("cache_length", cache_length)
     lengths = [len(row) for row in rows]
     limits = _limits(lengths, max_new_tokens, max_length, max_sequence_length)
     seeds = _row_seeds(seed, len(rows))
@@ -109,6 +112,7 @@ def generator_inputs(
         tf.constant(lengths, tf.int32),
         tf.constant(limits, tf.int32),
         seeds,
+        tf.constant(cache_length or 0, tf.int32),
     )
     settings = (
         tf.constant(temperature, tf.float32),

@@ -70,6 +70,7 @@ def test_the_protocol_fits_a_recurrent_backbone(jit_compile):
         tf.constant([3, 1]),
         tf.constant([4, 6]),
         tf.constant([0, 0], tf.int64),
+        tf.constant(0),  # cache_length
         tf.constant(0.0),
         tf.constant(0),
         tf.constant(1.0),

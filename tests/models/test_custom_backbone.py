@@ -71,6 +71,7 @@ def test_finished_rows_ask_for_no_position_past_the_last():
         tf.constant([35, 1]),
         tf.constant([5, 39]),
         tf.constant([0, 0], tf.int64),
+        tf.constant(0),  # cache_length
         tf.constant(0.0),
         tf.constant(0),
         tf.constant(1.0),

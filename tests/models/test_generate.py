@@ -258,3 +258,23 @@ def test_calls_may_run_side_by_side(spread_model):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         together = pool.map(lambda p: spread_model.generate(p, max_new_tokens=15, seed=1), prompts)
         assert list(together) == alone
+
+
+def test_long_prompts_are_run_in_chunks():
+    config = tiny_config(max_sequence_length=200, attention_windows=(None, 40))
+    model = gk.GPTCausalLM(config)
+    spread_weights(model)
+    draw = np.random.default_rng(0)
+    # Around the borders of the chunks, and alone as well as in a batch.
+    prompts = [
+        draw.integers(config.vocabulary_size, size=length).tolist()
+        for length in (1, 32, 33, 34, 64, 65, 66, 129, 130, 197)
+    ]
+    rows = model.generate(prompts, max_new_tokens=3, temperature=0)
+    assert rows == [slowly(model, prompt, 3) for prompt in prompts]
+    for prompt in (prompts[2], prompts[8]):
+        assert model.generate(prompt, max_new_tokens=3, temperature=0, cache_length=150) == slowly(
+            model, prompt, 3
+        )
+    with pytest.raises(ValueError, match="cache_length"):
+        model.generate([1], cache_length=0)
