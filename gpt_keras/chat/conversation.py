@@ -59,6 +59,18 @@ class Conversation:
         """Forget what was said."""
         self.messages = [] if self._system is None else [_message("system", self._system)]
 
+    def warm_up(self) -> None:
+        """Compile what answers need, which takes a while, so that the first one comes at once."""
+        # The second text is of another length, for which TensorFlow traces once more.
+        for text in ("Hello", "Hello, hello, hello!"):
+            prompt = self._fitting_prompt([*self.messages, _message("user", text)])
+            list(self._stream(prompt, {"max_new_tokens": 2}))
+
+    def _stream(self, prompt: list[int], settings: dict) -> Iterator[str]:
+        room = max(len(prompt) + _ROOM_FOR_ANSWER, _CACHE_LENGTH)
+        settings = {"cache_length": room} | self.settings | settings
+        return self.model.stream(prompt, **settings)
+
     def say(self, text: str, **settings) -> Iterator[str]:
         """Say something and get the answer piece by piece.
 
@@ -79,9 +91,7 @@ class Conversation:
             raise ValueError(f"`text` must be a string, got {text!r}.")
         asked = [*self.messages, _message("user", text)]
         prompt = self._fitting_prompt(asked)
-        room = len(prompt) + _ROOM_FOR_ANSWER
-        settings = {"cache_length": max(room, _CACHE_LENGTH)} | self.settings | settings
-        pieces = self.model.stream(prompt, **settings)
+        pieces = self._stream(prompt, settings)
         self.messages = asked
         return self._answer(pieces)
 

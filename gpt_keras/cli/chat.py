@@ -39,6 +39,8 @@ def chat(
     conversation = gk.chat.Conversation(gk.CausalLM.from_preset(model), system, **settings)
     is_terminal = sys.stdin.isatty()
     if is_terminal:
+        print("Preparing ...", end="\r", flush=True)
+        conversation.warm_up()
         print(_COMMANDS)
     while (text := _read(is_terminal)) is not None:
         command, _, argument = text.partition(" ")

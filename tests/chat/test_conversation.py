@@ -62,6 +62,15 @@ def test_reset_and_save(model, tmp_path):
     assert conversation.messages == [{"role": "system", "content": "short"}]
 
 
+def test_warming_up_leaves_nothing_behind(model):
+    conversation = Conversation(model, max_new_tokens=4, seed=0)
+    cold = "".join(conversation.say("hello"))
+    conversation.reset()
+    conversation.warm_up()
+    assert conversation.messages == []
+    assert "".join(conversation.say("hello")) == cold
+
+
 def test_the_oldest_turns_make_room(model):
     conversation = Conversation(model, system="short", max_new_tokens=2, seed=0)
     for i in range(8):
