@@ -99,6 +99,13 @@ class Tensors(Protocol):
         """Return one tensor, or what can be cut by rows and be made an array."""
 
 
+class TensorFlowTensors(Tensors):
+    """Tensors that TensorFlow reads, each whole and into memory of its own."""
+
+    def read(self, name: str) -> tf.Tensor:
+        """Return one tensor."""
+
+
 def weight_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     """Return path and shape of every weight of the `GPT` of a config, without building it.
 
@@ -254,6 +261,10 @@ def assign(gpt: keras.Model, sources: Mapping[str, Source], tensors: Tensors) ->
     """
     variables = {variable.path: variable for variable in gpt.variables}
     for name, users in _by_tensor(sources).items():
+        path, source = users[0]
+        if isinstance(tensors, TensorFlowTensors) and source == Source(name):
+            _replace(variables[path], tensors, name)
+            continue
         tensor = tensors.read(name)
         for path, source in users:
             _fill(variables[path], source, tensor)
@@ -319,6 +330,16 @@ def _fill(variable, source, tensor):
             strides=(1, 1),
             value=tf.cast(source.take(rows, there), variable.dtype),
         )
+
+
+def _replace(variable, tensors, name):
+    """Let a tensor take the place of a weight, whose memory is free before the tensor is read."""
+    if keras.backend.backend() != "tensorflow" or variable.dtype != "float32":
+        variable.assign(tensors.read(name).numpy())
+        return
+    handle, shape = variable.value.handle, variable.shape
+    tf.raw_ops.AssignVariableOp(resource=handle, value=tf.zeros(()))
+    tf.raw_ops.AssignVariableOp(resource=handle, value=tf.reshape(tensors.read(name), shape))
 
 
 def _by_tensor(sources):

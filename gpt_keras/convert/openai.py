@@ -13,7 +13,14 @@ import tensorflow as tf
 from gpt_keras import presets
 from gpt_keras.config import GPTConfig
 from gpt_keras.convert.model_parts import read_tokenizer
-from gpt_keras.convert.name_map import Source, assign, check_fits, num_values, sources
+from gpt_keras.convert.name_map import (
+    Source,
+    TensorFlowTensors,
+    assign,
+    check_fits,
+    num_values,
+    sources,
+)
 from gpt_keras.models import GPTCausalLM
 from gpt_keras.models.gpt import random_weights
 
@@ -105,7 +112,7 @@ def from_openai(folder) -> GPTCausalLM:
     return model
 
 
-class _Checkpoint:
+class _Checkpoint(TensorFlowTensors):
     """The tensors of a TensorFlow checkpoint of GPT-2, without `model/` and the axis of 1."""
 
     def __init__(self, folder):
@@ -129,12 +136,18 @@ class _Checkpoint:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return self._shapes
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, name: str) -> tf.Tensor:
+        full_name = self._names[name]
         try:
-            tensor = self._reader.get_tensor(self._names[name])
+            (tensor,) = tf.raw_ops.RestoreV2(
+                prefix=self._prefix,
+                tensor_names=[full_name],
+                shape_and_slices=[""],
+                dtypes=[self._reader.get_variable_to_dtype_map()[full_name]],
+            )
         except _DAMAGED as error:
             raise ValueError(f"{self._prefix!r} is damaged at {name}: {error}") from error
-        return tensor.reshape(self._shapes[name])
+        return tf.cast(tf.reshape(tensor, self._shapes[name]), tf.float32)
 
 
 class _NumpyFiles:
