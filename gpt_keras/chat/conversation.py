@@ -15,6 +15,9 @@ _ROOM_FOR_ANSWER = 64
 # Room for a conversation of usual length is made from the start: growing would mean to compile.
 _CACHE_LENGTH = 1024
 
+# Settings of which one takes the place of the other.
+_LIMITS = {"max_new_tokens", "max_length"}
+
 
 class Conversation:
     """Keeps what was said and lets the model answer.
@@ -61,14 +64,20 @@ class Conversation:
 
     def warm_up(self) -> None:
         """Compile what answers need, which takes a while, so that the first one comes at once."""
-        # The second text is of another length, for which TensorFlow traces once more.
-        for text in ("Hello", "Hello, hello, hello!"):
-            prompt = self._fitting_prompt([*self.messages, _message("user", text)])
-            list(self._stream(prompt, {"max_new_tokens": 2}))
+        # The second one is of another length, for which TensorFlow traces once more.
+        for length in (40, 50):
+            list(self._stream([0] * min(length, self._limit // 2), {"max_new_tokens": 2}))
+
+    @property
+    def _limit(self) -> int:
+        return self.model.max_sequence_length or 2**31
 
     def _stream(self, prompt: list[int], settings: dict) -> Iterator[str]:
+        usual = self.settings
+        if settings.keys() & _LIMITS:
+            usual = {name: value for name, value in usual.items() if name not in _LIMITS}
         room = max(len(prompt) + _ROOM_FOR_ANSWER, _CACHE_LENGTH)
-        settings = {"cache_length": room} | self.settings | settings
+        settings = {"cache_length": min(room, self._limit)} | usual | settings
         return self.model.stream(prompt, **settings)
 
     def say(self, text: str, **settings) -> Iterator[str]:
@@ -92,12 +101,11 @@ class Conversation:
         asked = [*self.messages, _message("user", text)]
         prompt = self._fitting_prompt(asked)
         pieces = self._stream(prompt, settings)
-        self.messages = asked
-        return self._answer(pieces)
-
-    def _answer(self, pieces: Iterator[str]) -> Iterator[str]:
         answer = _message("assistant", "")
-        self.messages.append(answer)
+        self.messages = [*asked, answer]
+        return self._read(pieces, answer)
+
+    def _read(self, pieces: Iterator[str], answer: dict[str, str]) -> Iterator[str]:
         for piece in pieces:
             answer["content"] += piece
             yield piece

@@ -9,7 +9,7 @@ import numpy as np
 from gpt_keras.atomic import atomic_file
 from gpt_keras.config import check_choice
 from gpt_keras.convert.gguf_architectures import ARCHITECTURES, FUSED, POSITIONS
-from gpt_keras.convert.gguf_tokenizer import named_tokens, tokenizer_metadata
+from gpt_keras.convert.gguf_tokenizer import END_TOKENS, named_tokens, tokenizer_metadata
 from gpt_keras.convert.gguf_writer import open_writer, require_gguf
 from gpt_keras.convert.model_parts import (
     read_chat_template,
@@ -30,7 +30,6 @@ from gpt_keras.models import GPTCausalLM
 from gpt_keras.models.gpt import random_weights
 
 CHAT_TEMPLATE = "tokenizer.chat_template"
-END_TOKEN_ID = "tokenizer.ggml.eos_token_id"
 TOKENIZER_KIND = "tokenizer.ggml.model"
 NO_TOKENIZER = "none"
 
@@ -93,8 +92,7 @@ def from_gguf(path) -> GPTCausalLM:
     if header.metadata.get(TOKENIZER_KIND, NO_TOKENIZER.encode()) != NO_TOKENIZER.encode():
         read_tokenizer(model, path)
     read_chat_template(model, template, {name: text for name, (_, text) in ends.items()})
-    if "eos_token" in ends:
-        read_end_token_ids(model, ends["eos_token"][0])
+    read_end_token_ids(model, [ends[name][0] for name in END_TOKENS if name in ends])
     return model
 
 
@@ -144,8 +142,13 @@ def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
         metadata[TOKENIZER_KIND] = NO_TOKENIZER
     else:
         metadata |= tokenizer_metadata(model.tokenizer, gpt.config.vocabulary_size)
-        if model.end_token_ids:
-            metadata[END_TOKEN_ID] = model.end_token_ids[0]
+    if len(model.end_token_ids) > len(END_TOKENS):
+        raise ValueError(
+            f"`model` must have at most {len(END_TOKENS)} end_token_ids to be written to a GGUF "
+            f"file, got {model.end_token_ids}."
+        )
+    for name, token_id in zip(END_TOKENS, model.end_token_ids):
+        metadata[f"tokenizer.ggml.{name}_id"] = token_id
     if model.chat_template:
         metadata[CHAT_TEMPLATE] = model.chat_template
     with (

@@ -17,6 +17,10 @@ _SPLITS = ("gpt-2", "smollm", "llama-bpe", "qwen2")
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 
 
+# What llama.cpp calls the tokens at which a text, or a turn of a conversation, ends.
+END_TOKENS = ("eos_token", "eot_token", "eom_token")
+
+
 def named_tokens(metadata: dict[str, Any]) -> dict[str, tuple[int, str]]:
     """Return id and text of the tokens that begin and end texts, by their names in templates.
 
@@ -25,12 +29,13 @@ def named_tokens(metadata: dict[str, Any]) -> dict[str, tuple[int, str]]:
     """
     tokens = metadata.get(f"{_PREFIX}tokens", [])
     named = {}
-    for name in ("bos", "eos"):
-        token_id = metadata.get(f"{_PREFIX}{name}_token_id")
+    for name in ("bos_token", *END_TOKENS):
+        token_id = metadata.get(f"{_PREFIX}{name}_id")
         if token_id is not None:
-            if not 0 <= token_id < len(tokens):
-                raise ValueError(f"`{_PREFIX}{name}_token_id` is {token_id}, which is no token")
-            named[f"{name}_token"] = int(token_id), tokens[token_id].decode("utf-8")
+            if tokens and not 0 <= token_id < len(tokens):
+                raise ValueError(f"`{_PREFIX}{name}_id` is {token_id}, which is no token")
+            text = tokens[token_id].decode("utf-8") if tokens else ""
+            named[name] = int(token_id), text
     return named
 
 

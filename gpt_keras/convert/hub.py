@@ -8,7 +8,7 @@ from gpt_keras.convert.safetensors_files import require
 PREFIX = "hf://"
 
 # The weights once, and not as PyTorch, TensorFlow, ONNX or the publisher's own files as well.
-_WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.h5"]
+_WANTED = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.h5"]
 _UNWANTED = ["*/*", "consolidated*", "tf_model.h5", "original*"]
 
 

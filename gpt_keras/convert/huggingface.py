@@ -82,7 +82,7 @@ def from_huggingface(folder) -> GPTCausalLM:
     assign(model.backbone, sources, tensors)
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         read_tokenizer(model, folder)
-        _read_chat(model, folder)
+    _read_chat(model, folder)
     ends = _settings_if_there(folder / GENERATION_CONFIG).get("eos_token_id")
     read_end_token_ids(model, settings.get("eos_token_id") if ends is None else ends)
     return model
@@ -92,7 +92,9 @@ def _read_chat(model, folder):
     config = _settings_if_there(folder / TOKENIZER_CONFIG)
     template = config.get("chat_template")
     if isinstance(template, list):  # several with names
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+        template = {entry["name"]: entry["template"] for entry in template}
+    if isinstance(template, dict):
+        template = template.get("default")
     if (folder / CHAT_TEMPLATE).is_file():
         template = (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
     tokens = {name: config.get(name) for name in ("bos_token", "eos_token")}
@@ -186,12 +188,16 @@ def _fitting_architecture(config):
 
 def _write_tokenizer(model, folder):
     """Write the tokenizer, if there is one, and return the settings that name its ids."""
+    if model.chat_template:
+        (folder / CHAT_TEMPLATE).write_text(model.chat_template, encoding="utf-8")
+    ends = list(model.end_token_ids)
+    end = ends[0] if len(ends) == 1 else ends or None
     tokenizer = model.tokenizer
     if tokenizer is None:
-        return {"bos_token_id": None, "eos_token_id": None}
+        return {"bos_token_id": None, "eos_token_id": end}
     file = tokenizer.save(folder)
     end_id = tokenizer.end_of_text_id
-    end = next((text for text, i in tokenizer.special_tokens.items() if i == end_id), None)
+    end_text = next((text for text, i in tokenizer.special_tokens.items() if i == end_id), None)
     if "model" in json.loads(pathlib.Path(file).read_text(encoding="utf-8")):
         # The form of the tokenizers package; transformers cannot read others, such as characters.
         config = {
@@ -199,13 +205,10 @@ def _write_tokenizer(model, folder):
             "model_max_length": model.max_sequence_length,
             "clean_up_tokenization_spaces": False,
         }
-        if end is not None:
-            config |= {"bos_token": end, "eos_token": end}
+        if end_text is not None:
+            config |= {"bos_token": end_text, "eos_token": end_text}
         _write_json(folder / TOKENIZER_CONFIG, config)
-    if model.chat_template:
-        (folder / CHAT_TEMPLATE).write_text(model.chat_template, encoding="utf-8")
-    ends = list(model.end_token_ids)
-    return {"bos_token_id": end_id, "eos_token_id": ends[0] if len(ends) == 1 else ends or None}
+    return {"bos_token_id": end_id, "eos_token_id": end}
 
 
 def _write_json(path, content):

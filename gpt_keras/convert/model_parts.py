@@ -50,16 +50,19 @@ def read_chat_template(model: CausalLM, source: str | None, variables: Mapping[s
         source: the template, or None.
         variables: texts of tokens by the names that templates have for them, such as `bos_token`.
     """
-    used = {name: text for name, text in variables.items() if source and name in source}
-    values = "".join(f"{{%- set {name} = {json.dumps(text)} -%}}" for name, text in used.items())
-    model.chat_template = source and values + source
+    # `+%}` leaves the template's own white space as it is.
+    values = [
+        f"{{%- set {name} = {json.dumps(text, ensure_ascii=False)} +%}}"
+        for name, text in variables.items()
+        if source and name in source and f"set {name} =" not in source
+    ]
+    model.chat_template = source and "".join(values) + source
 
 
 def read_end_token_ids(model: CausalLM, token_ids: int | Sequence[int] | None) -> None:
-    """Let generated texts end where a file says, beside the tokenizer's own end of text."""
-    if token_ids is None or token_ids == []:
-        return
-    token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
+    """Let generated texts end where a file says; without a word of it, where the tokenizer does."""
+    token_ids = token_ids if isinstance(token_ids, Sequence) else [token_ids]
     # transformers' defaults name GPT-2's id whatever the vocabulary.
-    token_ids = [token_id for token_id in token_ids if token_id < model.vocabulary_size]
-    model.end_token_ids = [*dict.fromkeys([*token_ids, *model.end_token_ids])]
+    known = [i for i in token_ids if isinstance(i, int) and 0 <= i < model.vocabulary_size]
+    if known:
+        model.end_token_ids = known

@@ -114,8 +114,11 @@ class CausalLM(keras.Model):
     @end_token_ids.setter
     def end_token_ids(self, token_ids):
         if token_ids is not None:
-            check_token_ids(np.array(token_ids, int), self.vocabulary_size)
-            token_ids = tuple(map(int, token_ids))
+            ids = np.asarray(token_ids)
+            if ids.ndim != 1:
+                raise ValueError(f"`end_token_ids` must be a list of ids, got {token_ids!r}.")
+            check_token_ids(ids if ids.size else ids.astype(int), self.vocabulary_size)
+            token_ids = tuple(ids.tolist())
         self._end_token_ids = token_ids
         self._generator = None
 

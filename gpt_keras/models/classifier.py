@@ -94,6 +94,9 @@ class GPTClassifier(TaskModel):
             state = ops.sum(state, axis=1)  # the orders of a pair
         return self.head(self.head_dropout(state, training=training))  # (batch, num_classes)
 
+    def _num_outputs(self, x) -> int:
+        return self.num_classes
+
     def get_config(self):
         return super().get_config() | {"num_classes": self.num_classes, "layout": self.layout}
 
@@ -158,6 +161,9 @@ class GPTMultipleChoice(TaskModel):
             )
         context, *answers = encode([example[0], *example[1]])
         return task_inputs.multiple_choice(context, answers, self.special_ids, max_length)
+
+    def _num_outputs(self, x) -> int:
+        return x.shape[1]
 
     def _logits(self, state, training):
         if len(state.shape) != 3:

@@ -101,6 +101,10 @@ def generator_inputs(
             raise ValueError(f"`top_p` must be in (0, 1], or None for off; got {top_p!r}.")
     if cache_length is not None:
         check_positive_int("cache_length", cache_length)
+        if cache_length > _MOST_NEW_TOKENS:
+            raise ValueError(
+                f"`cache_length` must be at most {_MOST_NEW_TOKENS}, got {cache_length}."
+            )
     lengths = [len(row) for row in rows]
     limits = _limits(lengths, max_new_tokens, max_length, max_sequence_length)
     seeds = _row_seeds(seed, len(rows))

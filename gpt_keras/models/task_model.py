@@ -235,19 +235,37 @@ class TaskModel(keras.Model):
             **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may hold texts.
 
         Raises:
-            ValueError: an example is not of the layout's form, or an id is outside the vocabulary.
+            ValueError: an example is not of the layout's form, an id is outside the vocabulary, or
+                a label is no class.
         """
         if isinstance(x, tf.data.Dataset):
             kwargs["shuffle"] = False
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple):
             examples, labels, *weights = validation
-            kwargs["validation_data"] = (self._read(examples), _labels(labels), *weights)
-        return super().fit(self._read(x), _labels(y), **kwargs)
+            examples = self._read(examples)
+            labels = self._labels(labels, examples)
+            kwargs["validation_data"] = (examples, labels, *weights)
+        x = self._read(x)
+        return super().fit(x, self._labels(y, x), **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Return loss and metrics; `keras.Model.evaluate` that also takes texts."""
-        return super().evaluate(self._read(x), _labels(y), **kwargs)
+        x = self._read(x)
+        return super().evaluate(x, self._labels(y, x), **kwargs)
+
+    def _labels(self, y, x):
+        """The labels as an array; those that are no class would make the whole model NaN."""
+        y = np.asarray(y) if isinstance(y, list | tuple) else y
+        is_sparse = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy)
+        if is_sparse and hasattr(y, "dtype"):
+            number = self._num_outputs(x)
+            if not np.isin(np.asarray(y), np.arange(number)).all():
+                raise ValueError(
+                    f"`y` must hold the numbers of the classes or choices, 0 to {number - 1}; got "
+                    f"{np.asarray(y).reshape(-1)[:10].tolist()}."
+                )
+        return y
 
     def predict(self, x, **kwargs):
         """Return logits, whose softmax is the probabilities; `keras.Model.predict` for texts."""
@@ -285,7 +303,3 @@ def _holds_text(example: Any) -> bool:
     return isinstance(example, str) or (
         isinstance(example, list | tuple) and len(example) > 0 and isinstance(example[0], str)
     )
-
-
-def _labels(y):
-    return None if y is None else np.asarray(y) if isinstance(y, list | tuple) else y

@@ -123,3 +123,30 @@ def test_generation_ends_at_any_of_the_ends(model):
         model.end_token_ids = [model.tokenizer.special_tokens["<|e|>"]]
     with pytest.raises(ValueError, match="vocabulary"):
         model.end_token_ids = [10**6]
+
+
+def test_an_answer_that_nobody_reads_leaves_a_turn_all_the_same(model):
+    conversation = Conversation(model, max_new_tokens=2, seed=0)
+    conversation.say("hello")
+    list(conversation.say("hello"))
+    roles = [message["role"] for message in conversation.messages]
+    assert roles == ["user", "assistant"] * 2
+
+
+def test_one_limit_takes_the_place_of_the_other(model):
+    conversation = Conversation(model, max_new_tokens=3, seed=0)
+    list(conversation.say("hello", max_length=60))
+    Conversation(model, max_length=60, seed=0).warm_up()
+
+
+def test_room_is_not_made_beyond_what_the_model_takes(model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(model, "stream", lambda prompt, **settings: asked.append(settings) or [])
+    list(Conversation(model, max_new_tokens=2).say("hello"))
+    assert asked == [{"cache_length": 160, "max_new_tokens": 2}]
+
+
+@pytest.mark.parametrize("token_ids", [3, [2.7], [[1, 2]], "ab", [-1]])
+def test_ends_that_are_refused(model, token_ids):
+    with pytest.raises(ValueError, match="ids"):
+        model.end_token_ids = token_ids

@@ -286,3 +286,22 @@ def test_bad_pairs(language_model):
         choice.encode([("a", "b")])
     with pytest.raises(ValueError, match="need a tokenizer"):
         gk.GPTClassifier(language_model.backbone, 2).predict(["a"])
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0.5, 1], ["x", "y"]])
+def test_labels_that_are_no_class(language_model, labels):
+    model = gk.GPTClassifier(language_model, num_classes=3)
+    model.compile(jit_compile=False)
+    before = [np.array(weight) for weight in model.weights]
+    for run in (
+        lambda: model.fit(["ab", "ba"], labels, verbose=0),
+        lambda: model.evaluate(["ab", "ba"], labels, verbose=0),
+        lambda: model.fit(["ab"], [0], validation_data=(["ab", "ba"], labels), verbose=0),
+    ):
+        with pytest.raises(ValueError, match="0 to 2"):
+            run()
+    assert all(map(np.array_equal, before, model.weights))
+    choice = gk.GPTMultipleChoice(language_model)
+    choice.compile(jit_compile=False)
+    with pytest.raises(ValueError, match="0 to 1"):
+        choice.fit([("a", ["b", "c"])], [2], verbose=0)
