@@ -1,6 +1,5 @@
 """How a conversation is written as one text, the way the model was trained on."""
 
-import datetime
 import re
 from collections.abc import Mapping, Sequence
 
@@ -12,12 +11,17 @@ ROLES = ("system", "user", "assistant")
 # no template writes.
 _OPEN, _CLOSE = "\U0010fffc", "\U0010fffd"
 
+# What `transformers` gives a template where there are no tools to call and no documents to read;
+# some templates only ask whether these are none.
+_NOTHING_TO_USE = {"tools": None, "documents": None}
+
 
 class ChatTemplate:
     """A template in the Jinja language, as GGUF files and Hugging Face folders hold it.
 
     Templates come with models, that is from strangers: they are run in Jinja's sandbox, which lets
-    them reach nothing but the messages.
+    them reach nothing but the messages. They find there what `transformers` offers them: the loop
+    controls, `{% generation %}`, `tojson`, `raise_exception` and `strftime_now`.
 
     Args:
         source: the template's text.
@@ -40,21 +44,17 @@ class ChatTemplate:
     def __init__(self, source: str, variables: Mapping[str, str] | None = None):
         try:
             import jinja2
-            import jinja2.sandbox
+
+            from gpt_keras.chat.environment import new_environment
         except ImportError as error:
             raise ImportError("Chat templates need jinja2: pip install 'gpt_keras[cli]'") from error
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = _now
         if not isinstance(source, str):
             raise ValueError(f"`source` must be a Jinja template, got {source!r}.")
         self.source = source
-        self._variables = dict(variables or {})
+        self._variables = _NOTHING_TO_USE | dict(variables or {})
         try:
-            self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
+            self._template = new_environment().from_string(source)
+        except (jinja2.TemplateError, SyntaxError) as error:  # a `break` outside a loop is Python's
             raise ValueError(f"`source` is not a Jinja template: {error}.") from error
 
     def render(
@@ -136,13 +136,3 @@ class ChatTemplate:
 
 def _filled(marked: str, contents: Sequence[str]) -> str:
     return re.sub(f"{_OPEN}(\\d+){_CLOSE}", lambda match: contents[int(match[1])], marked)
-
-
-def _refuse(message: str):
-    import jinja2
-
-    raise jinja2.TemplateError(message)
-
-
-def _now(form: str) -> str:
-    return datetime.datetime.now().strftime(form)

@@ -88,7 +88,78 @@ def test_a_template_that_changes_messages_is_refused_only_where_it_matters(token
         template.encode([{"role": "user", "content": f" {START} "}], tokenizer)
 
 
-@pytest.mark.parametrize("source", ["{% for %}", "{{ unknown(", 3])
+# What transformers 5.23, render_jinja_template, makes of TOLD with these templates.
+TOLD = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": '<b>"Hi" & 你好</b>'},
+    {"role": "assistant", "content": "It's é."},
+]
+IN_TRANSFORMERS = {
+    # The assistant's part is marked for training, as in SmolLM3's and Qwen's training templates.
+    """{%- for message in messages %}
+{{- '<|im_start|>' + message['role'] + '\n' }}
+{%- if message['role'] == 'assistant' %}
+    {% generation %}
+    {{- message['content'] + '<|im_end|>' }}
+    {% endgeneration %}
+{%- else %}
+    {{- message['content'] + '<|im_end|>' }}
+{%- endif %}
+{{- '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}""": (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        '<|im_start|>user\n<b>"Hi" & 你好</b><|im_end|>\n'
+        "<|im_start|>assistant\nIt's é.<|im_end|>\n\n<|im_start|>assistant\n"
+    ),
+    "a {%- generation -%} b {%- endgeneration -%} c": "abc",
+    "{% generation %}a{% generation %}b{% endgeneration %}c{% endgeneration %}": "abc",
+    "  {% if true %}\n  x\n  {% endif %}\n  {% generation %}\n  y\n  {% endgeneration %}\nz\n": (
+        "  x\n  y\nz"
+    ),
+    # Inside is a scope of its own.
+    "{% set x = 'a' %}{% set ns = namespace(y='a') %}{% for m in messages %}{% generation %}"
+    "{% set x = 'b' %}{% set ns.y = m.role %}{{ x }}{{ loop.index }}{% endgeneration %}"
+    "{{ x }}{{ ns.y }};{% endfor %}": "b1asystem;b2auser;b3aassistant;",
+    "{% macro f(x) %}<{{ x }}>{% endmacro %}{% generation %}{{ f(messages[0].role) }}"
+    "{% endgeneration %}": "<system>",
+    # JSON, which Jinja itself escapes for HTML.
+    "{{ messages[1:] | tojson }}": (
+        '[{"role": "user", "content": "<b>\\"Hi\\" & 你好</b>"}, '
+        '{"role": "assistant", "content": "It\'s é."}]'
+    ),
+    "{{ messages[1] | tojson(indent=2) }}": (
+        '{\n  "role": "user",\n  "content": "<b>\\"Hi\\" & 你好</b>"\n}'
+    ),
+    "{{ messages[1] | tojson(True, 1) }}": (
+        '{\n "role": "user",\n "content": "<b>\\"Hi\\" & \\u4f60\\u597d</b>"\n}'
+    ),
+    "{{ {'b': 1, 'a': [none, true, 1.5]} | tojson(sort_keys=true, separators=(',', ':')) }}": (
+        '{"a":[null,true,1.5],"b":1}'
+    ),
+    "{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}{{ m.role }}"
+    "{% if m.role == 'user' %}{% break %}{% endif %}{% endfor %}": "user",
+    # There are no tools and no documents, which is not to say that nothing is known of them.
+    "{% if tools is not none %}tools {{ tools | length }}{% endif %}{{ tools is defined }} "
+    "{{ documents is none }} {{ enable_thinking is defined }}": "True True False",
+    "{{ dict(a=1) }}{{ dict.fromkeys(['x'], 0) }}{{ namespace({'n': 1}, m=2).m }}": (
+        "{'a': 1}{'x': 0}2"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", IN_TRANSFORMERS)
+def test_templates_find_what_transformers_offers(source):
+    assert ChatTemplate(source).render(TOLD) == IN_TRANSFORMERS[source]
+
+
+def test_variables_stand_before_what_is_there_by_itself():
+    assert ChatTemplate("{{ tools }}", {"tools": "a hammer"}).render([]) == "a hammer"
+
+
+@pytest.mark.parametrize(
+    "source", ["{% for %}", "{{ unknown(", 3, "{% generation %}a", "{% break %}", "{% do 1 %}"]
+)
 def test_templates_with_errors_are_refused(source):
     with pytest.raises(ValueError, match="source"):
         ChatTemplate(source)

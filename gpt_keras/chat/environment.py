@@ -1,0 +1,77 @@
+"""The Jinja environment that chat templates are written for: what `transformers` runs them in.
+
+Importing this module needs jinja2.
+"""
+
+import datetime
+import json
+from typing import NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.sandbox
+
+
+def new_environment() -> jinja2.Environment:
+    """Return a sandbox with the tags, filters and functions that templates expect.
+
+    Example:
+        >>> from gpt_keras.chat.environment import new_environment
+        >>> new_environment().from_string("{{ words | tojson }}").render(words=["é", "<b>"])
+        '["é", "<b>"]'
+    """
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols", GenerationBlock],
+    )
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = strftime_now
+    return environment
+
+
+class GenerationBlock(jinja2.ext.Extension):
+    """The tags `{% generation %}` and `{% endgeneration %}`, between which the assistant speaks.
+
+    They mark what a model learns from in training; the text is what stands between them.
+    """
+
+    tags = frozenset({"generation"})
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        """Return the block as a scope of its own; Jinja calls this at the first tag."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.Scope(body).set_lineno(line)
+
+
+def to_json(
+    value,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Return a value as JSON; Jinja's own filter would escape it for HTML."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def raise_exception(message: str) -> NoReturn:
+    """Refuse a conversation; a template calls this.
+
+    Raises:
+        jinja2.TemplateError: always.
+    """
+    raise jinja2.TemplateError(message)
+
+
+def strftime_now(form: str) -> str:
+    """Return the time of day and the date in the form that a template wants."""
+    return datetime.datetime.now().strftime(form)
