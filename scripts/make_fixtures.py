@@ -191,6 +191,77 @@ def all_huggingface() -> None:
     huggingface("mixtral_window", 72, mixtral(**one_each, head_dim=6))
 
 
+# Settings as `GenerationConfig` takes them; each is one case of `logits_processors`.
+LOGITS_SETTINGS = [
+    *({"temperature": t} for t in (0.3, 1.7)),
+    *({"top_k": k} for k in (1, 3, 11, 40)),
+    *({"top_p": p} for p in (0.05, 0.5, 0.9, 0.99)),
+    *({"min_p": p} for p in (0.02, 0.3, 1.0)),
+    *({"typical_p": p} for p in (0.05, 0.2, 0.6, 0.95)),
+    *({"repetition_penalty": p} for p in (0.6, 1.3)),
+    *({"no_repeat_ngram_size": n} for n in (1, 2, 3, 4, 5, 9, 10, 30)),
+    {"bad_words_ids": [[3]]},
+    {"bad_words_ids": [[3], [7], [0, 5], [1, 0, 4], [1, 0, 4, 6], [2] * 12]},
+    {"sequence_bias": [[[3], 2.5], [[8], -float("inf")]]},
+    {"sequence_bias": [[[3], 2.5], [[0, 3], -4.0], [[1, 0, 3], 1.5], [[1, 1, 0, 6], 8.0]]},
+    *({"min_new_tokens": n} for n in (1, 5, 6, 20)),
+    {"temperature": 0.7, "top_k": 8, "top_p": 0.8},
+    {"temperature": 1.5, "top_k": 9, "top_p": 0.95, "min_p": 0.1, "typical_p": 0.8},
+    {"repetition_penalty": 1.4, "sequence_bias": [[[3], 2.5], [[0, 6], -4.0]], "min_p": 0.05},
+    {
+        "repetition_penalty": 0.7,
+        "no_repeat_ngram_size": 2,
+        "bad_words_ids": [[5], [1, 0, 4]],
+        "min_new_tokens": 8,
+        "sequence_bias": [[[9], 1.0], [[1, 0, 2], 3.0]],
+        "temperature": 3.0,
+        "top_k": 7,
+        "top_p": 0.95,
+        "min_p": 0.02,
+        "typical_p": 0.9,
+    },
+]
+
+
+def logits_processors(seed: int) -> None:
+    """Store random logits and tokens, and what the processors of `generate` make of them."""
+    rng = np.random.default_rng(seed)
+    vocabulary_size, prompt_length, length, end_token_ids = 12, 5, 10, [2, 10]
+    shape = {"vocab_size": vocabulary_size, "n_embd": 4, "n_layer": 1, "n_head": 1}
+    ends = {"bos_token_id": 2, "eos_token_id": 2}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, **ends))
+    # Few different tokens, so that they repeat; all rows end in 1, 0 for the sequences above.
+    token_ids = rng.integers(5, size=(8, length))
+    token_ids[:, -2:] = [1, 0]
+    token_ids[:4, -5:-2] = [1, 0, 1]
+    logits = rng.normal(scale=2, size=(8, vocabulary_size)).astype("float32")
+    logits[6, rng.permutation(vocabulary_size)[:5]] = -np.inf
+    logits[7] = np.round(logits[7] / 2)  # many are equal
+    expected = []
+    for settings in LOGITS_SETTINGS:
+        config = transformers.GenerationConfig(
+            do_sample=True, eos_token_id=end_token_ids, pad_token_id=0, top_k=0
+        )
+        config.update(**settings)
+        model._prepare_special_tokens(config, kwargs_has_attention_mask=True, device="cpu")
+        processors = model._get_logits_processor(config, prompt_length, device="cpu")
+        # Each row by itself: they must not depend on each other.
+        rows = zip(torch.tensor(token_ids), torch.tensor(logits), strict=True)
+        expected.append(
+            torch.cat([processors(ids[None], row[None].clone()) for ids, row in rows]).numpy()
+        )
+    np.savez_compressed(
+        FIXTURES / "logits_processors.npz",
+        made_with=f"torch {torch.__version__}, transformers {transformers.__version__}",
+        token_ids=token_ids.astype("int32"),
+        prompt_length=prompt_length,
+        end_token_ids=end_token_ids,
+        logits=logits,
+        settings=[json.dumps(settings) for settings in LOGITS_SETTINGS],
+        expected=np.stack(expected),
+    )
+
+
 SMOLLM2_PROMPTS = [
     "The capital of France is",
     "Once upon a time",
@@ -262,5 +333,6 @@ if __name__ == "__main__":
     gpt2("gpt2_tiny", 0, vocab_size=61, n_positions=24, n_embd=32, n_layer=2, n_head=4)
     gpt2("gpt2_one_head", 1, vocab_size=17, n_positions=9, n_embd=12, n_layer=3, n_head=1)
     all_huggingface()
+    logits_processors(80)
     if len(sys.argv) > 1:  # the GGUF file of SmolLM2-135M-Instruct
         smollm2(pathlib.Path(sys.argv[1]))

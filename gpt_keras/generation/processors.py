@@ -1,0 +1,378 @@
+"""The registry of logits processors: what may change which token comes next.
+
+`CausalLM.generate`, the command line and the SavedModel all take their settings from here. The
+settings are tensors, so that one compiled graph serves every request, and a processor that is off
+costs one comparison.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from gpt_keras.generation import choices, penalties, warpers
+from gpt_keras.generation.context import CONTEXT_SPECS, Context
+from gpt_keras.generation.settings import (
+    LARGEST,
+    Choices,
+    Number,
+    SequenceBiases,
+    TokenSequences,
+    Vocabulary,
+)
+
+__all__ = [
+    "PROCESSORS",
+    "Context",
+    "Processor",
+    "choices_complete",
+    "graph_checks",
+    "process",
+    "read_settings",
+    "tensor_specs",
+    "warp",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Processor:
+    """One way of changing logits, and the setting that it takes.
+
+    Attributes:
+        name: keyword of `CausalLM.generate`, option of the command line, input of the SavedModel.
+        setting: what the user may give, and how it becomes tensors.
+        apply: `(logits, *tensors of the setting, context) -> logits`, without the context if it is
+            a warper; called only where the setting is on.
+        help: what the setting does, in a line.
+        is_warper: whether it is for sampling only.
+    """
+
+    name: str
+    setting: Number | TokenSequences
+    apply: Callable[..., tf.Tensor]
+    help: str
+    is_warper: bool = False
+
+
+def _is_not(off):
+    return lambda value: tf.not_equal(value, off)
+
+
+def _is_positive(value):
+    return value > 0
+
+
+def _is_below_1(value):
+    return value < 1
+
+
+def _in_range(lowest, highest):
+    return lambda value: (value >= lowest) & (value <= highest)
+
+
+def _above(bound, highest):
+    return lambda value: (value > bound) & (value <= highest)
+
+
+_COUNT = Number(0, "an integer of at least 1", lambda value: value >= 1, _is_positive)
+_PENALTY = Number(0.0, "a number in [-2, 2]", _in_range(-2, 2), _is_not(0.0))
+_SHARE = Number(1.0, "a number in (0, 1]", _above(0, 1), _is_below_1)
+
+_LIST = (
+    Processor(
+        "logit_bias",
+        SequenceBiases(pads_left=True, may_be_empty=True),
+        penalties.bias_sequences,
+        "Numbers added to the logits of token ids; for a tuple of ids, to that of the last one "
+        "where the others stand before it.",
+    ),
+    Processor(
+        "repetition_penalty",
+        Number(1.0, "a number above 0", _above(0, LARGEST), _is_not(1.0)),
+        penalties.penalize_repetition,
+        "Above 1, tokens that the prompt or the new text holds become less likely.",
+    ),
+    Processor(
+        "presence_penalty",
+        _PENALTY,
+        penalties.penalize_presence,
+        "Subtracted from the logits of tokens that the new text holds.",
+    ),
+    Processor(
+        "frequency_penalty",
+        _PENALTY,
+        penalties.penalize_frequency,
+        "Subtracted from the logits of tokens as often as the new text holds them.",
+    ),
+    Processor(
+        "choices",
+        Choices(pads_left=False, may_be_empty=False),
+        choices.keep_choices,
+        "Texts of which the new text must be exactly one.",
+    ),
+    Processor(
+        "bad_words",
+        TokenSequences(pads_left=True, may_be_empty=True, with_space=True),
+        penalties.ban_sequences,
+        "Texts that may not be written, at the beginning of a text or after a space.",
+    ),
+    Processor(
+        "min_new_tokens",
+        Number(0, "an integer of at least 0", lambda value: value >= 0, _is_positive),
+        penalties.ban_early_end,
+        "How many new tokens there must be before the text may end.",
+    ),
+    Processor(
+        "no_repeat_ngram_size",
+        _COUNT,
+        penalties.ban_repeated_ngrams,
+        "No sequence of this many tokens may come twice, in the prompt or the new text.",
+    ),
+    Processor(
+        "temperature",
+        Number(1.0, "a number of at least 0", _in_range(0, LARGEST), _is_not(1.0)),
+        warpers.apply_temperature,
+        "Below 1 likely tokens become likelier, above 1 less so; 0 takes the most likely one.",
+        is_warper=True,
+    ),
+    Processor(
+        "top_k",
+        _COUNT,
+        warpers.apply_top_k,
+        "Draw from this many most likely tokens only.",
+        is_warper=True,
+    ),
+    Processor(
+        "top_p",
+        _SHARE,
+        warpers.apply_top_p,
+        "Draw from the most likely tokens whose probabilities sum to this.",
+        is_warper=True,
+    ),
+    Processor(
+        "min_p",
+        Number(0.0, "a number in [0, 1]", _in_range(0, 1), _is_positive),
+        warpers.apply_min_p,
+        "Draw from the tokens at least this times as likely as the most likely one.",
+        is_warper=True,
+    ),
+    Processor(
+        "typical_p",
+        _SHARE,
+        warpers.apply_typical_p,
+        "Draw from the tokens of most typical surprise whose probabilities sum to this.",
+        is_warper=True,
+    ),
+)
+
+# In the order in which they are applied. It is that of Hugging Face's `generate`, except among the
+# bans, whose order changes no result but which one gives way when together they leave no token.
+PROCESSORS: dict[str, Processor] = {processor.name: processor for processor in _LIST}
+
+
+def read_settings(
+    given: Mapping[str, Any],
+    tokenizer,
+    vocabulary_size: int,
+    end_token_ids: Sequence[int] = (),
+) -> dict[str, tf.Tensor]:
+    """Check what a user gave for any of the processors and turn it into tensors for all of them.
+
+    A text in `bad_words` stands for its token ids as they are at the beginning of a text and as
+    they are after a space; other ways of writing it in tokens are not banned. A text in `choices`
+    stands for its ids, with no space added. Special tokens can be given by their ids only.
+
+    Args:
+        given: settings by name; None, like none, is off.
+        tokenizer: turns texts into ids; None if there is none, for lists of ids alone.
+        vocabulary_size: number of logits; ids are below this.
+        end_token_ids: ids that end a row.
+
+    Returns:
+        A tensor for each name in `tensor_specs`.
+
+    Raises:
+        ValueError: a value is not allowed, a text is given without a tokenizer, or a choice begins
+            with another and there are no end tokens.
+        TypeError: there is no processor of that name.
+
+    Example:
+        >>> from gpt_keras.generation.processors import read_settings
+        >>> settings = read_settings({"top_k": 5, "bad_words": [[1, 2], [3]]}, None, 10)
+        >>> int(settings["top_k"]), float(settings["top_p"])
+        (5, 1.0)
+        >>> settings["bad_words"].numpy().tolist()
+        [[1, 2], [-1, 3]]
+    """
+    for name in given:
+        if name not in PROCESSORS:
+            raise TypeError(f"There is no setting `{name}`; there are {', '.join(PROCESSORS)}.")
+    vocabulary = Vocabulary(tokenizer, vocabulary_size, end_token_ids)
+    tensors = {}
+    for name, processor in PROCESSORS.items():
+        tensors |= processor.setting.read(name, given.get(name), vocabulary)
+    return tensors
+
+
+def tensor_specs() -> dict[str, tf.TensorSpec]:
+    """Return what the tensors of all settings are like, by name, for a `tf.function`.
+
+    Example:
+        >>> from gpt_keras.generation.processors import tensor_specs
+        >>> tensor_specs()["bad_words"].shape
+        TensorShape([None, None])
+    """
+    specs = {}
+    for name, processor in PROCESSORS.items():
+        specs |= processor.setting.specs(name)
+    return specs
+
+
+def graph_checks(settings: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
+    """Return ops that fail where a tensor is neither allowed nor off.
+
+    They are for tensors that `read_settings` did not make, such as the inputs of a SavedModel.
+
+    Args:
+        settings: tensors as `read_settings` returns them.
+
+    Raises:
+        tf.errors.InvalidArgumentError: where they run, one is not allowed; it names the setting.
+    """
+    checks = []
+    for name, processor in PROCESSORS.items():
+        checks += processor.setting.graph_check(name, *_tensors(processor, settings))
+    return checks
+
+
+def process(logits, settings: Mapping[str, tf.Tensor], context: Context):
+    """Apply biases, penalties and bans: all that matters for the most likely token, too.
+
+    What would leave a row without any token is not done to that row, so of two bans which together
+    do so the first in `PROCESSORS` counts: `choices` win over `bad_words`, these over
+    `min_new_tokens`, and that over `no_repeat_ngram_size`.
+
+    Args:
+        logits: `(rows, vocabulary_size)` float32.
+        settings: tensors as `read_settings` returns them.
+        context: the tokens so far.
+
+    Returns:
+        Logits of the same shape. A row that had a finite one has one still.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from gpt_keras.generation.processors import Context, process, read_settings
+        >>> context = Context.of_rows([[0, 1]], num_new=1, end_token_ids=[0])
+        >>> settings = read_settings({"presence_penalty": 0.5, "min_new_tokens": 2}, None, 3)
+        >>> process(tf.constant([[1.0, 1.0, 1.0]]), settings, context).numpy()
+        array([[-inf,  0.5,  1. ]], dtype=float32)
+    """
+    return _with_shape_of(logits, _process(logits, _own(settings), context))
+
+
+def warp(logits, settings: Mapping[str, tf.Tensor]):
+    """Apply temperature, top-k, top-p, min-p and typical: what matters for sampling only.
+
+    Args:
+        logits: `(rows, vocabulary_size)` float32.
+        settings: tensors as `read_settings` returns them; a temperature of 0 is left to the caller.
+
+    Returns:
+        Logits of the same shape.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from gpt_keras.generation.processors import read_settings, warp
+        >>> settings = read_settings({"temperature": 0.5, "top_k": 2}, None, 3)
+        >>> warp(tf.constant([[1.0, 2.0, 3.0]]), settings).numpy()
+        array([[-inf,   4.,   6.]], dtype=float32)
+    """
+    return _with_shape_of(logits, _warp(logits, _own(settings)))
+
+
+def choices_complete(settings: Mapping[str, tf.Tensor], context: Context):
+    """Return `(rows,)` bool: the new tokens are a whole choice, and none longer begins with them.
+
+    Such a row has nothing to go on with, with end tokens or without. Without choices all are False.
+
+    Args:
+        settings: tensors as `read_settings` returns them.
+        context: the tokens so far.
+
+    Example:
+        >>> from gpt_keras.generation.processors import Context, choices_complete, read_settings
+        >>> settings = read_settings({"choices": [[1], [2, 3]]}, None, 4)
+        >>> choices_complete(settings, Context.of_rows([[0, 1], [0, 2]], num_new=1)).numpy()
+        array([ True, False])
+    """
+    return _choices_complete(settings["choices"], context)
+
+
+# These are traced once, whatever the number of generators whose loops call them.
+_LOGITS_SPEC = tf.TensorSpec([None, None], tf.float32)
+
+
+@functools.partial(
+    tf.function,
+    input_signature=[_LOGITS_SPEC, tensor_specs(), CONTEXT_SPECS],
+    autograph=False,
+)
+def _process(logits, settings, context):
+    for processor in PROCESSORS.values():
+        if not processor.is_warper:
+            logits = _apply_if_on(processor, logits, settings, context)
+    return logits
+
+
+@functools.partial(tf.function, input_signature=[_LOGITS_SPEC, tensor_specs()], autograph=False)
+def _warp(logits, settings):
+    for processor in PROCESSORS.values():
+        if processor.is_warper:
+            logits = _apply_if_on(processor, logits, settings)
+    return logits
+
+
+@functools.partial(
+    tf.function,
+    input_signature=[tensor_specs()["choices"], CONTEXT_SPECS],
+    autograph=False,
+)
+def _choices_complete(sequences, context):
+    return tf.cond(
+        PROCESSORS["choices"].setting.is_on(sequences),
+        lambda: choices.are_choices_complete(sequences, context),
+        lambda: tf.zeros_like(context.starts, tf.bool),
+    )
+
+
+def _own(settings):
+    return {name: settings[name] for name in tensor_specs()}
+
+
+def _with_shape_of(logits, changed):
+    changed.set_shape(logits.shape)
+    return changed
+
+
+def _tensors(processor, settings):
+    return [settings[name] for name in processor.setting.specs(processor.name)]
+
+
+def _apply_if_on(processor, logits, settings, *context):
+    tensors = _tensors(processor, settings)
+
+    def apply():
+        changed = processor.apply(logits, *tensors, *context)
+        return changed if processor.is_warper else _or_unchanged(changed, logits)
+
+    return tf.cond(processor.setting.is_on(*tensors), apply, lambda: logits)
+
+
+def _or_unchanged(changed, logits):
+    """`changed`, but `logits` in rows in which no token would be left."""
+    changed = tf.minimum(changed, logits.dtype.max)  # a penalty near 0 divides to infinity
+    has_any = tf.reduce_any(changed > -float("inf"), axis=-1, keepdims=True)
+    return tf.where(has_any, changed, logits)
