@@ -12,7 +12,6 @@ import tensorflow as tf
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from gpt_keras.backend import require_tensorflow
 from gpt_keras.tokenizers.byte_level import (
     byte_characters,
     bytes_of_tokens,
@@ -25,9 +24,9 @@ from gpt_keras.tokenizers.byte_level import (
     new_engine,
     part_type,
 )
-from gpt_keras.tokenizers.engine import encode_in_pieces
+from gpt_keras.tokenizers.engine import EngineTokenizer
 from gpt_keras.tokenizers.in_graph.byte_pair import InGraphBytePairTokenizer
-from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
+from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial
 from gpt_keras.tokenizers.training import (
     add_special_tokens,
     check_room,
@@ -55,7 +54,7 @@ _OPTIONS_NOT_IN_GRAPH = (
 )
 
 
-class BytePairTokenizer(Tokenizer):
+class BytePairTokenizer(EngineTokenizer):
     """Byte-level byte-pair encoding: GPT-2's tokenizer, or one trained on your own text.
 
     Text is split into words (a space belongs to the word after it), each word is taken as UTF-8
@@ -103,28 +102,15 @@ class BytePairTokenizer(Tokenizer):
                 f"{content['model']['type']} with {256 - len(missing)} of the bytes and decoder "
                 f"{part_type(content['decoder'])}."
             )
-        self._engine = engine
-        # The literal text of a special token is ordinary text. A property that is not saved.
-        engine.encode_special_tokens = True
-        # Others' files may ask for these, with their training length.
-        engine.no_truncation()
-        engine.no_padding()
-        self._merges = [
-            tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
-            for merge in content["model"]["merges"]
-        ]
-        self._added_tokens = {token["content"]: token["id"] for token in content["added_tokens"]}
-        self._special_tokens = {
-            token["content"]: token["id"] for token in content["added_tokens"] if token["special"]
-        }
-        self._single_digits = has_single_digits(content["pre_tokenizer"])
-        self._has_gpt2_split = (
-            content["normalizer"] is None
+        super().__init__(
+            engine,
+            content,
+            has_usual_split=content["normalizer"] is None
             and is_gpt2_split(content["pre_tokenizer"])
             and not any(content["model"].get(option) for option in _OPTIONS_NOT_IN_GRAPH)
-            and not (missing and content["model"].get("unk_token"))
-            and self._added_tokens == self._special_tokens
+            and not (missing and content["model"].get("unk_token")),
         )
+        self._single_digits = has_single_digits(content["pre_tokenizer"])
         self._token_bytes = bytes_of_tokens(self._vocabulary, self._added_tokens)
 
     @classmethod
@@ -254,14 +240,6 @@ class BytePairTokenizer(Tokenizer):
             (self._special_tokens[t] for t in END_OF_TEXT_TOKENS if t in self._special_tokens), None
         )
 
-    @property
-    def special_tokens(self) -> dict[str, int]:
-        """The special tokens and their ids."""
-        return dict(self._special_tokens)
-
-    def _encode_batch(self, texts: list[str]) -> list[list[int]]:
-        return encode_in_pieces(self._engine, texts, self.safe_cut)
-
     def _decode_one(self, ids: list[int]) -> str:
         token_bytes = self._token_bytes
         return b"".join([token_bytes[i] for i in ids]).decode("utf-8", errors="replace")
@@ -272,7 +250,7 @@ class BytePairTokenizer(Tokenizer):
 
     def safe_cut(self, text: str) -> int:
         """Returns the last place in `text` before a space or line end that follows a word."""
-        return _gpt2_safe_cut(text) if self._has_gpt2_split else 0
+        return _gpt2_safe_cut(text) if self._has_usual_split else 0
 
     def ends_inside_character(self, ids: Sequence[int]) -> bool:
         """Whether a further id may complete a character that `ids` end in the middle of."""
@@ -296,14 +274,10 @@ class BytePairTokenizer(Tokenizer):
             ValueError: If the tokenizer was loaded from a file and splits words in another way
                 than GPT-2.
         """
-        require_tensorflow("A tokenizer inside the graph")
-        if not self._has_gpt2_split:
-            raise ValueError(
-                "`in_graph` needs a tokenizer with GPT-2's split into words (a ByteLevel "
-                "pre-tokenizer with its regular expression, alone or after one for single digits; "
-                "no normalizer, no added tokens that are not special); this one, loaded from a "
-                "file, has another."
-            )
+        self._require_usual_split(
+            "GPT-2's split into words (a ByteLevel pre-tokenizer with its regular expression, "
+            "alone or after one for single digits; no normalizer)"
+        )
         return InGraphBytePairTokenizer(
             self,
             self._allowed(allowed_special),
@@ -325,7 +299,7 @@ class BytePairTokenizer(Tokenizer):
 
         As `Tokenizer.corpus_encoder` describes.
         """
-        if not self._has_gpt2_split or keras.backend.backend() != "tensorflow":
+        if not self._has_usual_split or keras.backend.backend() != "tensorflow":
             return super().corpus_encoder()
         in_graph = tf.function(
             self.in_graph(), input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
@@ -340,10 +314,6 @@ class BytePairTokenizer(Tokenizer):
             return np.split(ids.values.numpy(), ids.row_splits.numpy()[1:])[:-1]
 
         return encode
-
-    def to_json(self) -> str:
-        """Returns the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
-        return self._engine.to_str(pretty=True) + "\n"
 
     def save_vocabulary(self, folder: str | os.PathLike) -> Path:
         """Writes `vocab.json` and `merges.txt`, which Hugging Face's GPT-2 classes read.
@@ -370,7 +340,7 @@ class BytePairTokenizer(Tokenizer):
             ...     gk.tokenizers.load(folder) == tokenizer
             True
         """
-        if not self._has_gpt2_split or self._single_digits:
+        if not self._has_usual_split or self._single_digits:
             raise ValueError(
                 "`save_vocabulary` needs a tokenizer with GPT-2's split into words, which "
                 "vocab.json and merges.txt stand for; this one has another. Use `save`."
@@ -383,14 +353,6 @@ class BytePairTokenizer(Tokenizer):
             )
         check_merges_are_whole(vocabulary, self._merges)
         return write_vocabulary_files(folder, vocabulary, self._merges)
-
-    @classmethod
-    def from_json(cls, text: str) -> "BytePairTokenizer":
-        """Makes a tokenizer from what `to_json` returned, or any byte-level `tokenizer.json`."""
-        return cls(tokenizers.Tokenizer.from_str(text))
-
-    def __reduce__(self):
-        return type(self).from_json, (self.to_json(),)
 
 
 def _gpt2_safe_cut(text: str) -> int:

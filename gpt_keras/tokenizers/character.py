@@ -6,7 +6,6 @@ from pathlib import Path
 
 import keras
 
-from gpt_keras.backend import require_tensorflow
 from gpt_keras.tokenizers.in_graph.character import InGraphCharacterTokenizer
 from gpt_keras.tokenizers.text_files import iterate_documents
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
@@ -134,7 +133,6 @@ class CharacterTokenizer(Tokenizer):
         Returns:
             An `InGraphCharacterTokenizer`.
         """
-        require_tensorflow("A tokenizer inside the graph")
         return InGraphCharacterTokenizer(
             self, self._allowed(allowed_special), self.characters, self._tokens
         )

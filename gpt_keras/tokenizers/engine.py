@@ -1,13 +1,73 @@
-"""Encoding with the `tokenizers` engine, which works on the pieces of a batch in parallel."""
+"""What the tokenizers share whose engine is Hugging Face `tokenizers`."""
 
 from collections.abc import Callable
+from typing import Any, Self
 
 import tokenizers
 
 from gpt_keras.tokenizers.text_files import cut_into_pieces
+from gpt_keras.tokenizers.tokenizer import Tokenizer
 
 # How long the pieces are: the engine encodes each one faster than one long string.
 PIECE_CHARACTERS = 1 << 14
+
+
+class EngineTokenizer(Tokenizer):
+    """Byte-pair encoding by an engine, which works on the pieces of a batch in parallel.
+
+    Args:
+        engine: A `tokenizers.Tokenizer` with a BPE model.
+        content: What its `tokenizer.json` holds.
+        has_usual_split: Whether it splits words as the subclass does by itself; if not, only the
+            engine knows how.
+    """
+
+    def __init__(
+        self, engine: tokenizers.Tokenizer, content: dict[str, Any], has_usual_split: bool
+    ):
+        self._engine = engine
+        # The literal text of a special token is ordinary text. A property that is not saved.
+        engine.encode_special_tokens = True
+        # Others' files may ask for these, with their training length.
+        engine.no_truncation()
+        engine.no_padding()
+        self._merges = [
+            tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
+            for merge in content["model"]["merges"]
+        ]
+        self._added_tokens = {token["content"]: token["id"] for token in content["added_tokens"]}
+        self._special_tokens = {
+            token["content"]: token["id"] for token in content["added_tokens"] if token["special"]
+        }
+        # Tokens that are found in any text before it is split are a split of their own.
+        self._has_usual_split = has_usual_split and self._added_tokens == self._special_tokens
+
+    def _require_usual_split(self, split: str) -> None:
+        if not self._has_usual_split:
+            raise ValueError(
+                f"`in_graph` needs a tokenizer with {split}, and no added tokens that are not "
+                "special; this one, loaded from a file, has another."
+            )
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens and their ids."""
+        return dict(self._special_tokens)
+
+    def _encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return encode_in_pieces(self._engine, texts, self.safe_cut)
+
+    def to_json(self) -> str:
+        """Returns the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
+        return self._engine.to_str(pretty=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Makes a tokenizer from what `to_json` returned, or any `tokenizer.json` of its kind."""
+        return cls(tokenizers.Tokenizer.from_str(text))
+
+    def __reduce__(self):
+        return type(self).from_json, (self.to_json(),)
 
 
 def encode_in_pieces(

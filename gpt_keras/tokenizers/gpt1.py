@@ -12,10 +12,9 @@ import keras
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from gpt_keras.backend import require_tensorflow
-from gpt_keras.tokenizers.engine import encode_in_pieces
+from gpt_keras.tokenizers.engine import EngineTokenizer
 from gpt_keras.tokenizers.in_graph.gpt1 import InGraphGPT1Tokenizer
-from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
+from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial
 from gpt_keras.tokenizers.training import (
     add_special_tokens,
     check_room,
@@ -43,15 +42,15 @@ _OPTIONS_NOT_IN_GRAPH = (
 )
 
 
-class GPT1Tokenizer(Tokenizer):
+class GPT1Tokenizer(EngineTokenizer):
     """GPT-1's tokenizer: words in lower case, cut into tokens by byte-pair encoding.
 
     Text is normalized (control characters and accents are removed, letters put in lower case),
     split at white space and around each punctuation mark and Chinese character, and in each word
     the pair of tokens that was learned earliest is merged, again and again. The last character of
     a word is another token than the same one inside: it ends in `</w>`. A character that is not in
-    the vocabulary becomes `<unk>`. So `decode(encode(text))` is the text in lower case with a
-    space between any two words.
+    the vocabulary becomes `<unk>`, which is a special token only if a file of others says so. So
+    `decode(encode(text))` is the text in lower case with a space between any two words.
 
     GPT-1 is from Radford et al. 2018, "Improving Language Understanding by Generative
     Pre-Training", section 4.1; its vocabulary has 40,478 ids. They are given here as by Hugging
@@ -95,29 +94,16 @@ class GPT1Tokenizer(Tokenizer):
                 f"{model.get('end_of_word_suffix')!r}, unk_token {model.get('unk_token')!r} and "
                 f"decoder {decoder}."
             )
-        self._engine = engine
-        # The literal text of a special token is ordinary text. A property that is not saved.
-        engine.encode_special_tokens = True
-        # Others' files may ask for these, with their training length.
-        engine.no_truncation()
-        engine.no_padding()
+        super().__init__(
+            engine,
+            content,
+            has_usual_split=_is_bert_normalizer(content["normalizer"])
+            and content["pre_tokenizer"] == {"type": "BertPreTokenizer"}
+            and not any(model.get(option) for option in _OPTIONS_NOT_IN_GRAPH),
+        )
         self._vocabulary = model["vocab"]
         self._unknown_id = self._vocabulary[model["unk_token"]]
-        self._merges = [
-            tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
-            for merge in model["merges"]
-        ]
-        added_tokens = {token["content"]: token["id"] for token in content["added_tokens"]}
-        self._special_tokens = {
-            token["content"]: token["id"] for token in content["added_tokens"] if token["special"]
-        }
-        self._has_gpt1_split = (
-            _is_bert_normalizer(content["normalizer"])
-            and content["pre_tokenizer"] == {"type": "BertPreTokenizer"}
-            and not any(model.get(option) for option in _OPTIONS_NOT_IN_GRAPH)
-            and added_tokens == self._special_tokens
-        )
-        ids = self._vocabulary | added_tokens
+        ids = self._vocabulary | self._added_tokens
         self._tokens = [""] * (max(ids.values()) + 1)
         self._ends_word = [False] * len(self._tokens)
         for token, i in ids.items():
@@ -243,14 +229,6 @@ class GPT1Tokenizer(Tokenizer):
         """Id of `<|endoftext|>`; None if there is no such special token, as in GPT-1."""
         return self._special_tokens.get(END_OF_TEXT)
 
-    @property
-    def special_tokens(self) -> dict[str, int]:
-        """The special tokens and their ids; `<unk>` only if a file of others says so."""
-        return dict(self._special_tokens)
-
-    def _encode_batch(self, texts: list[str]) -> list[list[int]]:
-        return encode_in_pieces(self._engine, texts, self.safe_cut)
-
     def _decode_one(self, ids: list[int]) -> str:
         return "".join(self._texts(ids))
 
@@ -266,7 +244,7 @@ class GPT1Tokenizer(Tokenizer):
 
     def safe_cut(self, text: str) -> int:
         """Returns the last place in `text` after a space or line end."""
-        return _safe_cut(text) if self._has_gpt1_split else 0
+        return _safe_cut(text) if self._has_usual_split else 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
         """Returns a Keras layer that does the same with TensorFlow ops.
@@ -285,13 +263,10 @@ class GPT1Tokenizer(Tokenizer):
             ValueError: If the tokenizer was loaded from a file and splits words in another way
                 than GPT-1.
         """
-        require_tensorflow("A tokenizer inside the graph")
-        if not self._has_gpt1_split:
-            raise ValueError(
-                "`in_graph` needs a tokenizer with GPT-1's split into words (a BertNormalizer for "
-                "lower case without accents, a BertPreTokenizer, no added tokens that are not "
-                "special); this one, loaded from a file, has another."
-            )
+        self._require_usual_split(
+            "GPT-1's split into words (a BertNormalizer for lower case without accents, a "
+            "BertPreTokenizer)"
+        )
         ids = self._vocabulary
         # Of a merge that stands twice the last one counts.
         merges = [*dict.fromkeys(reversed(self._merges))][::-1]
@@ -305,10 +280,6 @@ class GPT1Tokenizer(Tokenizer):
             tokens=self._tokens,
             ends_word=self._ends_word,
         )
-
-    def to_json(self) -> str:
-        """Returns the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
-        return self._engine.to_str(pretty=True) + "\n"
 
     def save_vocabulary(self, folder: str | os.PathLike) -> Path:
         """Writes `vocab.json` and `merges.txt`, which Hugging Face's GPT-1 classes read.
@@ -327,21 +298,13 @@ class GPT1Tokenizer(Tokenizer):
                 another way than GPT-1.
         """
         others = sorted(self._special_tokens.keys() - {UNKNOWN})
-        if others or not self._has_gpt1_split:
+        if others or not self._has_usual_split:
             raise ValueError(
                 "`save_vocabulary` needs a tokenizer with GPT-1's split into words and no special "
                 f"tokens but {UNKNOWN!r}, which is all that vocab.json and merges.txt can tell; "
                 f"this one has {others or 'another split'}. Use `save`."
             )
         return write_vocabulary_files(folder, self._vocabulary, self._merges)
-
-    @classmethod
-    def from_json(cls, text: str) -> "GPT1Tokenizer":
-        """Makes a tokenizer from what `to_json` returned, or any like it of `tokenizer.json`."""
-        return cls(tokenizers.Tokenizer.from_str(text))
-
-    def __reduce__(self):
-        return type(self).from_json, (self.to_json(),)
 
 
 def _new_engine(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:

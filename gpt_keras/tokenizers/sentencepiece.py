@@ -9,7 +9,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from gpt_keras.backend import require_tensorflow
 from gpt_keras.tokenizers.in_graph.sentencepiece import InGraphSentencePieceTokenizer
 from gpt_keras.tokenizers.sentencepiece_model import SentencePieceModel, parse
 from gpt_keras.tokenizers.tokenizer import AllowedSpecial, Tokenizer
@@ -146,7 +145,6 @@ class SentencePieceTokenizer(Tokenizer):
         Returns:
             An `InGraphSentencePieceTokenizer`.
         """
-        require_tensorflow("A tokenizer inside the graph")
         return InGraphSentencePieceTokenizer(
             self, self._allowed(allowed_special), self._engine, self._model
         )

@@ -8,6 +8,7 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
+from gpt_keras.backend import require_tensorflow
 from gpt_keras.tokenizers.tokenizer import PaddedIds, Tokenizer
 from gpt_keras.tokenizers.utf8 import split_incomplete
 
@@ -24,6 +25,7 @@ class InGraphTokenizer(keras.layers.Layer):
     """
 
     def __init__(self, tokenizer: Tokenizer, allowed_special: dict[str, int], **kwargs):
+        require_tensorflow("A tokenizer inside the graph")
         super().__init__(trainable=False, **kwargs)
         # Strings are not to be cast to the layer's dtype.
         self._convert_input_args = False
