@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gpt_keras import tokenizers
 from gpt_keras.convert.name_map import weight_shapes
+from gpt_keras.layers.quantized_sublayers import is_quantized
 from gpt_keras.models import GPT, CausalLM
 
 
@@ -22,8 +23,13 @@ def require_plain_gpt(model: CausalLM, whose: str) -> GPT:
     gpt = getattr(model, "backbone", None)
     if not isinstance(gpt, GPT):
         raise ValueError(f"`model` must be a CausalLM with a GPT as its backbone, got {model!r}.")
+    if is_quantized(gpt):
+        raise ValueError(
+            f"`model` is quantized, and {whose} do not have Keras's quantized weights: write it "
+            "before you quantize it."
+        )
     known = weight_shapes(gpt.config)
-    # Such as a GRU gate's, LoRA's, or a quantized layer's scales.
+    # Such as a GRU gate's or LoRA's.
     others = [v.path for v in gpt.variables if v.path not in known and "seed_gen" not in v.path]
     if others:
         raise ValueError(

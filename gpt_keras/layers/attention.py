@@ -5,6 +5,7 @@ from keras import ops
 
 from gpt_keras.config import check_head_groups, check_positive_int, check_rate
 from gpt_keras.layers.projection import dense
+from gpt_keras.layers.quantized_sublayers import serialized_policy
 
 # Added in float32, where it is finite: a row that may attend to nothing (left padding) then gives
 # an average that nobody reads, and not a NaN.
@@ -258,6 +259,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
+            "dtype": serialized_policy(self),
             "num_heads": self.num_heads,
             "num_key_value_heads": self.num_key_value_heads,
             "head_dim": self.head_dim,

@@ -5,6 +5,7 @@ from keras import ops
 
 from gpt_keras.config import ACTIVATIONS, check_choice, check_positive_int
 from gpt_keras.layers.projection import dense
+from gpt_keras.layers.quantized_sublayers import serialized_policy
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -89,6 +90,7 @@ class FeedForward(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
+            "dtype": serialized_policy(self),
             "intermediate_dim": self.intermediate_dim,
             "activation": self.activation,
             "use_bias": self.use_bias,

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from gpt_keras.layers.projection import dense
+from gpt_keras.layers.quantized_sublayers import serialized_policy
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -78,6 +79,7 @@ class GRUGate(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
+            "dtype": serialized_policy(self),
             "bias": self.bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -5,7 +5,8 @@ from keras import ops
 
 from gpt_keras.config import check_at_least_0, check_positive_int
 from gpt_keras.layers.feed_forward import FeedForward
-from gpt_keras.layers.projection import dense
+from gpt_keras.layers.projection import FloatDense
+from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -82,8 +83,12 @@ class MixtureOfExperts(keras.layers.Layer):
             kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
         )
         # Probabilities are compared, so they are computed in float32 whatever the experts are in.
-        self.router = dense(
-            num_experts, False, self.kernel_initializer, dtype="float32", name="router"
+        self.router = FloatDense(
+            num_experts,
+            use_bias=False,
+            kernel_initializer=self.kernel_initializer,
+            dtype="float32",
+            name="router",
         )
         self.experts = [
             FeedForward(
@@ -92,7 +97,7 @@ class MixtureOfExperts(keras.layers.Layer):
                 use_bias=use_bias,
                 kernel_initializer=self.kernel_initializer,
                 output_initializer=output_initializer,
-                dtype=self.dtype_policy,
+                dtype=policy_below(self.dtype_policy, f"expert_{i}"),
                 name=f"expert_{i}",
             )
             for i in range(num_experts)
@@ -129,6 +134,7 @@ class MixtureOfExperts(keras.layers.Layer):
         expert = self.experts[0]
         return {
             **super().get_config(),
+            "dtype": serialized_policy(self),
             "num_experts": self.num_experts,
             "num_experts_per_token": self.num_experts_per_token,
             "intermediate_dim": expert.intermediate_dim,

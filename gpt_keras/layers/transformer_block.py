@@ -12,6 +12,7 @@ from gpt_keras.config import (
 )
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
+from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -114,7 +115,7 @@ class TransformerBlock(keras.layers.Layer):
             rotary_embedding=rotary_embedding,
             kernel_initializer=self.kernel_initializer,
             output_initializer=self.residual_initializer,
-            dtype=self.dtype_policy,
+            dtype=policy_below(self.dtype_policy, "attention"),
             name="attention",
         )
         self.feed_forward = feed_forward
@@ -133,7 +134,7 @@ class TransformerBlock(keras.layers.Layer):
     def _copy_of(self, layer, name):
         if layer is None:
             return None
-        dtype = keras.dtype_policies.serialize(self.dtype_policy)
+        dtype = keras.dtype_policies.serialize(policy_below(self.dtype_policy, name))
         return type(layer).from_config({**layer.get_config(), "name": name, "dtype": dtype})
 
     def _make_norm(self, name):
@@ -148,7 +149,7 @@ class TransformerBlock(keras.layers.Layer):
                 use_bias=self.use_bias,
                 kernel_initializer=self.kernel_initializer,
                 output_initializer=self.residual_initializer,
-                dtype=self.dtype_policy,
+                dtype=policy_below(self.dtype_policy, "feed_forward"),
                 name="feed_forward",
             )
         for layer in (
@@ -210,6 +211,7 @@ class TransformerBlock(keras.layers.Layer):
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
+            "dtype": serialized_policy(self),
             "num_heads": attention.num_heads,
             "num_key_value_heads": attention.num_key_value_heads,
             "head_dim": attention.head_dim,

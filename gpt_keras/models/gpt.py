@@ -17,6 +17,7 @@ from gpt_keras.layers import (
     TransformerBlock,
 )
 from gpt_keras.layers.positional_embedding import check_length
+from gpt_keras.layers.quantized_sublayers import dtype_arguments, policy_below, serialized_policy
 from gpt_keras.layers.transformer_block import make_norm
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
@@ -69,7 +70,7 @@ class GPT(keras.Model):
     def __init__(self, config: GPTConfig, residual=None, dtype=None, name: str = "gpt"):
         if not isinstance(config, GPTConfig):
             raise ValueError(f"`config` must be a GPTConfig, got {config!r}.")
-        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        policy = keras.dtype_policies.get(dtype)
 
         # Layers
         self.token_embedding = keras.layers.ReversibleEmbedding(
@@ -77,8 +78,8 @@ class GPT(keras.Model):
             config.hidden_dim,
             tie_weights=config.tie_embeddings,
             embeddings_initializer=_normal(0.02),
-            dtype=policy,
             name="token_embedding",
+            **dtype_arguments(policy, "token_embedding"),
         )
         self.position_embedding = _position_embedding(config, policy)
         self.embedding_dropout = keras.layers.Dropout(
@@ -198,7 +199,7 @@ class GPT(keras.Model):
                 those of a new model; all others are this model's.
 
         Raises:
-            ValueError: `vocabulary_size` is below that of this model.
+            ValueError: `vocabulary_size` is below that of this model, or the model is quantized.
         """
         config = dataclasses.replace(self.config, vocabulary_size=vocabulary_size)
         return with_more_rows(self, vocabulary_size, {"config": config.to_dict()})
@@ -209,7 +210,7 @@ class GPT(keras.Model):
         return {
             "config": self.config.to_dict(),
             "residual": self._residual_config,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "dtype": serialized_policy(self),
             "name": self.name,
         }
 
@@ -257,6 +258,7 @@ def _position_embedding(config, policy):
 
 
 def _block(config, layer, residual, policy):
+    policy = policy_below(policy, f"block_{layer}")
     residual_initializer = _normal(0.02 * (2 * config.num_layers) ** -0.5)
     feed_forward = None
     if config.num_experts is not None:
@@ -269,7 +271,7 @@ def _block(config, layer, residual, policy):
             router_loss_weight=config.router_loss_weight,
             kernel_initializer=_normal(0.02),
             output_initializer=residual_initializer,
-            dtype=policy,
+            dtype=policy_below(policy, "feed_forward"),
             name="feed_forward",
         )
     rotary_embedding = None

@@ -7,6 +7,7 @@ from keras import ops
 
 from gpt_keras.config import check_positive_int, check_rate
 from gpt_keras.layers.positional_embedding import check_length
+from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 
@@ -69,7 +70,7 @@ class LSTMBackbone(keras.Model):
         if max_sequence_length is not None:
             check_positive_int("max_sequence_length", max_sequence_length)
         check_rate("dropout", dropout)
-        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        policy = keras.dtype_policies.get(dtype)
 
         # Layers
         self.token_embedding = keras.layers.ReversibleEmbedding(
@@ -77,8 +78,8 @@ class LSTMBackbone(keras.Model):
             hidden_dim,
             tie_weights=tie_embeddings,
             embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1),
-            dtype=policy,
             name="token_embedding",
+            **dtype_arguments(policy, "token_embedding"),
         )
         self.dropouts = [
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}")
@@ -229,7 +230,7 @@ class LSTMBackbone(keras.Model):
             "max_sequence_length": self.max_sequence_length,
             "dropout": self.dropout,
             "tie_embeddings": self.tie_embeddings,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "dtype": serialized_policy(self),
             "name": self.name,
         }
 

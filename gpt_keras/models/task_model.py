@@ -10,6 +10,7 @@ from keras import ops
 
 from gpt_keras import tokenizers
 from gpt_keras.config import check_at_least_0, check_rate
+from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
 from gpt_keras.models.causal_lm import CausalLM
 from gpt_keras.models.requests import require_tokenizer
@@ -52,7 +53,7 @@ class TaskModel(keras.Model):
         self.head_dropout = keras.layers.Dropout(
             dropout, dtype=model.dtype_policy, name="head_dropout"
         )
-        self.head = keras.layers.Dense(
+        self.head = FloatDense(
             num_outputs,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
             dtype="float32",

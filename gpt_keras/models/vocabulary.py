@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from gpt_keras.config import check_positive_int
+from gpt_keras.layers.quantized_sublayers import is_quantized
 
 
 def check_token_ids(token_ids, vocabulary_size: int) -> None:
@@ -38,9 +39,14 @@ def with_more_rows(
         changes: what differs in the copy's `get_config`.
 
     Raises:
-        ValueError: the model has more ids already.
+        ValueError: the model has more ids already, or is quantized.
     """
     check_positive_int("vocabulary_size", vocabulary_size)
+    if is_quantized(backbone):
+        raise ValueError(
+            f"{backbone.name!r} is quantized, and new rows would not be: give it its "
+            f"`vocabulary_size` of {vocabulary_size} first, and then quantize it."
+        )
     copy = type(backbone).from_config({**backbone.get_config(), **changes})
     for old, new in zip(backbone.variables, copy.variables, strict=True):
         if any(before > after for before, after in zip(old.shape, new.shape, strict=True)):

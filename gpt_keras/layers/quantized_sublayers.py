@@ -1,0 +1,133 @@
+"""Which sublayers are quantized: what a layer's config says, so that it is built again like that.
+
+Keras quantizes layers in place, one by one, and their config says so. But a block makes its own
+projections, and needs to know how each of them was quantized to make it with the same variables.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+# Name of a quantized dtype policy, such as "int8_from_float32", and the config it came with.
+Quantization = tuple[str, keras.quantizers.QuantizationConfig | None]
+
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class QuantizedSublayers(keras.dtype_policies.DTypePolicyMap):
+    """The dtype policy of a layer some of whose sublayers are quantized.
+
+    For the layer itself, and for all that it does not name, it is the policy `name`. Unlike the
+    keys of a `DTypePolicyMap`, its names begin below the layer, so that the layer may stand
+    anywhere; and they come with the quantization config, without which Keras would build layers
+    that quantize their inputs, too.
+
+    Args:
+        name: the policy of what is not quantized, such as `"float32"`.
+        quantized: by the name of a sublayer, such as `"attention/query"`: the name of its policy,
+            and its `keras.quantizers.QuantizationConfig` or None.
+
+    Example:
+        >>> import json, keras
+        >>> import gpt_keras as gk
+        >>> layer = gk.layers.FeedForward(intermediate_dim=32)
+        >>> layer.build((None, None, 8))
+        >>> layer.up.quantize("int8")
+        >>> policy = layer.get_config()["dtype"]["config"]
+        >>> policy["name"], policy["quantized"][0]["layers"]
+        ('float32', ['up'])
+    """
+
+    def __init__(self, name: str, quantized: Mapping[str, Quantization]):
+        super().__init__(keras.dtype_policies.get(name))
+        self.quantized = dict(quantized)
+
+    def __bool__(self):
+        return True  # as a mapping it is empty
+
+    @property
+    def name(self) -> str:
+        return self.default_policy.name
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        # Nearly always all have the same: said once, the file can be read.
+        groups: dict[str, dict[str, Any]] = {}
+        for layer, (policy, config) in self.quantized.items():
+            same = {"policy": policy, "quantization_config": serialize(config)}
+            group = groups.setdefault(json.dumps(same, sort_keys=True), {**same, "layers": []})
+            group["layers"].append(layer)
+        return {"name": self.name, "quantized": list(groups.values())}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        quantized = {}
+        for group in config["quantized"]:
+            for layer in group["layers"]:
+                quantization_config = keras.saving.deserialize_keras_object(
+                    group["quantization_config"], custom_objects=custom_objects
+                )
+                quantized[layer] = group["policy"], quantization_config
+        return cls(config["name"], quantized)
+
+
+def policy_below(policy: keras.DTypePolicy, name: str) -> keras.DTypePolicy:
+    """Return the policy for a sublayer that has sublayers itself.
+
+    Args:
+        policy: the policy of the layer.
+        name: name of the sublayer.
+    """
+    if not isinstance(policy, QuantizedSublayers):
+        return policy
+    prefix = f"{name}/"
+    quantized = {
+        layer.removeprefix(prefix): quantization
+        for layer, quantization in policy.quantized.items()
+        if layer.startswith(prefix)
+    }
+    return QuantizedSublayers(policy.name, quantized) if quantized else policy.default_policy
+
+
+def dtype_arguments(policy: keras.DTypePolicy, name: str) -> dict[str, Any]:
+    """Return the arguments that make a `Dense` or an embedding the sublayer that a policy says.
+
+    Args:
+        policy: the policy of the layer that makes it.
+        name: name of the sublayer.
+    """
+    if not isinstance(policy, QuantizedSublayers):
+        return {"dtype": policy}
+    quantized_policy, config = policy.quantized.get(name, (policy.name, None))
+    return {"dtype": keras.dtype_policies.get(quantized_policy), "quantization_config": config}
+
+
+def serialized_policy(layer: keras.layers.Layer) -> dict[str, Any]:
+    """Return a layer's dtype policy for its config, with what is quantized below it by now."""
+    policy = layer.dtype_policy
+    is_map_of_keras = isinstance(policy, keras.dtype_policies.DTypePolicyMap) and not isinstance(
+        policy, QuantizedSublayers
+    )
+    if layer.built and not is_map_of_keras:
+        quantized = dict(_quantized_below(layer))
+        if quantized:
+            policy = QuantizedSublayers(policy.name, quantized)
+        elif isinstance(policy, QuantizedSublayers):
+            policy = policy.default_policy
+    return keras.dtype_policies.serialize(policy)
+
+
+def is_quantized(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer or a model has quantized weights."""
+    return any(sublayer.quantization_mode is not None for sublayer in layer._flatten_layers())
+
+
+def _quantized_below(layer):
+    for child in layer._flatten_layers(include_self=False, recursive=False):
+        for sublayer in child._flatten_layers():
+            if sublayer.quantization_mode is not None:
+                # A model's path may be another one than that which its layers were built in.
+                name = child.name + sublayer.path.removeprefix(child.path)
+                config = getattr(sublayer, "quantization_config", None)
+                yield name, (sublayer.dtype_policy.name, config)
