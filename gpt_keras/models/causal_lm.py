@@ -7,20 +7,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_file
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.models.backbone import make_generator, num_logits
 from gpt_keras.models.preset_folder import write_preset
 from gpt_keras.models.requests import generator_inputs, read_prompts, require_tokenizer
-from gpt_keras.models.training_data import checked, is_texts, texts_to_dataset, token_weights
+from gpt_keras.models.text_model import TextModel
+from gpt_keras.models.training_data import is_texts, read, read_validation
 from gpt_keras.models.vocabulary import check_token_ids
 from gpt_keras.training import Perplexity, adamw
-from gpt_keras.training.losses import check_loss
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class CausalLM(keras.Model):
+class CausalLM(TextModel):
     """A backbone that predicts the next token, with a tokenizer: fits, generates, saves, exports.
 
     Args:
@@ -63,9 +62,7 @@ class CausalLM(keras.Model):
             raise ValueError(
                 f"`backbone` must be a keras.Model, such as gk.GPT(config); got {backbone!r}."
             )
-        # With the backbone's policy Keras scales the loss when it is mixed_float16.
-        super().__init__(name=name, dtype=backbone.dtype_policy)
-        self.backbone = backbone
+        super().__init__(backbone, name)
         self.vocabulary_size = num_logits(backbone)
         self._generator = None
         self.tokenizer = tokenizer
@@ -73,35 +70,20 @@ class CausalLM(keras.Model):
         self.end_token_ids = end_token_ids
         self.build((None, None))
 
-    def build(self, input_shape):
-        """Nothing to do: the backbone is built."""
-
     def call(self, token_ids, training=None):
         return self.backbone(token_ids, training=training)
 
-    @property
-    def max_sequence_length(self) -> int | None:
-        """Longest sequence that the backbone takes; None if it names no limit."""
-        return getattr(self.backbone, "max_sequence_length", None)
-
-    @property
-    def tokenizer(self):
-        """The tokenizer, or None."""
-        return self._tokenizer
-
-    @tokenizer.setter
+    @TextModel.tokenizer.setter
     def tokenizer(self, tokenizer):
-        if tokenizer is not None and not isinstance(tokenizer, tokenizers.Tokenizer):
-            raise ValueError(
-                f"`tokenizer` must be a gk.tokenizers.Tokenizer or None, got {tokenizer!r}."
-            )
-        if tokenizer is not None and tokenizer.vocabulary_size > self.vocabulary_size:
+        TextModel.tokenizer.fset(self, tokenizer)
+        self._generator = None  # it knows the tokenizer's end of text
+
+    def _check_tokenizer(self, tokenizer):
+        if tokenizer.vocabulary_size > self.vocabulary_size:
             raise ValueError(
                 f"`tokenizer` has {tokenizer.vocabulary_size} ids, more than the model's "
                 f"vocabulary_size={self.vocabulary_size}."
             )
-        self._tokenizer = tokenizer
-        self._generator = None  # it knows the tokenizer's end of text
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
@@ -150,15 +132,7 @@ class CausalLM(keras.Model):
                 Perplexity(),
                 keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             ]
-        check_loss(loss)
-        kwargs.setdefault("jit_compile", not kwargs.get("run_eagerly", False))
-        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
-
-    def compile_from_config(self, config):
-        """Compile as a saved model was compiled; Keras calls this while loading."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+        super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **kwargs)
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", **kwargs):
         """Train; `keras.Model.fit` that also takes texts.
@@ -183,22 +157,21 @@ class CausalLM(keras.Model):
                 without a tokenizer. Of a dataset the first batch is looked at in advance; a later
                 one that is wrong stops the training with a `tf.errors.InvalidArgumentError`.
         """
-        kwargs["sample_weight"] = token_weights(kwargs.get("sample_weight"), x)
-        validation_batch_size = kwargs.get("validation_batch_size") or batch_size
-        x, batch_size = self._read(x, y, batch_size, shuffle=kwargs.get("shuffle", True))
+        kwargs["validation_data"] = read_validation(
+            self, kwargs.get("validation_data"), kwargs.get("validation_batch_size") or batch_size
+        )
+        x, y, kwargs["sample_weight"], batch_size = read(
+            self, x, y, kwargs.get("sample_weight"), batch_size, kwargs.get("shuffle", True)
+        )
         if isinstance(x, tf.data.Dataset):
             kwargs["shuffle"] = False  # a dataset shuffles itself; Keras would warn that it must
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple) and not is_texts(validation):
-            checked(*validation[:2], self)
-        elif validation is not None:
-            kwargs["validation_data"], _ = self._read(validation, None, validation_batch_size)
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """Return loss and metrics; `keras.Model.evaluate` that also takes a list of strings."""
-        kwargs["sample_weight"] = token_weights(kwargs.get("sample_weight"), x)
-        x, batch_size = self._read(x, y, batch_size)
+        x, y, kwargs["sample_weight"], batch_size = read(
+            self, x, y, kwargs.get("sample_weight"), batch_size
+        )
         return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", **kwargs):
@@ -207,16 +180,8 @@ class CausalLM(keras.Model):
             raise ValueError(
                 "`predict` takes token ids and gives logits; for texts use `generate`."
             )
-        x = checked(x, None, self)
+        x, *_ = read(self, x)
         return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
-
-    def _read(self, x, y, batch_size, shuffle=False):
-        """Return what Keras takes for `x` and `batch_size`, once they are checked."""
-        if not is_texts(x):
-            return checked(x, y, self), batch_size
-        if y is not None:
-            raise ValueError("`y` must be None when `x` is texts: the targets are their tokens.")
-        return texts_to_dataset(x, self, batch_size, shuffle), None
 
     # Generation
 
@@ -373,17 +338,6 @@ class CausalLM(keras.Model):
                 f"{str(source)!r} holds a {type(model).__name__}, not a {cls.__name__}."
             )
         return model
-
-    def save_assets(self, directory):
-        """Write the tokenizer into a `.keras` file; Keras calls this while saving."""
-        if self.tokenizer is not None:
-            self.tokenizer.save(pathlib.Path(directory) / "tokenizer.json")
-
-    def load_assets(self, directory):
-        """Read the tokenizer from a `.keras` file; Keras calls this while loading."""
-        path = pathlib.Path(directory) / "tokenizer.json"
-        if path.exists():
-            self.tokenizer = tokenizers.load(path)
 
     def export(self, filepath, format="tf_saved_model", verbose=None, **kwargs):
         """Export for serving; as a SavedModel it takes strings and gives strings.

@@ -1,5 +1,6 @@
 """Pretrained models with a head for a task (GPT-1, Radford et al. 2018, section 3.2)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -22,9 +23,9 @@ class GPTClassifier(TaskModel):
     stands behind it is padding and changes nothing, since the model is causal. So one tensor says
     all: there is no mask. In a row without an extract token the last token is read.
 
-    The special tokens are the last three ids of the backbone's vocabulary; `from_preset` makes room
-    for them, and `backbone.with_vocabulary_size` does for a model at hand. The weights of a model
-    that is passed in are shared, not copied.
+    The special tokens are the last three ids of the backbone's vocabulary, which no text may have:
+    `from_preset` makes room for them, and `backbone.with_vocabulary_size` does for a model at hand.
+    The weights of a model that is passed in are shared, not copied.
 
     Args:
         model: a `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
@@ -36,6 +37,8 @@ class GPTClassifier(TaskModel):
         language_modeling_weight: weight of a second loss in training, that of predicting the
             tokens of the example; the paper's is 0.5. 0 is none.
         tokenizer: needed for texts where `model` has none.
+        special_ids: ids of the start, delimiter and extract tokens, in place of the last three;
+            needed where there is no tokenizer.
         name: name of the model.
 
     Call arguments:
@@ -46,8 +49,8 @@ class GPTClassifier(TaskModel):
         Logits, float32, `(batch, num_classes)`.
 
     Raises:
-        ValueError: an argument is out of its range, the backbone gives no hidden states, or it has
-            no ids to spare.
+        ValueError: an argument is out of its range, the backbone gives no hidden states or has no
+            ids to spare, or there is neither `tokenizer` nor `special_ids`.
 
     Example:
         >>> import gpt_keras as gk
@@ -69,11 +72,14 @@ class GPTClassifier(TaskModel):
         dropout: float = 0.1,
         language_modeling_weight: float = 0.0,
         tokenizer=None,
+        special_ids: Sequence[int] | None = None,
         name: str = "gpt_classifier",
     ):
         check_positive_int("num_classes", num_classes)
         check_choice("layout", layout, LAYOUTS)
-        super().__init__(model, num_classes, dropout, language_modeling_weight, tokenizer, name)
+        super().__init__(
+            model, num_classes, dropout, language_modeling_weight, tokenizer, special_ids, name
+        )
         self.num_classes = num_classes
         self.layout = layout
 
@@ -115,6 +121,8 @@ class GPTMultipleChoice(TaskModel):
         language_modeling_weight: as in `GPTClassifier`; here all choices are learned as text, also
             the wrong ones.
         tokenizer: needed for texts where `model` has none.
+        special_ids: ids of the start, delimiter and extract tokens, in place of the last three;
+            needed where there is no tokenizer.
         name: name of the model.
 
     Call arguments:
@@ -143,9 +151,10 @@ class GPTMultipleChoice(TaskModel):
         dropout: float = 0.1,
         language_modeling_weight: float = 0.0,
         tokenizer=None,
+        special_ids: Sequence[int] | None = None,
         name: str = "gpt_multiple_choice",
     ):
-        super().__init__(model, 1, dropout, language_modeling_weight, tokenizer, name)
+        super().__init__(model, 1, dropout, language_modeling_weight, tokenizer, special_ids, name)
 
     def encode(self, examples) -> np.ndarray:
         """Turn pairs (context, answers) into token ids, `(examples, choices, length)`."""

@@ -2,9 +2,9 @@
 
 A sequence begins with a start token, its parts have a delimiter token between them, and it ends
 with an extract token, at which the model's answer is read. Before that end a model learns these
-three in training: they stand for no text. Their ids are the last three of the model's vocabulary,
-so a model needs at least three more ids than its tokenizer has; `with_vocabulary_size` of a
-backbone makes room.
+three in training: they stand for no text. Unless a model is given others, their ids are the last
+three of its vocabulary, which then has at least three more ids than its tokenizer;
+`with_vocabulary_size` of a backbone makes room.
 
 Every layout takes token ids, gives a list of sequences, and cuts what does not fit: the end of the
 longest part, token by token.
@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from gpt_keras.models.vocabulary import check_token_ids
 
 
 class SpecialIds(NamedTuple):
@@ -43,6 +45,17 @@ def special_ids(vocabulary_size: int) -> SpecialIds:
         SpecialIds(start=50257, delimiter=50258, extract=50259)
     """
     return SpecialIds(*range(vocabulary_size - NUM_SPECIAL_IDS, vocabulary_size))
+
+
+def check_special_ids(token_ids: Sequence[int], vocabulary_size: int) -> None:
+    """Raise `ValueError` unless these are three different ids of a vocabulary."""
+    ids = np.asarray(token_ids)
+    if ids.shape != (NUM_SPECIAL_IDS,) or len(set(ids.tolist())) < NUM_SPECIAL_IDS:
+        raise ValueError(
+            f"`special_ids` must be three different ids, start, delimiter and extract; got "
+            f"{token_ids!r}."
+        )
+    check_token_ids(ids, vocabulary_size)
 
 
 def classification(

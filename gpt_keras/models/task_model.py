@@ -1,6 +1,5 @@
 """What models with a head for a task share: rows of texts, hidden states at their end."""
 
-import pathlib
 from typing import Any
 
 import keras
@@ -8,28 +7,28 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from gpt_keras import tokenizers
 from gpt_keras.config import check_at_least_0, check_rate
-from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
 from gpt_keras.models.causal_lm import CausalLM
 from gpt_keras.models.requests import require_tokenizer
-from gpt_keras.models.vocabulary import check_token_ids
+from gpt_keras.models.text_model import TextModel
+from gpt_keras.models.training_data import as_array, check_sequences, checked_weights
 from gpt_keras.training import adamw
-from gpt_keras.training.losses import check_loss
 
 # Rows of texts are padded to a multiple of this, so that few lengths are compiled.
 _LENGTH_STEP = 32
 
 
-class TaskModel(keras.Model):
+class TaskModel(TextModel):
     """A backbone, a tokenizer, texts made into rows, and one linear head.
 
     Subclasses say how an example is laid out (`_layout`) and what the head makes of the hidden
     states at the extract tokens (`_logits`).
     """
 
-    def __init__(self, model, num_outputs, dropout, language_modeling_weight, tokenizer, name):
+    def __init__(
+        self, model, num_outputs, dropout, language_modeling_weight, tokenizer, special_ids, name
+    ):
         if isinstance(model, CausalLM):
             tokenizer = model.tokenizer if tokenizer is None else tokenizer
             model = model.backbone
@@ -47,13 +46,12 @@ class TaskModel(keras.Model):
             raise ValueError("`model` must be causal: what follows the extract token is padding.")
         check_rate("dropout", dropout)
         check_at_least_0("language_modeling_weight", language_modeling_weight)
-        super().__init__(name=name, dtype=model.dtype_policy)
-        self.backbone = model
+        super().__init__(model, name)
         self.language_modeling_weight = float(language_modeling_weight)
         self.head_dropout = keras.layers.Dropout(
             dropout, dtype=model.dtype_policy, name="head_dropout"
         )
-        self.head = FloatDense(
+        self.head = keras.layers.Dense(
             num_outputs,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
             dtype="float32",
@@ -61,11 +59,14 @@ class TaskModel(keras.Model):
         )
         self.head.build((None, model.hidden_dim))
         self.vocabulary_size = model.token_embedding.input_dim
+        self._special_ids = None
+        if special_ids is not None:
+            task_inputs.check_special_ids(special_ids, self.vocabulary_size)
+            self._special_ids = tuple(int(token_id) for token_id in special_ids)
         self.tokenizer = tokenizer
+        if special_ids is None:
+            self._special_ids = self._spare_ids()
         self.build((None, None))
-
-    def build(self, input_shape):
-        """Nothing to do: the backbone and the head are built."""
 
     @classmethod
     def from_preset(cls, source, *args, **kwargs):
@@ -80,44 +81,50 @@ class TaskModel(keras.Model):
             ValueError: as `gk.CausalLM.from_preset`, and as the constructor.
         """
         model = CausalLM.from_preset(source)
-        used = 0 if model.tokenizer is None else model.tokenizer.vocabulary_size
-        needed = used + task_inputs.NUM_SPECIAL_IDS
-        backbone = model.backbone
-        if model.vocabulary_size < needed:
-            backbone = backbone.with_vocabulary_size(needed)
         kwargs.setdefault("tokenizer", model.tokenizer)
+        backbone, tokenizer = model.backbone, kwargs["tokenizer"]
+        if kwargs.get("special_ids") is None:
+            # Without a tokenizer nobody knows which ids are free.
+            used = model.vocabulary_size if tokenizer is None else tokenizer.vocabulary_size
+            needed = used + task_inputs.NUM_SPECIAL_IDS
+            if model.vocabulary_size < needed:
+                backbone = backbone.with_vocabulary_size(needed)
+            size = max(model.vocabulary_size, needed)
+            kwargs["special_ids"] = task_inputs.special_ids(size)
         return cls(backbone, *args, **kwargs)
 
     @property
     def special_ids(self) -> task_inputs.SpecialIds:
-        """Ids of the start, delimiter and extract tokens: the last three of the vocabulary."""
-        return task_inputs.special_ids(self.vocabulary_size)
+        """Ids of the start, delimiter and extract tokens."""
+        return task_inputs.SpecialIds(*self._special_ids)
 
-    @property
-    def max_sequence_length(self) -> int | None:
-        """Longest sequence that the backbone takes; None if it names no limit."""
-        return getattr(self.backbone, "max_sequence_length", None)
-
-    @property
-    def tokenizer(self):
-        """The tokenizer, or None."""
-        return self._tokenizer
-
-    @tokenizer.setter
-    def tokenizer(self, tokenizer):
-        if tokenizer is not None and not isinstance(tokenizer, tokenizers.Tokenizer):
+    def _check_tokenizer(self, tokenizer):
+        size, needed = self.vocabulary_size, tokenizer.vocabulary_size
+        if self._special_ids is None:
+            needed += task_inputs.NUM_SPECIAL_IDS
+        if size < needed:
             raise ValueError(
-                f"`tokenizer` must be a gk.tokenizers.Tokenizer or None, got {tokenizer!r}."
+                f"The backbone must have {needed} token ids, those of the tokenizer and 3 special "
+                f"ones unless `special_ids` names them, and has {size}: give "
+                f"backbone.with_vocabulary_size({needed})."
             )
-        if tokenizer is not None:
-            needed = tokenizer.vocabulary_size + task_inputs.NUM_SPECIAL_IDS
-            if self.vocabulary_size < needed:
-                raise ValueError(
-                    f"The backbone must have {needed} token ids, those of the tokenizer and 3 "
-                    f"special ones, and has {self.vocabulary_size}: give "
-                    f"backbone.with_vocabulary_size({needed})."
-                )
-        self._tokenizer = tokenizer
+        taken = set(self._special_ids or ()) & set(range(tokenizer.vocabulary_size))
+        if not taken <= set(tokenizer.special_tokens.values()):
+            raise ValueError(
+                f"`special_ids` must stand for no text, but the tokenizer's text has some of "
+                f"{self._special_ids}: take its special tokens, or ids from "
+                f"{tokenizer.vocabulary_size} on."
+            )
+
+    def _spare_ids(self):
+        if self.tokenizer is None:
+            size = self.vocabulary_size
+            raise ValueError(
+                "`special_ids` must be given where there is no tokenizer to tell which ids stand "
+                f"for no text: (start, delimiter, extract), three of the backbone's {size} ids. "
+                f"backbone.with_vocabulary_size({size + 3}) makes room for three more."
+            )
+        return tuple(task_inputs.special_ids(self.vocabulary_size))
 
     def call(self, token_ids, training=None):
         shape, length = ops.shape(token_ids), token_ids.shape[-1]
@@ -174,26 +181,20 @@ class TaskModel(keras.Model):
             length = min(length, self.max_sequence_length)
         return task_inputs.pad(sequences, self.special_ids.extract, length)
 
-    def _read(self, x):
-        """Return token ids or a dataset of them for what a verb was given."""
+    def _read(self, x, y=None, sample_weight=None):
+        """Return token ids, labels and weights, or a dataset of them, for what a verb was given."""
         if isinstance(x, tf.data.Dataset):
-            return x
+            return x, y, sample_weight
         if isinstance(x, str):
             raise ValueError("`x` must be a list of examples, got one text: put it into a list.")
-        if isinstance(x, list | tuple) and len(x) > 0 and _holds_text(x[0]):
-            return self.encode(x)
+        is_list = isinstance(x, list | tuple) and len(x) > 0
+        x = self.encode(x) if is_list and _holds_text(x[0]) else as_array("x", x)
         if x is None or not hasattr(x, "shape") or len(x) == 0:
             raise ValueError(
                 f"`x` must be a list of texts, an array of token ids or a dataset, got {x!r}."
             )
-        check_token_ids(x, self.vocabulary_size)
-        limit = self.max_sequence_length
-        if limit is not None and x.shape[-1] > limit:
-            raise ValueError(
-                f"Sequences of {x.shape[-1]} tokens are longer than the model's "
-                f"max_sequence_length={limit}."
-            )
-        return x
+        check_sequences(x, self)
+        return x, self._labels(y, x), checked_weights(sample_weight, (len(x),))
 
     # Keras's verbs
 
@@ -217,14 +218,7 @@ class TaskModel(keras.Model):
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         if isinstance(metrics, str) and metrics == "auto":
             metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-        check_loss(loss)
-        kwargs.setdefault("jit_compile", not kwargs.get("run_eagerly", False))
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
-
-    def compile_from_config(self, config):
-        """Compile as a saved model was compiled; Keras calls this while loading."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        super().compile(optimizer, loss, metrics=metrics, **kwargs)
 
     def fit(self, x=None, y=None, **kwargs):
         """Train; `keras.Model.fit` that also takes texts.
@@ -233,31 +227,30 @@ class TaskModel(keras.Model):
             x: a list of examples, an array of token ids as `encode` gives it, or a `tf.data`
                 dataset of such arrays and labels.
             y: for examples and arrays, the number of the right class or choice of each.
-            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may hold texts.
+            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may hold texts,
+                `sample_weight` is one number for each example.
 
         Raises:
             ValueError: an example is not of the layout's form, an id is outside the vocabulary, or
-                a label is no class.
+                a label is no class, or weights are not as many as the examples.
         """
         if isinstance(x, tf.data.Dataset):
             kwargs["shuffle"] = False
         validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple):
-            examples, labels, *weights = validation
-            examples = self._read(examples)
-            labels = self._labels(labels, examples)
-            kwargs["validation_data"] = (examples, labels, *weights)
-        x = self._read(x)
-        return super().fit(x, self._labels(y, x), **kwargs)
+        if isinstance(validation, list | tuple):
+            parts = keras.utils.unpack_x_y_sample_weight(validation)
+            kwargs["validation_data"] = self._read(*parts)
+        x, y, kwargs["sample_weight"] = self._read(x, y, kwargs.get("sample_weight"))
+        return super().fit(x, y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Return loss and metrics; `keras.Model.evaluate` that also takes texts."""
-        x = self._read(x)
-        return super().evaluate(x, self._labels(y, x), **kwargs)
+        x, y, kwargs["sample_weight"] = self._read(x, y, kwargs.get("sample_weight"))
+        return super().evaluate(x, y, **kwargs)
 
     def _labels(self, y, x):
         """The labels as an array; those that are no class would make the whole model NaN."""
-        y = np.asarray(y) if isinstance(y, list | tuple) else y
+        y = as_array("y", y)
         is_sparse = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy)
         if is_sparse and hasattr(y, "dtype"):
             number = self._num_outputs(x)
@@ -270,24 +263,15 @@ class TaskModel(keras.Model):
 
     def predict(self, x, **kwargs):
         """Return logits, whose softmax is the probabilities; `keras.Model.predict` for texts."""
-        return super().predict(self._read(x), **kwargs)
-
-    def save_assets(self, directory):
-        """Write the tokenizer into a `.keras` file; Keras calls this while saving."""
-        if self.tokenizer is not None:
-            self.tokenizer.save(pathlib.Path(directory) / "tokenizer.json")
-
-    def load_assets(self, directory):
-        """Read the tokenizer from a `.keras` file; Keras calls this while loading."""
-        path = pathlib.Path(directory) / "tokenizer.json"
-        if path.exists():
-            self.tokenizer = tokenizers.load(path)
+        x, *_ = self._read(x)
+        return super().predict(x, **kwargs)
 
     def get_config(self):
         return {
             "model": keras.saving.serialize_keras_object(self.backbone),
             "dropout": self.head_dropout.rate,
             "language_modeling_weight": self.language_modeling_weight,
+            "special_ids": self._special_ids,
             "name": self.name,
         }
 

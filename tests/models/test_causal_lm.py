@@ -87,18 +87,6 @@ def test_fits_strings(model):
     assert model.evaluate(TEXTS, verbose=0, return_dict=True)["loss"] < history["loss"][0]
 
 
-def test_sample_weight_weighs(model):
-    model.compile(jit_compile=False)
-    x, y = arrays(4)
-    only_first = np.zeros(x.shape, "float32")
-    only_first[0] = 1
-    expected = model.evaluate(x[:1], y[:1], verbose=0)
-    for weights in (only_first, only_first[:, 0]):  # one for each token; one for each row
-        weighted = model.evaluate(x, y, sample_weight=weights, verbose=0)
-        assert weighted[:2] == pytest.approx(expected[:2], abs=1e-3)
-    model.fit(x, y, sample_weight=only_first[:, 0], verbose=0)
-
-
 @pytest.mark.slow
 def test_steps_per_execution_learns_the_same(character_tokenizer):
     x, y = arrays(32)
@@ -176,6 +164,7 @@ def test_clone_is_a_fresh_model_of_the_same_shape(spread_model):
         (lambda m: m.fit([]), "must hold token ids or texts"),
         (lambda m: m.fit(None), "must hold token ids or texts"),
         (lambda m: m.fit(np.zeros(4, int), np.zeros(4, int)), r"\(batch, length\)"),
+        (lambda m: m.fit([[1, 2], [3]]), "`x` must be an array or lists of one length"),
         (
             lambda m: m.fit(*arrays(), validation_data=(np.full((2, 4), 32), np.zeros((2, 4)))),
             "to 32",
@@ -187,6 +176,14 @@ def test_bad_data_is_refused_before_it_is_compiled(model, verb, message):
     with pytest.raises(ValueError, match=message):
         verb(model)
     assert model.optimizer.iterations == 0
+
+
+def test_lists_of_ids_are_arrays(model):
+    model.compile(jit_compile=False)
+    x, y = arrays(2)
+    expected = model.evaluate(x, y, verbose=0)
+    assert model.evaluate(x.tolist(), y.tolist(), verbose=0) == pytest.approx(expected)
+    np.testing.assert_array_equal(model.predict(x.tolist(), verbose=0), model.predict(x, verbose=0))
 
 
 def test_a_later_batch_that_is_wrong_stops_the_training(model):

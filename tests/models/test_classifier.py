@@ -194,6 +194,39 @@ def test_a_preset_gets_room_for_the_special_tokens(spread_model, tmp_path):
     assert choice.tokenizer == spread_model.tokenizer
 
 
+def test_without_a_tokenizer_special_ids_are_named(tmp_path):
+    # Nobody knows which ids of this model are text's: none is taken without a word.
+    backbone = spread_weights(gk.GPT(tiny_config()))
+    for make in (lambda: gk.GPTClassifier(backbone, 2), lambda: gk.GPTMultipleChoice(backbone)):
+        with pytest.raises(ValueError, match=r"`special_ids` must be given.*\(35\) makes room"):
+            make()
+    model = spread_weights(gk.GPTClassifier(backbone, 2, special_ids=[3, 7, 5]))
+    assert model.special_ids == (3, 7, 5)
+    assert model.special_ids.extract == 5
+    # The last id of the vocabulary is an id like others: the extract token is read.
+    row = [3, 31, 31, 5]
+    np.testing.assert_allclose(model(np.array([[*row, 31]])), by_hand(model, [row]), atol=1e-4)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.special_ids == (3, 7, 5)
+
+    gk.CausalLM(backbone).save_to_preset(tmp_path / "preset")
+    loaded = gk.GPTClassifier.from_preset(tmp_path / "preset", 2)
+    assert (loaded.vocabulary_size, loaded.special_ids) == (35, (32, 33, 34))
+    loaded = gk.GPTClassifier.from_preset(tmp_path / "preset", 2, special_ids=(3, 7, 5))
+    assert (loaded.vocabulary_size, loaded.special_ids) == (32, (3, 7, 5))
+
+
+def test_special_tokens_of_the_tokenizer_may_serve(language_model, character_tokenizer):
+    end = character_tokenizer.end_of_text_id
+    model = gk.GPTClassifier(language_model, 2, special_ids=(32, 33, end))
+    assert model.encode(["abc"])[0, :6].tolist() == [32, 0, 1, 2, end, end]
+    # A tokenizer that comes later must leave them free, too.
+    alone = gk.GPTClassifier(language_model.backbone, 2, special_ids=(1, 2, 3))
+    with pytest.raises(ValueError, match="`special_ids` must stand for no text"):
+        alone.tokenizer = character_tokenizer
+
+
 def test_an_lstm_serves_too(character_tokenizer):
     backbone = spread_weights(gk.LSTMBackbone(35, num_layers=1, hidden_dim=8))
     model = gk.GPTClassifier(backbone, 2, tokenizer=character_tokenizer)
@@ -205,7 +238,8 @@ def test_an_lstm_serves_too(character_tokenizer):
 
 
 def test_arrays_and_datasets_train_it(classifier):
-    model = gk.GPTClassifier(classifier.backbone, 3)  # ids need no tokenizer
+    special_ids = (START, DELIMITER, EXTRACT)
+    model = gk.GPTClassifier(classifier.backbone, 3, special_ids=special_ids)  # no tokenizer
     model.compile(jit_compile=False)
     token_ids = classifier.encode(["hello", "a", "b", "c"])
     assert token_ids.shape == (4, 32)
@@ -244,6 +278,11 @@ def test_layouts_cut_the_longest_part():
         ({"dropout": 1.0}, r"`dropout`.*1\.0"),
         ({"language_modeling_weight": -1}, "`language_modeling_weight`.*-1"),
         ({"tokenizer": "gpt2"}, "`tokenizer` must be"),
+        ({"special_ids": (32, 33)}, r"`special_ids` must be three different ids.* got \(32, 33\)"),
+        ({"special_ids": (32, 33, 33)}, "`special_ids` must be three different ids"),
+        ({"special_ids": (33, 34, 35)}, r"\[0, 35\).* to 35"),
+        # The tokenizer's text has ids to 30, and 31 is its special token.
+        ({"special_ids": (30, 33, 34)}, r"`special_ids` must stand for no text.*from 32 on"),
     ],
 )
 def test_bad_arguments(language_model, arguments, message):
@@ -285,7 +324,7 @@ def test_bad_pairs(language_model):
     with pytest.raises(ValueError, match=r"pair \(context, list of answers\); number 0"):
         choice.encode([("a", "b")])
     with pytest.raises(ValueError, match="need a tokenizer"):
-        gk.GPTClassifier(language_model.backbone, 2).predict(["a"])
+        gk.GPTClassifier(language_model.backbone, 2, special_ids=(1, 2, 3)).predict(["a"])
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0.5, 1], ["x", "y"]])
