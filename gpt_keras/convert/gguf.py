@@ -86,11 +86,12 @@ def from_gguf(path) -> GPTCausalLM:
         raise ValueError(f"{str(path)!r} cannot be read: {str(error).rstrip('.')}.") from error
     sources = architecture.sources(config)
     check_fits(config, sources, tensors.shapes(), str(path))
-    with random_weights(False):
-        model = GPTCausalLM(config)
-    assign(model.backbone, sources, tensors)
+    tokenizer = None
     if header.metadata.get(TOKENIZER_KIND, NO_TOKENIZER.encode()) != NO_TOKENIZER.encode():
-        read_tokenizer(model, path)
+        tokenizer = read_tokenizer(path, config.vocabulary_size)
+    with random_weights(False):
+        model = GPTCausalLM(config, tokenizer=tokenizer)
+    assign(model.backbone, sources, tensors)
     read_chat_template(model, template, {name: text for name, (_, text) in ends.items()})
     read_end_token_ids(model, [ends[name][0] for name in END_TOKENS if name in ends])
     return model

@@ -77,11 +77,12 @@ def from_huggingface(folder) -> GPTCausalLM:
         tensors.drop(HEAD)
     sources = architecture.sources(config)
     check_fits(config, sources, tensors.shapes(), str(folder))
-    with random_weights(False):
-        model = GPTCausalLM(config)
-    assign(model.backbone, sources, tensors)
+    tokenizer = None
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        read_tokenizer(model, folder)
+        tokenizer = read_tokenizer(folder, config.vocabulary_size)
+    with random_weights(False):
+        model = GPTCausalLM(config, tokenizer=tokenizer)
+    assign(model.backbone, sources, tensors)
     _read_chat(model, folder)
     ends = _settings_if_there(folder / GENERATION_CONFIG).get("eos_token_id")
     read_end_token_ids(model, settings.get("eos_token_id") if ends is None else ends)

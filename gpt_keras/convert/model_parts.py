@@ -38,14 +38,30 @@ def require_plain_gpt(model: CausalLM, whose: str) -> GPT:
     return gpt
 
 
-def read_tokenizer(model: CausalLM, path) -> None:
-    """Give a model the tokenizer of a file or folder, or warn that it takes ids only."""
+def read_tokenizer(path, vocabulary_size: int) -> tokenizers.Tokenizer | None:
+    """Return the tokenizer of a file or folder, or warn that the model takes ids only.
+
+    Called before the model is built: what reading takes for a while is then free for the weights.
+
+    Args:
+        path: the file or folder.
+        vocabulary_size: number of ids that the model knows.
+
+    Returns:
+        The tokenizer, or None if it cannot be read or has more ids.
+    """
     try:
-        model.tokenizer = tokenizers.load(path)
+        tokenizer = tokenizers.load(path)
+        if tokenizer.vocabulary_size > vocabulary_size:
+            raise ValueError(
+                f"it has {tokenizer.vocabulary_size} ids, more than the model's {vocabulary_size}."
+            )
     except (ValueError, ImportError) as error:
         warnings.warn(
             f"The model takes token ids only; its tokenizer cannot be used: {error}", stacklevel=3
         )
+        return None
+    return tokenizer
 
 
 def read_chat_template(model: CausalLM, source: str | None, variables: Mapping[str, str]) -> None:

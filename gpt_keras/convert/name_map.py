@@ -25,7 +25,7 @@ PYTORCH_SUFFIXES = {
 _MOST_LISTED = 5
 
 # Larger weights are filled in pieces of this size.
-_ROWS_BYTES = 2**24
+_ROWS_BYTES = 2**22
 
 
 class Source(NamedTuple):

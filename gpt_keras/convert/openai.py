@@ -104,11 +104,12 @@ def from_openai(folder) -> GPTCausalLM:
     places = sources(_NAMES, config, _SUFFIXES)
     tensors.leave_out_slots({source.name for source in places.values()})
     check_fits(config, places, tensors.shapes(), str(folder))
-    with random_weights(False):
-        model = GPTCausalLM(config)
-    assign(model.backbone, places, tensors)
+    tokenizer = None
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        read_tokenizer(model, folder)
+        tokenizer = read_tokenizer(folder, config.vocabulary_size)
+    with random_weights(False):
+        model = GPTCausalLM(config, tokenizer=tokenizer)
+    assign(model.backbone, places, tensors)
     return model
 
 

@@ -1,11 +1,12 @@
 """The tokenizer in a GGUF file, the format of llama.cpp."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import tokenizers
+from tokenizers import normalizers, pre_tokenizers
 
 from gpt_keras.gguf_file import read_header
 from gpt_keras.tokenizers.byte_level import engine_from_vocabulary
@@ -15,40 +16,31 @@ from gpt_keras.tokenizers.vocabulary_files import naming
 # What `tokenizer.ggml.token_type` says of a token.
 _CONTROL, _USER_DEFINED = 3, 4
 
-_BYTE_LEVEL = {
-    "type": "ByteLevel",
-    "add_prefix_space": False,
-    "trim_offsets": True,
-    "use_regex": True,
-}
+_BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
 
 
-def _split_by(expression: str) -> dict[str, Any]:
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": expression},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    return {"type": "Sequence", "pretokenizers": [split, _BYTE_LEVEL | {"use_regex": False}]}
+class _Split(NamedTuple):
+    pre_tokenizer: pre_tokenizers.PreTokenizer = _BYTE_LEVEL
+    normalizer: normalizers.Normalizer | None = None
+    ignore_merges: bool = False
 
 
-def _after_gpt4(digits: str) -> str:
-    """The expression of GPT-4's tokenizer, which others took over with other groups of digits."""
-    return (
+def _after_gpt4(digits: str) -> pre_tokenizers.PreTokenizer:
+    """The split of GPT-4's tokenizer, which others took over with other groups of digits."""
+    expression = (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
         + digits
         + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
+    split = pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
+    no_split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return pre_tokenizers.Sequence([split, no_split])
 
 
-_GPT2 = {"pre_tokenizer": _BYTE_LEVEL}
-_SINGLE_DIGITS = {
-    "pre_tokenizer": {
-        "type": "Sequence",
-        "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL],
-    }
-}
+_GPT2 = _Split()
+_SINGLE_DIGITS = _Split(
+    pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _BYTE_LEVEL])
+)
 
 # How text is split, by what `tokenizer.ggml.pre` says; as the tokenizer.json of these models does.
 _SPLITS = {
@@ -58,8 +50,8 @@ _SPLITS = {
     "smollm": _SINGLE_DIGITS,
     "starcoder": _SINGLE_DIGITS,
     # Llama 3 takes a word that is a token as it is, even where no merges lead to it.
-    "llama-bpe": {"pre_tokenizer": _split_by(_after_gpt4(r"\p{N}{1,3}")), "ignore_merges": True},
-    "qwen2": {"pre_tokenizer": _split_by(_after_gpt4(r"\p{N}")), "normalizer": {"type": "NFC"}},
+    "llama-bpe": _Split(_after_gpt4(r"\p{N}{1,3}"), ignore_merges=True),
+    "qwen2": _Split(_after_gpt4(r"\p{N}"), normalizer=normalizers.NFC()),
 }
 
 
@@ -109,12 +101,11 @@ def _tokenizer(metadata: dict[str, Any]) -> BytePairTokenizer:
         types = _types(metadata, len(tokens))
         special = [token for token, type_ in zip(tokens, types, strict=True) if type_ == _CONTROL]
         added = [t for t, type_ in zip(tokens, types, strict=True) if type_ == _USER_DEFINED]
-    content = json.loads(engine_from_vocabulary(vocabulary, merges, special, added).to_str())
-    parts = _SPLITS[split]
-    content["pre_tokenizer"] = parts["pre_tokenizer"]
-    content["normalizer"] = parts.get("normalizer")
-    content["model"]["ignore_merges"] = parts.get("ignore_merges", False)
-    return BytePairTokenizer.from_json(json.dumps(content))
+    engine = engine_from_vocabulary(vocabulary, merges, special, added)
+    engine.pre_tokenizer = _SPLITS[split].pre_tokenizer
+    engine.normalizer = _SPLITS[split].normalizer
+    engine.model.ignore_merges = _SPLITS[split].ignore_merges
+    return BytePairTokenizer(engine)
 
 
 def _text(metadata: dict[str, Any], name: str) -> str:
