@@ -26,7 +26,8 @@ def chat(
 
     Args:
         model: Name of a pretrained model, such as smollm2_135m_instruct; or a .gguf file, a folder
-            or hf://owner/name with a model whose files say how a conversation is written.
+            or hf://owner/name[@revision] with a model whose files say how a conversation is
+            written.
         system: What the model is told before the conversation; what its makers chose unless given.
         max_new_tokens: How long an answer may get, in tokens.
         temperature: How daring the choice of tokens is: 0 always takes the most likely one.

@@ -24,7 +24,8 @@ def load(source):
         source: a folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, or
             `hf://owner/name[@revision]` for either kind of folder on the Hugging Face hub; a GGUF
             file; a folder as OpenAI released GPT-1 or GPT-2, or as keras-hub writes one; or the
-            name of a pretrained model, one of `gk.convert.PRETRAINED`.
+            name of a pretrained model, one of `gk.convert.PRETRAINED`. On the hub the newest
+            revision is taken unless one is named; `gk.convert.pinned` tells which.
 
     Returns:
         The model, not compiled.
@@ -44,9 +45,7 @@ def load(source):
         True
     """
     source = resolve(str(source))
-    if source.startswith(hub.PREFIX):
-        source = hub.download(source)
-    path = pathlib.Path(source)
+    path = hub.download(source) if source.startswith(hub.PREFIX) else pathlib.Path(source)
     if is_huggingface_folder(path):
         return from_huggingface(path)
     if is_gguf(path):
@@ -58,6 +57,38 @@ def load(source):
     return read_preset(path)
 
 
+def pinned(source: str) -> str:
+    """Return the name of a model on the hub with the commit that it has now, to load it again.
+
+    What a branch or a tag stands for may change; a commit never does.
+
+    Args:
+        source: `hf://owner/name[@revision]`, or a name of `gk.convert.PRETRAINED`. The model is
+            downloaded, unless it is in Hugging Face's cache.
+
+    Returns:
+        `hf://owner/name@commit`, which `gk.convert.load` and `from_preset` take.
+
+    Raises:
+        ValueError: there is no such model, or it is not on the hub.
+        ImportError: huggingface_hub is not installed.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> gk.convert.pinned("model.gguf")
+        Traceback (most recent call last):
+        ...
+        ValueError: `source` must be on the hub, hf://owner/name[@revision], got 'model.gguf'.
+    """
+    found = resolve(str(source))
+    if not found.startswith(hub.PREFIX):
+        raise ValueError(
+            f"`source` must be on the hub, {hub.PREFIX}owner/name[@revision], got {found!r}."
+        )
+    commit = hub.download(found).name  # the cache names its folders so
+    return f"{found.partition('@')[0]}@{commit}"
+
+
 __all__ = [
     "PRETRAINED",
     "WordVectors",
@@ -66,6 +97,7 @@ __all__ = [
     "from_keras_hub",
     "from_openai",
     "load",
+    "pinned",
     "to_gguf",
     "to_huggingface",
     "word_vectors",

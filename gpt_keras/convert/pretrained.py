@@ -4,7 +4,8 @@ import pathlib
 
 from gpt_keras.datasets.token_cache import default_cache_dir
 
-# Where each is published: on the Hugging Face hub.
+# Where each is published: on the Hugging Face hub. No commits are named, so the newest one is
+# loaded; `gk.convert.pinned` tells which that is.
 PRETRAINED = {
     "gpt1": "hf://openai-community/openai-gpt",
     "gpt2_small": "hf://openai-community/gpt2",

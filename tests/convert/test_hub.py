@@ -10,6 +10,7 @@ from huggingface_fixtures import FIXTURES, expected
 from huggingface_hub import constants
 
 import gpt_keras as gk
+from gpt_keras.convert.pretrained import cached_file
 
 COMMITS = {"main": "1" * 40, "v2": "2" * 40}
 
@@ -39,6 +40,37 @@ def test_a_revision_from_the_cache(source, name):
     stored = expected(name)
     logits = gk.GPTCausalLM.from_preset(source)(stored["token_ids"])
     np.testing.assert_allclose(logits, stored["logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("source", "pinned", "name"),
+    [
+        ("hf://someone/tiny.model", f"hf://someone/tiny.model@{COMMITS['main']}", "gpt2"),
+        ("hf://someone/tiny.model@v2", f"hf://someone/tiny.model@{COMMITS['v2']}", "llama"),
+        ("our_name", f"hf://someone/tiny.model@{COMMITS['v2']}", "llama"),
+    ],
+)
+def test_a_pinned_name_stays_at_its_commit(source, pinned, name, cache, monkeypatch):
+    monkeypatch.setitem(gk.convert.PRETRAINED, "our_name", "hf://someone/tiny.model@v2")
+    assert gk.convert.pinned(source) == pinned
+    assert gk.convert.pinned(pinned) == pinned
+    for ref, commit in zip(COMMITS, reversed(COMMITS.values()), strict=True):
+        (cache / "refs" / ref).write_text(commit)  # as if the branches had moved
+    assert gk.convert.pinned(source) != pinned
+    stored = expected(name)
+    logits = gk.GPTCausalLM.from_preset(pinned)(stored["token_ids"])
+    np.testing.assert_allclose(logits, stored["logits"], atol=1e-4)
+
+
+def test_what_is_not_on_the_hub_cannot_be_pinned(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"`source` must be on the hub, .*, got 'model.gguf'"):
+        gk.convert.pinned("model.gguf")
+    monkeypatch.setenv("GPT_KERAS_CACHE", str(tmp_path))
+    file = cached_file("gpt2_small")
+    file.parent.mkdir()
+    file.touch()
+    with pytest.raises(ValueError, match=r"must be on the hub, .*gpt2_small\.gguf"):
+        gk.convert.pinned("gpt2_small")
 
 
 def test_a_preset_of_ours_on_the_hub(cache):
