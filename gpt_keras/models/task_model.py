@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from gpt_keras.config import check_at_least_0, check_rate
+from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
 from gpt_keras.models.causal_lm import CausalLM
 from gpt_keras.models.requests import require_tokenizer
@@ -51,7 +52,7 @@ class TaskModel(TextModel):
         self.head_dropout = keras.layers.Dropout(
             dropout, dtype=model.dtype_policy, name="head_dropout"
         )
-        self.head = keras.layers.Dense(
+        self.head = FloatDense(
             num_outputs,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
             dtype="float32",
