@@ -147,7 +147,7 @@ class CausalLM(TextModel):
             epochs: number of passes.
             verbose: as in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line an epoch).
             **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may be a list of
-                strings too.
+                strings too, and `sample_weight` holds a number for each row or for each token.
 
         Returns:
             A `keras.callbacks.History`.
