@@ -315,6 +315,12 @@ def check_int64(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be an integer from -2**63 to 2**63 - 1, got {value!r}.")
 
 
+def check_number(name: str, value: Any) -> None:
+    """Raise `ValueError` unless `value` is a finite number."""
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError(f"`{name}` must be a number, got {value!r}.")
+
+
 def check_at_least_0(name: str, value: Any) -> None:
     """Raise `ValueError` unless `value` is a finite number of at least 0."""
     if not _is_number(value) or not 0 <= value < math.inf:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.chat.template import ChatTemplate
+from gpt_keras.generation import CHUNKS, DraftModel, PromptCache
 from gpt_keras.models import CausalLM
 
 # An answer gets at least this many tokens of the context; older turns make room for it.
@@ -20,7 +21,7 @@ _LIMITS = {"max_new_tokens", "max_length"}
 
 
 class Conversation:
-    """Keeps what was said and lets the model answer.
+    """Keeps what was said and lets the model answer; a turn runs only the tokens that are new.
 
     Args:
         model: a `CausalLM` with a tokenizer and a `chat_template`.
@@ -61,24 +62,36 @@ class Conversation:
     def reset(self) -> None:
         """Forget what was said."""
         self.messages = [] if self._system is None else [_message("system", self._system)]
+        self._cache = self._new_cache()
 
     def warm_up(self) -> None:
         """Compile what answers need, which takes a while, so that the first one comes at once."""
-        # The second one is of another length, for which TensorFlow traces once more.
-        for length in (40, 50):
-            list(self._stream([0] * min(length, self._limit // 2), {"max_new_tokens": 2}))
+        # A short prompt, a longer one, and one that goes on from it.
+        cache = self._new_cache()
+        for length in (2, CHUNKS[0] + 2, CHUNKS[0] + 4):
+            prompt = [0] * min(length, self._limit // 2)
+            list(self._stream(prompt, {"max_new_tokens": 2}, cache))
 
     @property
     def _limit(self) -> int:
         return self.model.max_sequence_length or 2**31
 
-    def _stream(self, prompt: list[int], settings: dict) -> Iterator[str]:
+    def _new_cache(self) -> PromptCache | None:
+        """What the model remembers of the conversation, if it can go on from there."""
+        runs_all = self.settings.get("sliding_window") or isinstance(
+            self.settings.get("strategy"), DraftModel
+        )
+        return None if runs_all or not hasattr(self.model.backbone, "move") else PromptCache()
+
+    def _stream(
+        self, prompt: list[int], settings: dict, prompt_cache: PromptCache | None
+    ) -> Iterator[str]:
         usual = self.settings
         if settings.keys() & _LIMITS:
             usual = {name: value for name, value in usual.items() if name not in _LIMITS}
         room = max(len(prompt) + _ROOM_FOR_ANSWER, _CACHE_LENGTH)
-        settings = {"cache_length": min(room, self._limit)} | usual | settings
-        return self.model.stream(prompt, **settings)
+        fixed = {"cache_length": min(room, self._limit), "prompt_cache": prompt_cache}
+        return self.model.stream(prompt, **fixed | usual | settings)
 
     def say(self, text: str, **settings) -> Iterator[str]:
         """Say something and get the answer piece by piece.
@@ -100,7 +113,7 @@ class Conversation:
             raise ValueError(f"`text` must be a string, got {text!r}.")
         asked = [*self.messages, _message("user", text)]
         prompt = self._fitting_prompt(asked)
-        pieces = self._stream(prompt, settings)
+        pieces = self._stream(prompt, settings, self._cache)
         answer = _message("assistant", "")
         self.messages = [*asked, answer]
         return self._read(pieces, answer)

@@ -43,6 +43,43 @@ def _write_slice(old, new, index):
     return written
 
 
+def move_cache(cache, length, offsets):
+    """Return the cache with its columns moved to the right.
+
+    Args:
+        cache: nested lists and tuples of tensors `(batch, heads, cached, dim)`; with a batch of 1
+            for all rows.
+        length: scalar, the number of columns of the new cache.
+        offsets: `(batch,)`, by how many columns each row is moved; negative to the left.
+
+    Returns:
+        A new cache. Columns that nothing was moved to hold anything.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> import tensorflow as tf
+        >>> cache = [tf.reshape([1.0, 2.0, 3.0], (1, 1, 3, 1))]
+        >>> moved = gk.generation.move_cache(cache, 4, tf.constant([1]))
+        >>> moved[0][0, 0, 1:, 0].numpy().tolist()
+        [1.0, 2.0, 3.0]
+    """
+    columns = tf.range(length)[None, :] - tf.cast(offsets, tf.int32)[:, None]  # (batch, length)
+    columns = tf.clip_by_value(columns, 0, num_columns(cache) - 1)
+
+    def move(part):
+        shape, heads = tf.shape(part), tf.shape(part)[1]
+        part = tf.broadcast_to(part, tf.concat([[tf.shape(columns)[0]], shape[1:]], axis=0))
+        index = tf.repeat(columns[:, None, :], heads, axis=1)  # (batch, heads, length)
+        return tf.gather(part, index, axis=2, batch_dims=2)
+
+    return keras.tree.map_structure(move, cache)
+
+
+def num_columns(cache):
+    """Return for how many tokens a cache has room, a scalar tensor."""
+    return tf.shape(keras.tree.flatten(cache)[0])[2]
+
+
 def bucket_length(length):
     """Round a scalar tensor up to the next of 32, 48, 64, 96, 128, 192, ...
 
@@ -52,3 +89,13 @@ def bucket_length(length):
     power = tf.constant(32)
     power = tf.while_loop(lambda p: p < length, lambda p: [2 * p], [power])[0]
     return tf.where((power > 32) & (length <= power // 4 * 3), power // 4 * 3, power)
+
+
+def bucket_lengths(longest: int) -> list[int]:
+    """Return what `bucket_length` gives for 1 to `longest` tokens, in order."""
+    lengths = [32]
+    while lengths[-1] < longest:
+        last = lengths[-1]
+        is_power = last & (last - 1) == 0
+        lengths.append(last * 3 // 2 if is_power else last * 4 // 3)
+    return lengths

@@ -169,7 +169,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         sees = query >= key
         return sees if self.window is None else sees & (query - key < self.window)
 
-    def extend(self, x, cache, index, starts):
+    def extend(self, x, cache, index, starts, window=None):
         """Attend from new tokens to the cached ones and to each other.
 
         Args:
@@ -178,7 +178,10 @@ class CausalMultiHeadAttention(keras.layers.Layer):
                 `(batch, num_key_value_heads, cached, head_dim)`; positions from `index` on are
                 ignored.
             index: scalar, the position in the cache of the first new token.
-            starts: `(batch,)`, first valid position of each row; those before it are padding.
+            starts: `(batch,)`, first valid position of each row; those before it are padding. May
+                be negative, for rows whose first positions are no longer in the cache.
+            window: with a number, a token sees at most so many tokens, itself among them; besides
+                the layer's own window.
 
         Returns:
             `(y, update)`: `y` of the shape of `x`, and `(keys, values)` of the new tokens alone.
@@ -198,6 +201,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         sees_new = self._sees(query_position, new[None, None, :])
         sees = ops.concatenate([sees_cached, sees_new], axis=-1)  # (1, new, cached + new)
         columns = ops.concatenate([cached, new])
+        if window is not None:
+            sees = sees & (query_position - columns[None, None, :] < window)
         valid = columns[None, None, :] >= starts[:, None, None]  # (batch, 1, cached + new)
         mask = (sees & valid)[:, None, None]  # one mask for all heads
         keys, values = [cache[0], key], [cache[1], value]

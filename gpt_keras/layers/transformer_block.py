@@ -173,7 +173,7 @@ class TransformerBlock(keras.layers.Layer):
         h = self.residual_dropout(h, training=training)
         return self._after(self.feed_forward_norm, _add(self.feed_forward_residual, x, h))
 
-    def extend(self, x, cache, index, starts):
+    def extend(self, x, cache, index, starts, window=None):
         """Run new tokens against the cache of the earlier ones.
 
         Args:
@@ -181,12 +181,13 @@ class TransformerBlock(keras.layers.Layer):
             cache: this block's cache, as `initial_cache` makes it.
             index: scalar, the position in the cache of the first new token.
             starts: `(batch,)`, first valid position of each row.
+            window: how many tokens a token sees at most, itself among them; None for all.
 
         Returns:
             `(y, update)`: `y` of the shape of `x`, and the keys and values of the new tokens.
         """
         h, update = self.attention.extend(
-            self._before(self.attention_norm, x), cache, index, starts
+            self._before(self.attention_norm, x), cache, index, starts, window
         )
         x = self._after(self.attention_norm, _add(self.attention_residual, x, h))
         h = self.feed_forward(self._before(self.feed_forward_norm, x))

@@ -2,29 +2,53 @@
 
 import keras
 
-from gpt_keras.generation import Generator
+from gpt_keras.generation import Generator, Rules, Runner, Sampling
 
 
-def make_generator(model, jit_compile: bool = True) -> Generator:
-    """Return the generation loop for a `CausalLM`.
+class Generators:
+    """The generation loops of a `CausalLM`, one for each strategy, around one compiled step.
+
+    Args:
+        model: the model.
+        jit_compile: whether XLA compiles the step.
 
     Raises:
         ValueError: the backbone lacks a method of the cache protocol.
     """
-    missing = [
-        name for name in ("initial_cache", "extend", "write") if not hasattr(model.backbone, name)
-    ]
-    if missing:
-        raise ValueError(
-            f"The backbone {model.backbone.name!r} cannot generate: it has no method "
-            f"{', '.join(missing)}. See CausalLM for the cache protocol."
-        )
-    return Generator(
-        model.backbone,
-        end_token_ids=model.end_token_ids,
-        vocabulary_size=None if model.tokenizer is None else model.tokenizer.vocabulary_size,
-        jit_compile=jit_compile,
-    )
+
+    def __init__(self, model, jit_compile: bool = True):
+        backbone, tokenizer = model.backbone, model.tokenizer
+        methods = ("initial_cache", "extend", "write")
+        missing = [name for name in methods if not hasattr(backbone, name)]
+        if missing:
+            raise ValueError(
+                f"The backbone {backbone.name!r} cannot generate: it has no method "
+                f"{', '.join(missing)}. See CausalLM for the cache protocol."
+            )
+        vocabulary_size = None if tokenizer is None else tokenizer.vocabulary_size
+        self._runner = Runner(backbone, vocabulary_size, jit_compile)
+        detokenize = None if tokenizer is None else tokenizer.in_graph().detokenize
+        self._rules = Rules(model.end_token_ids, detokenize)
+        self._variables = _identities(backbone)
+        self._generators: dict[tuple, Generator] = {}
+
+    def fit(self, backbone: keras.Model) -> bool:
+        """Whether the backbone still has the variables that the compiled step reads."""
+        return self._variables == _identities(backbone)
+
+    def get(
+        self, strategy: Sampling, keep_log_probs: bool = False, window: int | None = None
+    ) -> Generator:
+        """Return the loop for a strategy; the arguments are those of `Generator`."""
+        key = (strategy, keep_log_probs or strategy.needs_log_probs, window)
+        if key not in self._generators:
+            self._generators[key] = Generator(self._runner, strategy, self._rules, *key[1:])
+        return self._generators[key]
+
+
+def _identities(backbone):
+    # Quantizing a model or giving it LoRA replaces variables.
+    return [id(variable) for variable in backbone.variables]
 
 
 def num_logits(backbone: keras.Model) -> int:

@@ -1,17 +1,16 @@
 """Language models to train and to generate with: a backbone, a tokenizer, Keras's verbs."""
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.backend import require_tensorflow
-from gpt_keras.models.backbone import make_generator, num_logits
+from gpt_keras.models.backbone import num_logits
+from gpt_keras.models.generation_mixin import GenerationMixin
 from gpt_keras.models.preset_folder import write_preset
-from gpt_keras.models.requests import generator_inputs, read_prompts, require_tokenizer
 from gpt_keras.models.text_model import TextModel
 from gpt_keras.models.training_data import is_texts, read, read_validation
 from gpt_keras.models.vocabulary import check_token_ids
@@ -19,7 +18,7 @@ from gpt_keras.training import Perplexity, adamw
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class CausalLM(TextModel):
+class CausalLM(GenerationMixin, TextModel):
     """A backbone that predicts the next token, with a tokenizer: fits, generates, saves, exports.
 
     Args:
@@ -64,7 +63,7 @@ class CausalLM(TextModel):
             )
         super().__init__(backbone, name)
         self.vocabulary_size = num_logits(backbone)
-        self._generator = None
+        self._generators = None
         self.tokenizer = tokenizer
         self.chat_template = chat_template
         self.end_token_ids = end_token_ids
@@ -76,7 +75,7 @@ class CausalLM(TextModel):
     @TextModel.tokenizer.setter
     def tokenizer(self, tokenizer):
         TextModel.tokenizer.fset(self, tokenizer)
-        self._generator = None  # it knows the tokenizer's end of text
+        self._generators = None  # they know the tokenizer
 
     def _check_tokenizer(self, tokenizer):
         if tokenizer.vocabulary_size > self.vocabulary_size:
@@ -102,7 +101,7 @@ class CausalLM(TextModel):
             check_token_ids(ids if ids.size else ids.astype(int), self.vocabulary_size)
             token_ids = tuple(ids.tolist())
         self._end_token_ids = token_ids
-        self._generator = None
+        self._generators = None
 
     # Training
 
@@ -182,119 +181,6 @@ class CausalLM(TextModel):
             )
         x, *_ = read(self, x)
         return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
-
-    # Generation
-
-    def generate(
-        self,
-        prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int | None = None,
-        max_length: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | Sequence[int] | None = None,
-        cache_length: int | None = None,
-    ) -> str | list[str] | list[int] | list[list[int]]:
-        """Continue one prompt or a batch of prompts of any lengths.
-
-        A row ends at one of `end_token_ids`, which is not returned, or at its limit of tokens, or
-        where it fills `max_sequence_length`.
-
-        Args:
-            prompts: a text, a list of texts, a list of token ids, or a list of such lists.
-            max_new_tokens: how many tokens to add at most. Default: 100, if `max_length` is not
-                given either.
-            max_length: how many tokens prompt and continuation may have together.
-            temperature: divides the logits; 0 always takes the most likely token (greedy).
-            top_k: draw from the `top_k` most likely tokens only; None is off.
-            top_p: draw from the smallest set of tokens whose probabilities sum to at least `top_p`,
-                in (0, 1]; None is off.
-            seed: a number, from which row i draws as `gk.generation.fold_in(seed, i)`; or one
-                number for each row. The same row seed gives the same text, whatever the batch.
-                None takes a new seed each time.
-            cache_length: for how many tokens room is made at least. XLA compiles anew where prompt
-                and continuation need more room than before; with a length given from the start
-                it does not until they pass it.
-
-        Returns:
-            Prompt and continuation, in the form that the prompt had.
-
-        Raises:
-            ValueError: an argument is out of its range, a prompt is empty or leaves no room, an id
-                is outside the vocabulary, or texts are given without a tokenizer.
-        """
-        require_tensorflow("Generation")
-        given = read_prompts(prompts, self.tokenizer, self.vocabulary_size)
-        inputs, settings = generator_inputs(
-            given.rows,
-            max_sequence_length=self.max_sequence_length,
-            max_new_tokens=max_new_tokens,
-            max_length=max_length,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-            cache_length=cache_length,
-        )
-        token_ids, lengths = self._require_generator().generate(*inputs, *settings)
-        rows = [row[:n].tolist() for row, n in zip(token_ids.numpy(), lengths.numpy(), strict=True)]
-        if given.is_text:
-            rows = self.tokenizer.decode(rows)
-        return rows[0] if given.is_single else rows
-
-    def stream(self, prompt: str | Sequence[int], **settings) -> Iterator[str]:
-        """Continue one prompt and yield pieces of text as soon as they are certain.
-
-        The pieces together are what `generate` with the same settings adds to the prompt. A piece
-        never ends inside a character: bytes wait for those that complete them.
-
-        Args:
-            prompt: a text, or its token ids.
-            **settings: the settings of `generate`.
-
-        Yields:
-            Pieces of text.
-
-        Raises:
-            ValueError: as in `generate`; at once, not at the first piece.
-        """
-        require_tensorflow("Generation")
-        require_tokenizer(self.tokenizer)
-        given = read_prompts(prompt, self.tokenizer, self.vocabulary_size)
-        if not given.is_single:
-            raise ValueError(f"`prompt` must be one text or its token ids, got {prompt!r}.")
-        rows = given.rows
-        inputs, settings = generator_inputs(
-            rows, max_sequence_length=self.max_sequence_length, **settings
-        )
-        return self._pieces(rows[0], inputs, settings)
-
-    def _pieces(self, prompt, inputs, settings):
-        decoder = self.tokenizer.stream_decoder()
-        decoder.decode(prompt)  # its text is known
-        generator = self._require_generator()
-        state = generator.start(*inputs)
-        length, finished = len(prompt), False
-        while not finished:
-            state = generator.advance(state, 1, *settings)
-            finished = bool(state.finished[0])
-            token_ids, lengths = generator.sequences(state)
-            piece = decoder.decode(token_ids[0, length : lengths[0]].numpy().tolist())
-            length = int(lengths[0])
-            if finished:
-                piece += decoder.finish()
-            if piece:
-                yield piece
-
-    def _require_generator(self):
-        # Quantizing the model or giving it LoRA replaces variables that the traced step holds.
-        variables = [id(variable) for variable in self.backbone.variables]
-        if self._generator is None or self._generator_variables != variables:
-            self._generator = make_generator(self)
-            self._generator_variables = variables
-        return self._generator
 
     # Saving
 

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from gpt_keras.config import GPTConfig
-from gpt_keras.generation.kv_cache import write_cache
+from gpt_keras.generation.kv_cache import move_cache, write_cache
 from gpt_keras.layers import (
     MixtureOfExperts,
     PositionalEmbedding,
@@ -137,6 +137,11 @@ class GPT(keras.Model):
         return self.config.max_sequence_length
 
     @property
+    def has_learned_positions(self) -> bool:
+        """Whether there are no positions beyond `max_sequence_length`."""
+        return self.config.position_embedding == "learned"
+
+    @property
     def hidden_dim(self) -> int:
         """Width of the hidden states."""
         return self.config.hidden_dim
@@ -159,7 +164,7 @@ class GPT(keras.Model):
         """
         return [block.initial_cache(batch_size, length) for block in self.blocks]
 
-    def extend(self, token_ids, cache, index, starts):
+    def extend(self, token_ids, cache, index, starts, window=None):
         """Run new tokens against the cache of the earlier ones.
 
         Prompts of different lengths are padded on the left, so that all rows end together:
@@ -169,7 +174,9 @@ class GPT(keras.Model):
             token_ids: the new tokens, `(batch, new)`.
             cache: what `initial_cache` made and `write` filled up to `index`.
             index: scalar, the position in the cache of the first new token.
-            starts: `(batch,)`, first valid position of each row.
+            starts: `(batch,)`, first valid position of each row; negative where the cache has lost
+                the first ones, see `move`.
+            window: how many tokens a token sees at most, itself among them; None for all.
 
         Returns:
             `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the part of the cache
@@ -182,7 +189,7 @@ class GPT(keras.Model):
             x = self.position_embedding(x, positions=positions)
         updates = []
         for block, block_cache in zip(self.blocks, cache, strict=True):
-            x, update = block.extend(x, block_cache, index, starts)
+            x, update = block.extend(x, block_cache, index, starts, window)
             updates.append(update)
         x = x if self.final_norm is None else self.final_norm(x)
         return self.unembed(x), updates
@@ -190,6 +197,14 @@ class GPT(keras.Model):
     def write(self, cache, update, index):
         """Return the cache with `update`, as `extend` gave it, written at `index`."""
         return write_cache(cache, update, index)
+
+    def move(self, cache, length, offsets):
+        """Return the cache with its positions moved, as `gk.generation.move_cache` does.
+
+        A backbone without this method cannot go back to an earlier position: it has no prompt
+        cache, no sliding window and no speculative decoding.
+        """
+        return move_cache(cache, length, offsets)
 
     def with_vocabulary_size(self, vocabulary_size: int) -> "GPT":
         """Return a copy with more token ids, such as special ones that a task needs.

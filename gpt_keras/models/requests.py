@@ -1,14 +1,18 @@
 """A call of `generate`, checked before any work starts and turned into tensors."""
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_at_least_0, check_int64, check_positive_int
-from gpt_keras.generation import row_seeds
+from gpt_keras.config import check_int64, check_positive, check_positive_int
+from gpt_keras.generation import DraftModel, PromptCache, Request, Sampling, fold_in, row_seeds
+from gpt_keras.generation.processors import PROCESSORS, read_settings
+from gpt_keras.generation.speculative import Speculative
+from gpt_keras.generation.stopping import NO_DEADLINE
 from gpt_keras.models.vocabulary import check_token_ids
 
 # Room for these is made at once; a model without a longest sequence needs some limit.
@@ -27,6 +31,30 @@ class Prompts(NamedTuple):
     rows: list[list[int]]
     is_text: bool
     is_single: bool
+
+
+class Call(NamedTuple):
+    """A call of `generate`, as the generation loop takes it.
+
+    Attributes:
+        prompts: the prompts.
+        request: what `Generator.start` takes.
+        settings: what `Generator.advance` takes.
+        strategy: how tokens are chosen.
+        window: how many tokens a token sees at most; None for all.
+        stop: strings that end a text.
+        prompt_cache: what is known of the prompts already, or None.
+        callback: asked after each step whether to stop, or None.
+    """
+
+    prompts: Prompts
+    request: Request
+    settings: dict[str, tf.Tensor]
+    strategy: Sampling
+    window: int | None
+    stop: list[str]
+    prompt_cache: PromptCache | None
+    callback: Callable | None
 
 
 def read_prompts(prompts, tokenizer, vocabulary_size: int) -> Prompts:
@@ -71,59 +99,70 @@ def _is_prompt(prompt, is_text):
         return False
 
 
-def generator_inputs(
-    rows: list[list[int]],
+def read_call(
+    model,
+    prompts,
     *,
-    max_sequence_length: int | None,
     max_new_tokens: int | None = None,
     max_length: int | None = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     seed: int | Sequence[int] | None = None,
+    stop: str | Sequence[str] = (),
+    time_limit: float | None = None,
+    strategy: Sampling | None = None,
+    callback: Callable | None = None,
+    prompt_cache: PromptCache | None = None,
+    sliding_window: bool = False,
     cache_length: int | None = None,
-) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]]:
-    """Check the settings of `CausalLM.generate` and return them as the generator takes them.
-
-    Returns:
-        `(prompts, settings)`: the inputs of `Generator.start`, and the further ones of
-        `Generator.advance`.
+    **processors: Any,
+) -> Call:
+    """Check the arguments of `CausalLM.generate` and return them as the loop takes them.
 
     Raises:
-        ValueError: a setting is out of its range, or a prompt leaves no room.
+        ValueError: an argument is out of its range, does not go with another one, or a prompt
+            leaves no room.
+        TypeError: there is no argument of that name.
     """
-    check_at_least_0("temperature", temperature)
-    if top_k is not None:
-        check_positive_int("top_k", top_k)
-    if top_p is not None:
-        check_at_least_0("top_p", top_p)
-        if not 0 < top_p <= 1:
-            raise ValueError(f"`top_p` must be in (0, 1], or None for off; got {top_p!r}.")
+    given = read_prompts(prompts, model.tokenizer, model.vocabulary_size)
+    rows = given.rows
+    strategy = Sampling() if strategy is None else strategy
+    _check_strategy(strategy, model, rows, processors, callback)
+    settings = read_settings(
+        processors,
+        model.tokenizer,
+        model.vocabulary_size if model.tokenizer is None else model.tokenizer.vocabulary_size,
+        model.end_token_ids,
+    )
+    stop = _read_stop(stop, model.tokenizer)
+    settings["stop"] = tf.constant(stop, tf.string)
+    if time_limit is not None:
+        check_positive("time_limit", time_limit)
+    deadline = NO_DEADLINE if time_limit is None else time.time() + time_limit
+    settings["deadline"] = tf.constant(deadline, tf.float64)
     if cache_length is not None:
         check_positive_int("cache_length", cache_length)
         if cache_length > _MOST_NEW_TOKENS:
             raise ValueError(
                 f"`cache_length` must be at most {_MOST_NEW_TOKENS}, got {cache_length}."
             )
+    if callback is not None and not callable(callback):
+        raise ValueError(f"`callback` must be a function, got {callback!r}.")
+    window = _read_window(sliding_window, model)
+    _check_prompt_cache(prompt_cache, model, strategy, window)
+
     lengths = [len(row) for row in rows]
-    limits = _limits(lengths, max_new_tokens, max_length, max_sequence_length)
-    seeds = _row_seeds(seed, len(rows))
+    longest = None if sliding_window else model.max_sequence_length
+    limits = _limits(lengths, max_new_tokens, max_length, longest)
     token_ids = np.zeros((len(rows), max(lengths)), "int32")
     for i, row in enumerate(rows):
         token_ids[i, : len(row)] = row
-    prompts = (
-        tf.constant(token_ids),
-        tf.constant(lengths, tf.int32),
-        tf.constant(limits, tf.int32),
-        seeds,
-        tf.constant(cache_length or 0, tf.int32),
+    request = Request(
+        token_ids=tf.constant(token_ids),
+        lengths=tf.constant(lengths, tf.int32),
+        limits=tf.constant(limits, tf.int32),
+        seeds=_row_seeds(seed, len(rows), strategy.copies),
+        cache_length=tf.constant(cache_length or 0, tf.int32),
     )
-    settings = (
-        tf.constant(temperature, tf.float32),
-        tf.constant(0 if top_k is None else min(top_k, 2**31 - 1), tf.int32),
-        tf.constant(1.0 if top_p is None else top_p, tf.float32),
-    )
-    return prompts, settings
+    return Call(given, request, settings, strategy, window, stop, prompt_cache, callback)
 
 
 def require_tokenizer(tokenizer):
@@ -134,6 +173,81 @@ def require_tokenizer(tokenizer):
             "or pass token ids."
         )
     return tokenizer
+
+
+def _check_strategy(strategy, model, rows, processors, callback):
+    if not isinstance(strategy, Sampling):
+        raise ValueError(
+            f"`strategy` must be one of gk.generation's, such as BeamSearch(4); got {strategy!r}."
+        )
+    name = type(strategy).__name__
+    if callback is not None and not strategy.streams:
+        raise ValueError(f"`callback` must be None with {name}, whose texts are known at the end.")
+    if not strategy.draws:
+        for setting, processor in PROCESSORS.items():
+            value = processors.get(setting)
+            if processor.is_warper and value is not None and (setting, value) != ("temperature", 0):
+                raise ValueError(
+                    f"`{setting}` must be left out with {name}, which draws nothing; got {value!r}."
+                )
+    if isinstance(strategy, Speculative):
+        if len(rows) > 1:
+            raise ValueError(f"{name} takes one prompt at a time, got {len(rows)}.")
+        _require_move(model.backbone, name)
+    if isinstance(strategy, DraftModel):
+        draft = strategy.model
+        _require_move(draft.backbone, f"A draft in {name}")
+        if draft.vocabulary_size != model.vocabulary_size or draft.tokenizer != model.tokenizer:
+            raise ValueError(
+                "The draft model must have the model's vocabulary and tokenizer: it has "
+                f"{draft.vocabulary_size} ids and {draft.tokenizer!r}, the model "
+                f"{model.vocabulary_size} and {model.tokenizer!r}."
+            )
+
+
+def _require_move(backbone, what):
+    if not hasattr(backbone, "move"):
+        raise ValueError(
+            f"{what} needs a backbone that can go back to an earlier token, with a method `move` "
+            f"as GPT has it; {backbone.name!r} has none."
+        )
+
+
+def _read_stop(stop, tokenizer):
+    stop = [stop] if isinstance(stop, str) else list(stop)
+    for string in stop:
+        if not isinstance(string, str) or not string:
+            raise ValueError(f"`stop` must hold texts of at least one character, got {string!r}.")
+    if stop:
+        require_tokenizer(tokenizer)
+    return stop
+
+
+def _read_window(sliding_window, model):
+    if not isinstance(sliding_window, bool):
+        raise ValueError(f"`sliding_window` must be True or False, got {sliding_window!r}.")
+    if not sliding_window:
+        return None
+    _require_move(model.backbone, "`sliding_window`")
+    if model.backbone.has_learned_positions:
+        raise ValueError(
+            "`sliding_window` must be False for a model with learned positions: it has none beyond "
+            f"its max_sequence_length of {model.max_sequence_length}."
+        )
+    return model.max_sequence_length
+
+
+def _check_prompt_cache(prompt_cache, model, strategy, window):
+    if prompt_cache is None:
+        return
+    if not isinstance(prompt_cache, PromptCache):
+        raise ValueError(f"`prompt_cache` must be a PromptCache or None, got {prompt_cache!r}.")
+    _require_move(model.backbone, "`prompt_cache`")
+    if window is not None or isinstance(strategy, DraftModel):
+        raise ValueError(
+            "`prompt_cache` must be None with `sliding_window` or a DraftModel, which run the "
+            "whole prompt."
+        )
 
 
 def _limits(lengths, max_new_tokens, max_length, max_sequence_length):
@@ -168,16 +282,25 @@ def _limits(lengths, max_new_tokens, max_length, max_sequence_length):
     return limits
 
 
-def _row_seeds(seed, batch_size):
+def _row_seeds(seed, num_prompts, copies):
+    """One seed for each row; several rows of a prompt draw from its seed in the same way."""
+    seeds = _prompt_seeds(seed, num_prompts)
+    if copies == 1:
+        return seeds
+    return tf.stack([fold_in(seeds[i], j) for i in range(num_prompts) for j in range(copies)])
+
+
+def _prompt_seeds(seed, num_prompts):
     if seed is None:
         seed = np.random.default_rng().integers(2**62)
     if not isinstance(seed, Sequence) and np.ndim(seed) == 0:
         check_int64("seed", seed)
-        return row_seeds(operator.index(seed), batch_size)
+        return row_seeds(operator.index(seed), num_prompts)
     for number in seed:
         check_int64("seed", number)
-    if len(seed) != batch_size or isinstance(seed, str):
+    if len(seed) != num_prompts or isinstance(seed, str):
         raise ValueError(
-            f"`seed` must be one number, or one for each of the {batch_size} prompts; got {seed!r}."
+            f"`seed` must be one number, or one for each of the {num_prompts} prompts; "
+            f"got {seed!r}."
         )
     return tf.constant([operator.index(number) for number in seed], tf.int64)

@@ -193,7 +193,7 @@ def test_learning_after_generating_changes_the_text(character_tokenizer):
         ("a", {"seed": 2**63}, "seed.*2.*63"),
         ("a", {"seed": 1.5}, "seed.*integer.*1.5"),
         ("a", {"seed": "7"}, "seed"),
-        ("a", {"temperature": None}, "temperature.*None"),
+        ("a", {"temperature": "hot"}, "temperature.*hot"),
         ("a", {"temperature": True}, "temperature.*True"),
         ("a", {"top_p": "much"}, "top_p.*much"),
         (None, {}, "prompts.*None"),
@@ -219,7 +219,7 @@ def test_ids_that_the_tokenizer_does_not_have_are_never_drawn():
 
 def test_a_tiny_top_p_or_temperature_is_greedy(spread_model):
     greedy = spread_model.generate("hello", max_new_tokens=10, temperature=0)
-    for settings in ({"top_p": 1e-50}, {"temperature": 1e-37}):
+    for settings in ({"top_p": 1e-30}, {"temperature": 1e-37}):
         assert spread_model.generate("hello", max_new_tokens=10, seed=1, **settings) == greedy
 
 

@@ -1,0 +1,250 @@
+"""Beam search: keep the likeliest beginnings, as many as there are beams."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import tensorflow as tf
+
+from gpt_keras.config import check_number, check_positive_int
+from gpt_keras.generation.state import Sequences, State, to_the_left, write_column
+from gpt_keras.generation.strategies import Sampling, keeps_log_probs
+
+# The score of what is not there. Not infinity: sums and differences must stay numbers.
+_NONE = -1e9
+
+
+class Beams(NamedTuple):
+    """What beam search keeps beside the running rows.
+
+    Attributes:
+        scores: `(prompts, beams)`, log-probabilities of the running rows.
+        token_ids: `(prompts, beams, columns)`, the best rows that ended.
+        log_probs: `(prompts, beams, columns)`, those of their tokens, or `()`.
+        lengths: `(prompts, beams)`.
+        ended_scores: `(prompts, beams)`, log-probability over length to the power of the penalty.
+        has_ended: `(prompts, beams)` bool; where False there is no row yet.
+        is_open: `(prompts,)` bool, whether a running row may still be better than those.
+    """
+
+    scores: tf.Tensor
+    token_ids: tf.Tensor
+    log_probs: tf.Tensor
+    lengths: tf.Tensor
+    ended_scores: tf.Tensor
+    has_ended: tf.Tensor
+    is_open: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamSearch(Sampling):
+    """Search for the likeliest continuation, `num_beams` beginnings at a time.
+
+    Nothing is drawn: `temperature`, `top_k` and the other settings that shape a draw must be off;
+    penalties and bans change the log-probabilities by which beams are compared. A continuation that
+    ended has the score `log P / tokens**length_penalty`, its end token included (Wu et al. 2016,
+    section 7, with the plain power in place of their formula, as Hugging Face has it).
+
+    Args:
+        num_beams: how many beginnings are kept, and how many continuations are found.
+        length_penalty: above 0 longer continuations gain, below 0 shorter ones do.
+        early_stopping: when to stop. True: as soon as `num_beams` continuations have ended. False:
+            when the best running one, were it to end now, would be no better than the worst that
+            ended. `"never"`: when it could not be better at any length.
+
+    Raises:
+        ValueError: `num_beams` is below 1, or another argument is none of those.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> gk.generation.BeamSearch(4)
+        BeamSearch(num_beams=4, length_penalty=1.0, early_stopping=False)
+    """
+
+    num_beams: int
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+
+    streams = False
+    draws = False
+
+    def __post_init__(self):
+        check_positive_int("num_beams", self.num_beams)
+        check_number("length_penalty", self.length_penalty)
+        if self.early_stopping not in (True, False, "never"):
+            raise ValueError(
+                f"`early_stopping` must be True, False or 'never', got {self.early_stopping!r}."
+            )
+
+    @property
+    def copies(self) -> int:
+        """Rows for each prompt."""
+        return self.num_beams
+
+    def begin(self, state: State, seeds) -> State:
+        del seeds
+        by_prompt = [-1, self.num_beams]
+        columns = [-1, self.num_beams, tf.shape(state.token_ids)[1]]
+        zeros = tf.reshape(tf.zeros_like(state.lengths, tf.float32), by_prompt)
+        first = tf.range(self.num_beams)[None, :] == 0
+        beams = Beams(
+            # All rows of a prompt are alike at first: only one of them is continued.
+            scores=zeros + tf.where(first, 0.0, _NONE),
+            token_ids=tf.reshape(state.token_ids, columns),
+            log_probs=tf.reshape(state.log_probs, columns) if keeps_log_probs(state) else (),
+            lengths=tf.reshape(state.lengths, by_prompt),
+            ended_scores=zeros + _NONE,
+            has_ended=tf.cast(zeros, tf.bool),
+            is_open=~tf.reshape(state.finished, by_prompt)[:, 0],
+        )
+        return state._replace(memory=beams)
+
+    def take(self, logits, proposals, state: State, rules, settings) -> State:
+        del proposals
+        candidates = self._candidates(logits[:, 0], state, rules, settings)
+        beams = self._with_ended(state, candidates)
+
+        # The best that go on become the running rows.
+        scores, chosen = tf.math.top_k(
+            tf.where(candidates.ends, candidates.scores + _NONE, candidates.scores), self.num_beams
+        )
+        rows = tf.reshape(tf.gather(candidates.rows, chosen, batch_dims=1), [-1])
+        tokens = tf.reshape(tf.gather(candidates.tokens, chosen, batch_dims=1), [-1])
+        index = state.index + 1
+        log_probs = ()
+        if keeps_log_probs(state):
+            log_probs = tf.gather(candidates.log_probs, chosen, batch_dims=1)
+            log_probs = tf.reshape(log_probs, tf.shape(state.token_ids))
+        state = state.take_rows(rows)
+        state = state._replace(
+            token_ids=write_column(state.token_ids, tokens, index),
+            log_probs=log_probs,
+            index=index,
+            lengths=state.lengths + tf.cast(~state.finished, tf.int32),
+        )
+        is_open = self._may_improve(beams, scores, state) & ~tf.reduce_all(candidates.ends, axis=1)
+        beams = beams._replace(scores=scores, is_open=is_open)
+        finished = tf.repeat(~is_open, self.num_beams)
+        return state._replace(memory=beams, finished=finished)
+
+    def _candidates(self, logits, state, rules, settings):
+        """The likeliest continuations of each prompt by one token: `(prompts, candidates)`.
+
+        There are so many that as many as beams are left when all that can end have ended.
+        """
+        count = max(2, 1 + len(rules.end_token_ids)) * self.num_beams
+        log_probs = tf.nn.log_softmax(logits)
+        vocabulary_size = tf.shape(logits)[1]
+        totals = rules.process(log_probs, state, settings) + tf.reshape(
+            state.memory.scores, [-1, 1]
+        )
+        totals = tf.reshape(totals, [-1, self.num_beams * vocabulary_size])
+        scores, places = tf.math.top_k(totals, tf.minimum(count, tf.shape(totals)[1]))
+        first_rows = tf.range(tf.shape(totals)[0])[:, None] * self.num_beams
+        rows, tokens = first_rows + places // vocabulary_size, places % vocabulary_size
+
+        # Each as a row of its own, to see whether it has come to an end.
+        flat_rows, flat_tokens = tf.reshape(rows, [-1]), tf.reshape(tokens, [-1])
+        index = state.index + 1
+        extended = state._replace(
+            cache=(),
+            token_ids=write_column(tf.gather(state.token_ids, flat_rows), flat_tokens, index),
+            starts=tf.gather(state.starts, flat_rows),
+            index=index,
+        )
+        is_end = rules.is_end(flat_tokens)
+        lengths = tf.gather(state.lengths, flat_rows) + 1
+        ends = is_end | (lengths >= tf.gather(state.max_lengths, flat_rows))
+        ends |= rules.stopped(extended, settings)
+
+        def by_prompt(part):
+            return tf.reshape(part, tf.concat([tf.shape(places), tf.shape(part)[1:]], axis=0))
+
+        kept = ()
+        if keeps_log_probs(state):
+            chosen = tf.gather_nd(log_probs, tf.stack([flat_rows, flat_tokens], axis=1))
+            kept = write_column(tf.gather(state.log_probs, flat_rows), chosen, index)
+            kept = by_prompt(kept)
+        return _Candidates(
+            scores=scores,
+            rows=rows,
+            tokens=tokens,
+            ends=by_prompt(ends),
+            token_ids=by_prompt(extended.token_ids),
+            log_probs=kept,
+            lengths=by_prompt(lengths - tf.cast(is_end, tf.int32)),  # the end is not part of it
+        )
+
+    def _with_ended(self, state, candidates):
+        """The best of what had ended and of the candidates that end now."""
+        beams = state.memory
+        num_tokens = tf.cast(state.index + 2 - state.first, tf.float32)
+        # The others are there only so that enough go on.
+        is_beam = tf.range(tf.shape(candidates.scores)[1])[None, :] < self.num_beams
+        may_end = candidates.ends & is_beam & beams.is_open[:, None]
+        may_end &= candidates.scores > _NONE / 2  # it is a continuation, and no empty place
+        if self.early_stopping is True:
+            may_end &= ~tf.reduce_all(beams.has_ended, axis=1, keepdims=True)
+        scores = candidates.scores / num_tokens**self.length_penalty
+        scores = tf.where(may_end, scores, scores + _NONE)
+
+        ended_scores = tf.concat([beams.ended_scores, scores], axis=1)
+        ended_scores, best = tf.math.top_k(ended_scores, self.num_beams)
+
+        def merge(before, new):
+            return tf.gather(tf.concat([before, new], axis=1), best, batch_dims=1)
+
+        return beams._replace(
+            ended_scores=ended_scores,
+            token_ids=merge(beams.token_ids, candidates.token_ids),
+            log_probs=merge(beams.log_probs, candidates.log_probs)
+            if keeps_log_probs(state)
+            else (),
+            lengths=merge(beams.lengths, candidates.lengths),
+            has_ended=merge(beams.has_ended, may_end),
+        )
+
+    def _may_improve(self, beams, scores, state):
+        """Whether a running row of each prompt may still be better than the worst that ended."""
+        num_tokens = state.index + 1 - state.first
+        if self.early_stopping == "never" and self.length_penalty > 0:
+            limits = state.max_lengths - (state.first - state.starts)
+            num_tokens = limits[:: self.num_beams]
+        best = scores[:, 0] / tf.cast(num_tokens, tf.float32) ** self.length_penalty
+        worst = tf.reduce_min(beams.ended_scores, axis=1)
+        worst = tf.where(tf.reduce_all(beams.has_ended, axis=1), worst, _NONE)
+        may_improve = beams.is_open & (best > worst)
+        if self.early_stopping is True:
+            may_improve &= ~tf.reduce_all(beams.has_ended, axis=1)
+        return may_improve
+
+    def finish(self, state: State) -> Sequences:
+        beams = state.memory
+        starts = state.starts
+
+        def rows(part):
+            return tf.reshape(part, tf.shape(state.token_ids))
+
+        token_ids = to_the_left(rows(beams.token_ids), starts)
+        log_probs = tf.zeros_like(token_ids, tf.float32)
+        if keeps_log_probs(state):
+            log_probs = to_the_left(rows(beams.log_probs), starts)
+        is_shown = tf.range(tf.shape(token_ids)[1]) < tf.reshape(beams.lengths, [-1, 1])
+        log_probs = tf.where(is_shown, log_probs, 0)
+        return Sequences(
+            token_ids=tf.reshape(token_ids, tf.shape(beams.token_ids)),
+            lengths=beams.lengths,
+            log_probs=tf.reshape(log_probs, tf.shape(beams.token_ids)),
+            scores=beams.ended_scores,
+        )
+
+
+class _Candidates(NamedTuple):
+    """`(prompts, candidates)` each, `token_ids` and `log_probs` with columns."""
+
+    scores: tf.Tensor
+    rows: tf.Tensor
+    tokens: tf.Tensor
+    ends: tf.Tensor
+    token_ids: tf.Tensor
+    log_probs: tf.Tensor
+    lengths: tf.Tensor

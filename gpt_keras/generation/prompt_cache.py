@@ -1,0 +1,62 @@
+"""What a model remembers of a text that it has run, to go on from there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from gpt_keras.generation.state import Prefix, State
+
+
+class PromptCache:
+    """Remembers the tokens that a model has run, so that prompts which begin with them need not.
+
+    Made empty, or by `CausalLM.cache_prompt`, and handed to `generate` or `stream`. Prompts that
+    begin otherwise are served, too: of what is remembered the part that they have in common is
+    used. A call with a single prompt leaves in it all that was run, prompt and continuation: the
+    next turn of a conversation then only runs its new tokens. A call with several prompts changes
+    nothing.
+
+    It belongs to one model, as it was: after training begin with a new one.
+
+    Attributes:
+        token_ids: the tokens that are remembered.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model, cache = gk.GPTCausalLM(config), gk.generation.PromptCache()
+        >>> row = model.generate([1, 2, 3], max_new_tokens=4, seed=0, prompt_cache=cache)
+        >>> cache.token_ids == row[:-1]                     # the last one was not run
+        True
+    """
+
+    def __init__(self):
+        self.token_ids: list[int] = []
+        self._cache: Any = None
+        self._start = 0
+
+    def prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix | None:
+        """Return what all of these prompts can begin with; None if it is nothing.
+
+        The last token of a prompt does not count: it is run for its logits.
+        """
+        length = min(self._num_common(prompt) for prompt in prompts)
+        if length == 0:
+            return None
+        return Prefix(self._cache, tf.constant(self._start), tf.constant(length))
+
+    def _num_common(self, prompt):
+        count = 0
+        for remembered, token_id in zip(self.token_ids, prompt[:-1]):  # noqa: B905 (unequal)
+            if remembered != token_id:
+                break
+            count += 1
+        return count
+
+    def update(self, state: State) -> None:
+        """Remember a state of one row."""
+        start, index = int(state.starts[0]), int(state.index)
+        self.token_ids = state.token_ids[0, start:index].numpy().tolist()
+        self._cache, self._start = state.cache, start

@@ -1,0 +1,130 @@
+"""What generation is asked for, and what one of its steps hands to the next."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class Request(NamedTuple):
+    """Prompts, and how far to continue them.
+
+    Attributes:
+        token_ids: `(prompts, longest)` int32, padded on the right.
+        lengths: `(prompts,)` int32, tokens of each prompt, at least 1.
+        limits: `(prompts,)` int32, how many tokens each may get.
+        seeds: `(rows,)` int64, one for each continuation.
+        cache_length: scalar int32, for how many tokens there is to be room at least.
+    """
+
+    token_ids: tf.Tensor
+    lengths: tf.Tensor
+    limits: tf.Tensor
+    seeds: tf.Tensor
+    cache_length: tf.Tensor
+
+
+REQUEST_SPEC = Request(
+    token_ids=tf.TensorSpec([None, None], tf.int32, "token_ids"),
+    lengths=tf.TensorSpec([None], tf.int32, "lengths"),
+    limits=tf.TensorSpec([None], tf.int32, "limits"),
+    seeds=tf.TensorSpec([None], tf.int64, "seeds"),
+    cache_length=tf.TensorSpec([], tf.int32, "cache_length"),
+)
+
+
+class Prefix(NamedTuple):
+    """What a backbone remembers of tokens that it has run, for prompts that begin with them.
+
+    Attributes:
+        cache: the backbone's cache of one row.
+        start: scalar int32, the column of the row's first token.
+        length: scalar int32, how many of its tokens the prompts begin with.
+    """
+
+    cache: Any
+    start: tf.Tensor
+    length: tf.Tensor
+
+
+class State(NamedTuple):
+    """What one step of generation hands to the next.
+
+    The rows are padded on the left, so that all of them end in the same column and one scalar
+    index serves.
+
+    Attributes:
+        cache: the backbone's cache, filled up to `index`.
+        token_ids: `(rows, columns)` int32, prompts and what was generated.
+        log_probs: `(rows, columns)` float32, log-probabilities of the generated tokens; `()`
+            if they are not kept.
+        index: scalar, column of the newest token, whose successor comes next.
+        first: scalar, column of the first generated token.
+        dropped: scalar, how many columns the cache has lost on its left.
+        starts: `(rows,)`, column of each row's first token.
+        lengths: `(rows,)`, tokens of each row so far, those of the prompt included.
+        max_lengths: `(rows,)`, how many each row may have.
+        finished: `(rows,)` bool.
+        ended: `(rows,)` bool, whether it was an end token that finished the row.
+        uniforms: `(rows, steps)`, the random number of each row for each token.
+        memory: what the strategy keeps for itself.
+    """
+
+    cache: Any
+    token_ids: tf.Tensor
+    log_probs: tf.Tensor
+    index: tf.Tensor
+    first: tf.Tensor
+    dropped: tf.Tensor
+    starts: tf.Tensor
+    lengths: tf.Tensor
+    max_lengths: tf.Tensor
+    finished: tf.Tensor
+    ended: tf.Tensor
+    uniforms: tf.Tensor
+    memory: Any
+
+    def take_rows(self, rows):
+        """Return the state with these rows of the cache and the tokens, for those there were."""
+        parts = (self.cache, self.token_ids, self.log_probs)
+        parts = tf.nest.map_structure(lambda part: tf.gather(part, rows), parts)
+        return self._replace(cache=parts[0], token_ids=parts[1], log_probs=parts[2])
+
+
+class Sequences(NamedTuple):
+    """What was generated, best first.
+
+    Attributes:
+        token_ids: `(prompts, continuations, columns)` int32, prompts and continuations, padded on
+            the right, without the token that ended them.
+        lengths: `(prompts, continuations)` int32.
+        log_probs: `(prompts, continuations, columns)` float32, the log-probability of each
+            generated token; elsewhere, and where they are not kept, 0.
+        scores: `(prompts, continuations)` float32, by which they are ordered.
+    """
+
+    token_ids: tf.Tensor
+    lengths: tf.Tensor
+    log_probs: tf.Tensor
+    scores: tf.Tensor
+
+
+def write_column(matrix, column, index):
+    """Return `matrix` `(rows, columns)` with `column` `(rows,)` written at `index`, in place."""
+    written = tf.raw_ops.TensorStridedSliceUpdate(
+        input=matrix,
+        begin=tf.stack([0, index]),
+        end=tf.stack([0, index + 1]),
+        strides=[1, 1],
+        value=column[:, None],
+        begin_mask=0b01,  # every row
+        end_mask=0b01,
+    )
+    written.set_shape(matrix.shape)
+    return written
+
+
+def to_the_left(matrix, starts):
+    """Return `(rows, columns)` with each row moved so that column `starts` becomes column 0."""
+    width = tf.shape(matrix)[1]
+    columns = tf.minimum(tf.range(width)[None, :] + starts[:, None], width - 1)
+    return tf.gather(matrix, columns, batch_dims=1)

@@ -1,0 +1,84 @@
+"""Where a continuation ends, apart from its limit of tokens."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from gpt_keras.generation.processors import Context, choices_complete, process
+
+# Settings that are no logits processors, as the input of a compiled function.
+STOP_SPECS = {
+    "stop": tf.TensorSpec([None], tf.string, "stop"),
+    "deadline": tf.TensorSpec([], tf.float64, "deadline"),
+}
+
+# What they are when nothing is asked for.
+NO_DEADLINE = math.inf
+
+
+class Rules:
+    """Which tokens may come next in a text, and where it ends.
+
+    Args:
+        end_token_ids: ids that end a text, each.
+        detokenize: from ids, a `RaggedTensor` `(rows, length)`, to texts `(rows,)`; None where
+            there is no tokenizer, and so no stop string.
+    """
+
+    def __init__(self, end_token_ids: Sequence[int], detokenize: Callable | None):
+        self.end_token_ids = tuple(end_token_ids)
+        self._detokenize = detokenize
+
+    def process(self, logits, state, settings):
+        """Apply penalties and bans to the logits of the token after `state.index`."""
+        return process(logits, settings, self._context(state))
+
+    def is_end(self, tokens):
+        """Whether each of these tokens ends its text."""
+        ends = [tf.equal(tokens, token_id) for token_id in self.end_token_ids]
+        return functools.reduce(tf.logical_or, ends, tf.zeros_like(tokens, tf.bool))
+
+    def stopped(self, state, settings):
+        """Whether each row has come to an end with the token at `state.index`: `(rows,)` bool.
+
+        Such an end is a stop string, a choice that is complete, or the end of the time.
+        """
+        late = tf.timestamp() >= settings["deadline"]
+        complete = choices_complete(settings, self._context(state))
+        if self._detokenize is None:
+            return complete | late
+        has_stop = tf.cond(
+            tf.size(settings["stop"]) > 0,
+            lambda: self._has_stop_string(state, settings["stop"]),
+            lambda: tf.zeros_like(complete),
+        )
+        return complete | late | has_stop
+
+    def _has_stop_string(self, state, stop):
+        """Whether one of the strings stands in the newest tokens of a row.
+
+        As each token has a byte or more, so many tokens as the longest string has bytes are
+        enough; one more, since a text may lose a space at its beginning, and a few for tokens
+        without text.
+        """
+        num_tokens = tf.reduce_max(tf.strings.length(stop)) + 8
+        begin = tf.maximum(state.first, state.index + 1 - num_tokens)
+        token_ids = state.token_ids[:, begin : state.index + 1]
+        texts = self._detokenize(tf.RaggedTensor.from_tensor(token_ids))
+
+        def contains(string):
+            return tf.strings.split(texts, string).row_lengths() > 1
+
+        found = tf.map_fn(contains, stop, fn_output_signature=tf.bool)
+        return tf.reduce_any(found, axis=0)
+
+    def _context(self, state):
+        return Context(
+            token_ids=state.token_ids,
+            starts=state.starts,
+            first=state.first,
+            index=state.index + 1,
+            end_token_ids=tf.constant(self.end_token_ids, tf.int32),
+        )

@@ -1,0 +1,374 @@
+"""The verbs of generation: what `CausalLM` has beside training."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from gpt_keras.backend import require_tensorflow
+from gpt_keras.config import check_positive_int
+from gpt_keras.generation import CHUNKS, PromptCache, Sampling, bucket_lengths
+from gpt_keras.models.backbone import Generators
+from gpt_keras.models.requests import Call, read_call, read_prompts, require_tokenizer
+from gpt_keras.models.scoring import log_probabilities
+from gpt_keras.models.text_pieces import TextPieces, cut_at_stop
+
+# As many steps as there can be: rows end by themselves.
+_ALL = 2**31 - 1
+
+# Below this a score says that there is no continuation, as when a list of choices is shorter than
+# the number of beams.
+_NO_SCORE = -1e8
+
+
+class Continuation(NamedTuple):
+    """A text that was generated, with its scores.
+
+    Attributes:
+        text: prompt and continuation; token ids where the prompt was given so.
+        token_ids: ids of the continuation.
+        log_probs: the model's log-probability, in nats, of each of them: its own, before
+            temperature and the other settings.
+        score: mean log-probability of a token, the end of the text included; of `BeamSearch` the
+            score that it goes by.
+    """
+
+    text: str | list[int]
+    token_ids: list[int]
+    log_probs: list[float]
+    score: float
+
+
+class GenerationMixin:
+    """Generating texts with a model that has a backbone and perhaps a tokenizer."""
+
+    _generators: Generators | None = None  # made at first use
+
+    def generate(
+        self,
+        prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int | None = None,
+        max_length: int | None = None,
+        seed: int | Sequence[int] | None = None,
+        stop: str | Sequence[str] = (),
+        time_limit: float | None = None,
+        strategy: Sampling | None = None,
+        callback: Callable[[list[list[int]]], bool] | None = None,
+        prompt_cache: PromptCache | None = None,
+        sliding_window: bool = False,
+        cache_length: int | None = None,
+        **processors: Any,
+    ) -> str | list[str] | list[int] | list[list[int]]:
+        """Continue one prompt or a batch of prompts of any lengths.
+
+        A row ends at one of `end_token_ids`, which is not returned, at a stop string, at its limit
+        of tokens, or where it fills `max_sequence_length`.
+
+        Args:
+            prompts: a text, a list of texts, a list of token ids, or a list of such lists.
+            max_new_tokens: how many tokens to add at most. Default: 100, if `max_length` is not
+                given either.
+            max_length: how many tokens prompt and continuation may have together.
+            seed: a number, from which row i draws as `gk.generation.fold_in(seed, i)`; or one
+                number for each row. The same row seed gives the same text, whatever the batch.
+                None takes a new seed each time.
+            stop: a text or several; a continuation ends before the first of them, wherever the
+                borders of its tokens are. Where prompts are token ids, the tokens with the stop
+                string are returned, too.
+            time_limit: seconds after which no more tokens are added.
+            strategy: how tokens are chosen: `gk.generation.Sampling()` unless given; or
+                `BeamSearch`, `BestOf`, `DraftModel`, `PromptLookup`.
+            callback: called after each step with the new ids of all rows so far; True ends the
+                generation.
+            prompt_cache: a `gk.generation.PromptCache`, so that what prompts have in common with
+                earlier ones is not run again.
+            sliding_window: whether to go on past `max_sequence_length` tokens. Each token then sees
+                that many at most, itself among them, by the keys and values that are cached; those
+                of deeper layers were made while tokens were seen that no longer are. Not for
+                learned positions, which end there.
+            cache_length: for how many tokens room is made at least. XLA compiles anew where prompt
+                and continuation need more room than before; with a length given from the start
+                it does not until they pass it.
+            **processors: what changes the probabilities of tokens; None is off. All are described
+                in `gk.generation.PROCESSORS`:
+
+                - `temperature`: divides the logits; 0 always takes the most likely token (greedy);
+                - `top_k`, `top_p`, `min_p`, `typical_p`: draw from the likelier tokens only;
+                - `repetition_penalty`, `presence_penalty`, `frequency_penalty`,
+                  `no_repeat_ngram_size`: against repetition;
+                - `bad_words`, `logit_bias`, `choices`: which tokens and texts may be written;
+                - `min_new_tokens`: not to end too early.
+
+        Returns:
+            Prompt and continuation, in the form that the prompt had.
+
+        Raises:
+            ValueError: an argument is out of its range, a prompt is empty or leaves no room, an id
+                is outside the vocabulary, or texts are given without a tokenizer.
+            TypeError: there is no setting of that name.
+        """
+        call = read_call(
+            self,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            max_length=max_length,
+            seed=seed,
+            stop=stop,
+            time_limit=time_limit,
+            strategy=strategy,
+            callback=callback,
+            prompt_cache=prompt_cache,
+            sliding_window=sliding_window,
+            cache_length=cache_length,
+            **processors,
+        )
+        found = [continuations[0].text for continuations in self._continuations(call, False)]
+        return found[0] if call.prompts.is_single else found
+
+    def generate_with_scores(
+        self, prompts, **settings: Any
+    ) -> list[Continuation] | list[list[Continuation]]:
+        """Continue prompts and tell how likely the continuations are.
+
+        Args:
+            prompts: as in `generate`.
+            **settings: as in `generate`.
+
+        Returns:
+            For each prompt a list of `Continuation`s, the best first: one, or as many as the
+            strategy finds (`num_beams`, `num_samples`). For a single prompt that list.
+
+        Raises:
+            ValueError: as in `generate`.
+            TypeError: as in `generate`.
+        """
+        call = read_call(self, prompts, **settings)
+        found = self._continuations(call, True)
+        return found[0] if call.prompts.is_single else found
+
+    def stream(self, prompts, **settings: Any) -> Iterator[str] | Iterator[list[str]]:
+        """Continue prompts and yield pieces of text as soon as they are certain.
+
+        The pieces together are what `generate` with the same settings adds to the prompt. A piece
+        never ends inside a character: bytes wait for those that complete them, and what may be the
+        beginning of a stop string waits until it is known.
+
+        Args:
+            prompts: as in `generate`.
+            **settings: the settings of `generate`, but for strategies whose texts are known only
+                at the end: `BeamSearch`, `BestOf`.
+
+        Yields:
+            Pieces of text; for a list of prompts lists with a piece for each, which may be empty.
+
+        Raises:
+            ValueError: as in `generate`; at once, not at the first piece.
+            TypeError: as in `generate`.
+        """
+        require_tokenizer(self.tokenizer)
+        call = read_call(self, prompts, **settings)
+        if not call.strategy.streams:
+            raise ValueError(
+                f"`strategy` must be one whose tokens are final at once; those of "
+                f"{call.strategy} are not."
+            )
+        return self._pieces(call)
+
+    def score(
+        self,
+        texts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
+        prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | None = None,
+    ) -> np.ndarray | list[np.ndarray]:
+        """Return the log-probability of each token of texts.
+
+        Args:
+            texts: as the prompts of `generate`.
+            prompts: for each text what stands before it; its own tokens have no score. By default
+                the end-of-text token, if the tokenizer has one; otherwise nothing, and the first
+                token of a text has no score.
+
+        Returns:
+            For each text an array of float32, in nats, one for each token that is scored. For a
+            single text that array.
+
+        Raises:
+            ValueError: a text is empty, longer than `max_sequence_length` with what stands before
+                it, or there are not as many prompts as texts.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
+            ...                       num_heads=2, hidden_dim=8)
+            >>> model = gk.GPTCausalLM(config)
+            >>> model.score([1, 2, 3]).shape, model.score([1, 2], prompts=[0]).shape
+            ((2,), (2,))
+        """
+        given = read_prompts(texts, self.tokenizer, self.vocabulary_size)
+        before = self._rows_before(given, prompts)
+        rows = [first + row for first, row in zip(before, given.rows, strict=True)]
+        longest = max(map(len, rows))
+        if self.max_sequence_length is not None and longest > self.max_sequence_length:
+            raise ValueError(
+                f"`texts` must have at most {self.max_sequence_length} tokens with what stands "
+                f"before them, the model's max_sequence_length; got {longest}."
+            )
+        scores = [
+            scores[max(len(first) - 1, 0) :]
+            for first, scores in zip(before, log_probabilities(self, rows), strict=True)
+        ]
+        return scores[0] if given.is_single else scores
+
+    def _rows_before(self, given, prompts):
+        if prompts is None:
+            end = None if self.tokenizer is None else self.tokenizer.end_of_text_id
+            return [[] if end is None else [end]] * len(given.rows)
+        before = read_prompts(prompts, self.tokenizer, self.vocabulary_size)
+        if len(before.rows) != len(given.rows):
+            raise ValueError(
+                f"`prompts` must be as many as `texts`, got {len(before.rows)} and "
+                f"{len(given.rows)}."
+            )
+        return before.rows
+
+    def cache_prompt(self, prompt: str | Sequence[int]) -> PromptCache:
+        """Run a prompt, so that continuations of it and of what begins with it need not.
+
+        Args:
+            prompt: a text, or its token ids.
+
+        Returns:
+            A `PromptCache` for the `prompt_cache` of `generate` and `stream`.
+
+        Raises:
+            ValueError: the prompt is empty, or fills `max_sequence_length`.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=16, num_layers=1,
+            ...                       num_heads=2, hidden_dim=8)
+            >>> model = gk.GPTCausalLM(config)
+            >>> cache = model.cache_prompt([1, 2, 3])
+            >>> rows = model.generate([[1, 2, 3, 4], [1, 2, 3, 5, 6]], prompt_cache=cache)
+        """
+        cache = PromptCache()
+        call = read_call(self, prompt, max_new_tokens=1, temperature=0, prompt_cache=cache)
+        if not call.prompts.is_single:
+            raise ValueError(f"`prompt` must be one text or its token ids, got {prompt!r}.")
+        self._run(call, keep_log_probs=False)
+        return cache
+
+    def warm_up(self, batch_size: int = 1, length: int = 128, **settings: Any) -> None:
+        """Compile in advance what `generate` and `stream` will need.
+
+        XLA compiles once for each batch size and each bucket of lengths: prompt and continuation
+        together are rounded up to 32, 48, 64, 96, 128, 192, ... tokens.
+
+        Args:
+            batch_size: number of prompts.
+            length: compile for prompts and continuations of up to so many tokens together.
+            **settings: those settings of `generate` that are another program: `strategy`,
+                `sliding_window`; and `cache_length`, with which only that length is compiled.
+
+        Raises:
+            ValueError: as in `generate`.
+        """
+        check_positive_int("batch_size", batch_size)
+        check_positive_int("length", length)
+        limit = self.max_sequence_length or length + 1
+        given = settings.pop("cache_length", None)
+        for cache_length in bucket_lengths(min(length, limit)) if given is None else [given]:
+            for num_tokens in (1, CHUNKS[0] + 2):  # a prompt for each size of chunk
+                if num_tokens == 1 or (num_tokens < limit and cache_length > CHUNKS[1]):
+                    prompts = [[0] * num_tokens] * batch_size
+                    one_token = {"max_new_tokens": 1, "cache_length": cache_length}
+                    call = read_call(self, prompts, **one_token, **settings)
+                    self._run(call, keep_log_probs=False)
+
+    # What they have in common
+
+    def _run(self, call: Call, keep_log_probs: bool):
+        generator, state = self._start(call, keep_log_probs)
+        if call.callback is None:
+            state = generator.advance(state, _ALL, call.settings)
+        else:
+            *_, state = _steps(generator, state, call)
+        self._remember(call, state)
+        return generator.finish(state)
+
+    def _start(self, call: Call, keep_log_probs: bool):
+        require_tensorflow("Generation")
+        generators = self._require_generators()
+        generator = generators.get(call.strategy, keep_log_probs, call.window)
+        prefix = None
+        if call.prompt_cache is not None:
+            prefix = call.prompt_cache.prefix(call.prompts.rows)
+        if prefix is None:
+            return generator, generator.start(call.request)
+        return generator, generator.start_from(call.request, prefix)
+
+    def _remember(self, call: Call, state) -> None:
+        if call.prompt_cache is not None and state.lengths.shape[0] == 1:
+            call.prompt_cache.update(state)
+
+    def _continuations(self, call: Call, keep_log_probs: bool) -> list[list[Continuation]]:
+        sequences = self._run(call, keep_log_probs)
+        token_ids, lengths, log_probs, scores = (part.numpy() for part in sequences)
+        found = []
+        for i, prompt in enumerate(call.prompts.rows):
+            found.append([])
+            for j in range(token_ids.shape[1]):
+                if j > 0 and scores[i, j] < _NO_SCORE:
+                    break
+                row = token_ids[i, j, : lengths[i, j]].tolist()
+                text = row
+                if call.prompts.is_text:
+                    start = len(self.tokenizer.decode(prompt)) if call.stop else 0
+                    text = cut_at_stop(self.tokenizer.decode(row), start, call.stop)
+                new = slice(len(prompt), lengths[i, j])
+                found[i].append(
+                    Continuation(text, row[new], log_probs[i, j, new].tolist(), float(scores[i, j]))
+                )
+        return found
+
+    def _pieces(self, call: Call):
+        rows = [TextPieces(self.tokenizer, row, call.stop) for row in call.prompts.rows]
+        taken = [0] * len(rows)
+        ended = [False] * len(rows)
+        generator, first_state = self._start(call, keep_log_probs=False)
+        state = first_state
+        try:
+            for state in _steps(generator, first_state, call):
+                finished = state.finished.numpy()
+                pieces = [""] * len(rows)
+                for i, token_ids in enumerate(_new_token_ids(state)):
+                    if not ended[i]:
+                        pieces[i] = rows[i].take(token_ids[taken[i] :], bool(finished[i]))
+                        taken[i], ended[i] = len(token_ids), bool(finished[i])
+                if any(pieces):
+                    yield pieces[0] if call.prompts.is_single else pieces
+        finally:
+            self._remember(call, state)
+
+    def _require_generators(self) -> Generators:
+        if self._generators is None or not self._generators.fit(self.backbone):
+            self._generators = Generators(self)
+        return self._generators
+
+
+def _steps(generator, state, call):
+    """The states of a generation, one after each step."""
+    while not bool(tf.reduce_all(state.finished)):
+        state = generator.advance(state, 1, call.settings)
+        if call.callback is not None and call.callback(_new_token_ids(state)):
+            state = state._replace(finished=tf.ones_like(state.finished))
+        yield state
+
+
+def _new_token_ids(state) -> list[list[int]]:
+    """The ids of each row after its prompt, without the one that ended it."""
+    first = int(state.first)
+    ends = (state.starts + state.lengths).numpy()
+    token_ids = state.token_ids.numpy()
+    return [row[first:end].tolist() for row, end in zip(token_ids, ends, strict=True)]

@@ -1,0 +1,44 @@
+"""Log-probabilities of tokens that are given."""
+
+import numpy as np
+import tensorflow as tf
+
+# Rows that are computed together, and the tokens of a row that are: what the logits of these need
+# at once is bounded.
+_ROWS = 8
+
+
+def compiled_log_probabilities(model):
+    """Return a function `(token_ids, targets) -> log-probabilities` of a `CausalLM`.
+
+    All three are `(batch, length)`; `targets` are the tokens that follow `token_ids`.
+    """
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def log_probabilities(token_ids, targets):
+        logits = tf.cast(model(token_ids, training=False), tf.float32)
+        return -tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+
+    return log_probabilities
+
+
+def log_probabilities(model, rows: list[list[int]]) -> list[np.ndarray]:
+    """Return for each row of ids the log-probabilities of all but the first, float32.
+
+    Args:
+        model: a `CausalLM`.
+        rows: token ids, at least one in each row.
+    """
+    score = compiled_log_probabilities(model)
+    scores = [np.zeros(0, np.float32)] * len(rows)
+    # Rows of about the same length together, so that little is computed for padding.
+    order = sorted((i for i, row in enumerate(rows) if len(row) > 1), key=lambda i: len(rows[i]))
+    for begin in range(0, len(order), _ROWS):
+        batch = order[begin : begin + _ROWS]
+        padded = np.zeros((len(batch), max(len(rows[i]) for i in batch)), np.int32)
+        for line, i in zip(padded, batch, strict=True):
+            line[: len(rows[i])] = rows[i]
+        found = score(padded[:, :-1], padded[:, 1:]).numpy()
+        for line, i in zip(found, batch, strict=True):
+            scores[i] = line[: len(rows[i]) - 1].copy()
+    return scores

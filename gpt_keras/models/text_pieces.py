@@ -1,0 +1,60 @@
+"""Text as it becomes certain while a model generates, and its end at a stop string."""
+
+from collections.abc import Sequence
+
+from gpt_keras.tokenizers import Tokenizer
+
+
+def cut_at_stop(text: str, start: int, stop: Sequence[str]) -> str:
+    """Return the text without what comes from the first stop string on.
+
+    Args:
+        text: prompt and continuation.
+        start: where the continuation begins; stop strings before it do not count.
+        stop: strings.
+
+    Example:
+        >>> from gpt_keras.models.text_pieces import cut_at_stop
+        >>> cut_at_stop("a.b.c", 2, ["."])
+        'a.b'
+    """
+    ends = [text.find(string, start) for string in stop]
+    return text[: min((end for end in ends if end >= 0), default=len(text))]
+
+
+class TextPieces:
+    """Turns the ids of one continuation into pieces of text, each of which is certain.
+
+    A piece never ends inside a character, nor in what may be the beginning of a stop string.
+
+    Args:
+        tokenizer: whose ids they are.
+        prompt: the ids before the continuation.
+        stop: strings that end the text and are not part of it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str]):
+        self._decoder = tokenizer.stream_decoder()
+        self._decoder.decode(prompt)  # its text is known
+        self._stop = stop
+        self._waiting = ""
+
+    def take(self, token_ids: Sequence[int], is_last: bool) -> str:
+        """Return the text that is certain with these further ids.
+
+        Args:
+            token_ids: the next ids of the continuation.
+            is_last: whether no more will come.
+        """
+        text = self._waiting + self._decoder.decode(token_ids)
+        if is_last:
+            return cut_at_stop(text + self._decoder.finish(), 0, self._stop)
+        sizes = (
+            size
+            for string in self._stop
+            for size in range(min(len(string), len(text)), 0, -1)
+            if text.endswith(string[:size])
+        )
+        certain = len(text) - max(sizes, default=0)
+        self._waiting = text[certain:]
+        return text[:certain]
