@@ -127,6 +127,11 @@ def run(notebook: nbformat.NotebookNode, folder: Path, fast: bool) -> None:
     client = nbclient.NotebookClient(
         notebook,
         timeout=1200,
+        # A busy machine takes longer than the defaults; outputs that come later still would be
+        # left out without a word.
+        startup_timeout=300,
+        iopub_timeout=120,
+        raise_on_iopub_timeout=True,
         kernel_name="python3",
         record_timing=True,  # `clean` takes the times out again
         resources={"metadata": {"path": str(work)}},
@@ -139,6 +144,8 @@ def run(notebook: nbformat.NotebookNode, folder: Path, fast: bool) -> None:
         raise ChapterError(_failure(notebook, error)) from error
     except nbclient.exceptions.CellTimeoutError as error:
         raise ChapterError(str(error)) from error
+    except nbclient.exceptions.DeadKernelError as error:
+        raise ChapterError(f"{_last_started(notebook)}\n\n{error}: crash or kill") from error
     finally:
         if kept is None:
             del os.environ["JUPYTER_PATH"]
@@ -152,6 +159,12 @@ def _failure(notebook, error) -> str:
             if output.output_type == "error":
                 return f"cell {number}:\n{cell.source}\n\n{output.ename}: {output.evalue}"
     return str(error)
+
+
+def _last_started(notebook) -> str:
+    cells = enumerate(notebook.cells, start=1)
+    number, cell = [(n, cell) for n, cell in cells if "execution" in cell.metadata][-1]
+    return f"cell {number}:\n{cell.source}"
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
