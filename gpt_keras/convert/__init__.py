@@ -2,6 +2,8 @@
 
 import pathlib
 
+import keras
+
 from gpt_keras.convert import hub
 from gpt_keras.convert.gguf import from_gguf, to_gguf
 from gpt_keras.convert.huggingface import (
@@ -17,7 +19,7 @@ from gpt_keras.gguf_file import is_gguf
 from gpt_keras.models.preset_folder import read_preset
 
 
-def load(source):
+def load(source, dtype=None):
     """Load a model from whatever form it is in; `CausalLM.from_preset` calls this.
 
     Args:
@@ -26,12 +28,16 @@ def load(source):
             file; a folder as OpenAI released GPT-1 or GPT-2, or as keras-hub writes one; or the
             name of a pretrained model, one of `gk.convert.PRETRAINED`. On the hub the newest
             revision is taken unless one is named; `gk.convert.pinned` tells which.
+        dtype: dtype policy of the model, such as `"bfloat16"`, whose weights take half the memory
+            of `"float32"`. Default: the one that the model was saved with; of files from elsewhere,
+            whose weights are read in any dtype, Keras's global policy.
 
     Returns:
         The model, not compiled.
 
     Raises:
-        ValueError: there is no such model, it is damaged, or it cannot be read.
+        ValueError: there is no such model, it is damaged, or it cannot be read; or `dtype` is no
+            policy for floats, or is given for a model that is quantized.
         ImportError: a package of the `hub` extra is missing.
 
     Example:
@@ -44,17 +50,32 @@ def load(source):
         ...     gk.convert.load(folder).config == config
         True
     """
+    if dtype is not None:
+        _check_dtype(dtype)
     source = resolve(str(source))
     path = hub.download(source) if source.startswith(hub.PREFIX) else pathlib.Path(source)
     if is_huggingface_folder(path):
-        return from_huggingface(path)
+        return from_huggingface(path, dtype)
     if is_gguf(path):
-        return from_gguf(path)
+        return from_gguf(path, dtype)
     if is_openai_folder(path):
-        return from_openai(path)
+        return from_openai(path, dtype)
     if is_keras_hub_folder(path):
-        return from_keras_hub(path)
-    return read_preset(path)
+        return from_keras_hub(path, dtype)
+    return read_preset(path, dtype)
+
+
+def _check_dtype(dtype):
+    try:
+        policy = keras.dtype_policies.get(dtype)
+        is_float = keras.backend.is_float_dtype(policy.compute_dtype)
+    except (ValueError, TypeError):
+        is_float = False
+    if not is_float or policy.quantization_mode is not None:
+        raise ValueError(
+            f"`dtype` must be None or a dtype policy such as 'float32', 'bfloat16' or "
+            f"'mixed_bfloat16', got {dtype!r}. (To quantize, call `quantize` of the loaded model.)"
+        )
 
 
 def pinned(source: str) -> str:

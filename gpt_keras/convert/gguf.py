@@ -42,7 +42,7 @@ _FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}
 _CHUNK = 2**20
 
 
-def from_gguf(path) -> GPTCausalLM:
+def from_gguf(path, dtype=None) -> GPTCausalLM:
     """Load a model from a GGUF file of the architectures gpt2, llama (SmolLM2 too) or qwen2.
 
     Everything is checked before the model is built, and the weights are read and dequantized one
@@ -51,9 +51,10 @@ def from_gguf(path) -> GPTCausalLM:
     Args:
         path: the file. Its tensors may be of the types F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1,
             Q8_0, Q4_K, Q5_K and Q6_K.
+        dtype: dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
-        A `GPTCausalLM`, not compiled, with the weights in the dtype that Keras's policy says. Its
+        A `GPTCausalLM`, not compiled, with the weights in the dtype that the policy says. Its
         `chat_template` is that of the file. Where the file has a tokenizer that cannot be read, a
         warning says why and the model has none.
 
@@ -90,7 +91,7 @@ def from_gguf(path) -> GPTCausalLM:
     if header.metadata.get(TOKENIZER_KIND, NO_TOKENIZER.encode()) != NO_TOKENIZER.encode():
         tokenizer = read_tokenizer(path, config.vocabulary_size)
     with random_weights(False):
-        model = GPTCausalLM(config, tokenizer=tokenizer)
+        model = GPTCausalLM(config, tokenizer=tokenizer, dtype=dtype)
     assign(model.backbone, sources, tensors)
     read_chat_template(model, template, {name: text for name, (_, text) in ends.items()})
     read_end_token_ids(model, [ends[name][0] for name in END_TOKENS if name in ends])

@@ -36,7 +36,7 @@ def is_huggingface_folder(path) -> bool:
     return not settings.keys().isdisjoint(("model_type", "architectures"))
 
 
-def from_huggingface(folder) -> GPTCausalLM:
+def from_huggingface(folder, dtype=None) -> GPTCausalLM:
     """Load a model from a folder that transformers' `save_pretrained` wrote, or a copy of the hub.
 
     Everything is checked before the model is built, and the weights are read one tensor at a time.
@@ -44,10 +44,11 @@ def from_huggingface(folder) -> GPTCausalLM:
     Args:
         folder: the folder, with `config.json`, with `model.safetensors` or shards and their index,
             and with a tokenizer's files if the model is to take texts.
+        dtype: dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
-        A `GPTCausalLM`, not compiled. Float16 and bfloat16 weights become what Keras's dtype
-        policy says. Where the folder has a tokenizer that cannot be read, a warning says why and
+        A `GPTCausalLM`, not compiled. Float16 and bfloat16 weights become what the dtype policy
+        says. Where the folder has a tokenizer that cannot be read, a warning says why and
         the model has none.
 
     Raises:
@@ -81,7 +82,7 @@ def from_huggingface(folder) -> GPTCausalLM:
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         tokenizer = read_tokenizer(folder, config.vocabulary_size)
     with random_weights(False):
-        model = GPTCausalLM(config, tokenizer=tokenizer)
+        model = GPTCausalLM(config, tokenizer=tokenizer, dtype=dtype)
     assign(model.backbone, sources, tensors)
     _read_chat(model, folder)
     ends = _settings_if_there(folder / GENERATION_CONFIG).get("eos_token_id")

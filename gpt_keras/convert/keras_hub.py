@@ -32,12 +32,13 @@ def is_keras_hub_folder(path) -> bool:
     return isinstance(content, dict) and str(content.get("module", "")).startswith("keras_hub.")
 
 
-def from_keras_hub(source) -> GPTCausalLM:
+def from_keras_hub(source, dtype=None) -> GPTCausalLM:
     """Copy a GPT-2 of keras-hub into a model of this package.
 
     Args:
         source: a `keras_hub.models.GPT2CausalLM` or `GPT2Backbone`, or a folder that one of them
             was saved to by `save_to_preset`.
+        dtype: dtype policy of the copy, such as `"bfloat16"`. Default: that of `source`.
 
     Returns:
         A `GPTCausalLM`, not compiled, with the tokenizer of a `GPT2CausalLM`.
@@ -67,7 +68,7 @@ one; got 'gpt2'.
     places = sources(_names(config), config, {"gamma": "/gamma", "beta": "/beta"})
     check_fits(config, places, tensors.shapes(), backbone.name)
     with random_weights(False):
-        model = GPTCausalLM(config, dtype=backbone.dtype_policy)
+        model = GPTCausalLM(config, dtype=backbone.dtype_policy if dtype is None else dtype)
     assign(model.backbone, places, tensors)
     model.tokenizer = _tokenizer(getattr(source, "preprocessor", None))
     return model

@@ -66,7 +66,7 @@ def is_openai_folder(path) -> bool:
     return any((pathlib.Path(path) / name).is_file() for name in (HPARAMS, SHAPES))
 
 
-def from_openai(folder) -> GPTCausalLM:
+def from_openai(folder, dtype=None) -> GPTCausalLM:
     """Load a model from a folder as OpenAI released GPT-1 or GPT-2 (gpt-2-simple keeps to it, too).
 
     Everything is checked before the model is built, and the weights are read one tensor at a time.
@@ -77,6 +77,7 @@ def from_openai(folder) -> GPTCausalLM:
             `params_0.npy`, `params_1.npy`, ... The tokenizer's files are `encoder.json` and
             `vocab.bpe`, or `encoder_bpe_40000.json` and `vocab_40000.bpe`. What an optimizer kept
             in a checkpoint beside the weights is left out.
+        dtype: dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
         A `GPTCausalLM`, not compiled. Where the folder has a tokenizer that cannot be read, a
@@ -108,7 +109,7 @@ def from_openai(folder) -> GPTCausalLM:
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         tokenizer = read_tokenizer(folder, config.vocabulary_size)
     with random_weights(False):
-        model = GPTCausalLM(config, tokenizer=tokenizer)
+        model = GPTCausalLM(config, tokenizer=tokenizer, dtype=dtype)
     assign(model.backbone, places, tensors)
     return model
 

@@ -203,22 +203,25 @@ class CausalLM(GenerationMixin, TextModel):
         write_preset(self, directory)
 
     @classmethod
-    def from_preset(cls, source):
+    def from_preset(cls, source, dtype=None):
         """Load a model to generate with or to train further; it is not compiled.
 
         Args:
             source: a folder that `save_to_preset` wrote, a file that `save` wrote, or what else
                 `gk.convert.load` takes, such as a Hugging Face folder or `hf://owner/name`.
+            dtype: dtype policy, such as `"bfloat16"`: weights of half the size, and results with
+                3 digits. Default: the one that the model was saved with, or Keras's global policy.
 
         Returns:
             A model of the class that was saved.
 
         Raises:
-            ValueError: there is no such model, it is damaged, or it is of another class.
+            ValueError: there is no such model, it is damaged, or it is of another class; or `dtype`
+                is no policy for floats, or is given for a model that is quantized.
         """
         from gpt_keras import convert  # it stands above models, and reads into them
 
-        model = convert.load(source)
+        model = convert.load(source, dtype)
         if not isinstance(model, cls):
             raise ValueError(
                 f"{str(source)!r} holds a {type(model).__name__}, not a {cls.__name__}."

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tempfile
 import zipfile
 
 import keras
@@ -14,6 +15,9 @@ from gpt_keras.version import __version__
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.weights.h5"
+
+# Where Keras puts what `save_assets` writes.
+_ARCHIVED_TOKENIZER = f"assets/{TOKENIZER}"
 
 
 def write_preset(model, directory) -> None:
@@ -37,26 +41,35 @@ def write_preset(model, directory) -> None:
         model.save_weights(folder / WEIGHTS)
 
 
-def read_preset(path):
+def read_preset(path, dtype=None):
     """Load a model from a folder that `write_preset` wrote, or from a `.keras` file.
+
+    Args:
+        path: the folder or file.
+        dtype: dtype policy to build the model with; None for the one that it was saved with.
 
     Raises:
         ValueError: a file is missing, cut short, or not what the others say; the message names it.
+            Or `dtype` is given for a model that cannot have another one.
     """
     path = pathlib.Path(path)
     if path.is_file() and path.suffix == ".keras":
-        return _load("is damaged", path, lambda: keras.saving.load_model(path, compile=False))
+        if dtype is None:
+            return _load("is damaged", path, lambda: keras.saving.load_model(path, compile=False))
+        config = _load("is damaged", path, lambda: _archived_config(path))
+        _set_dtype(config, dtype, path)
+        return _load("is damaged", path, lambda: _read_archive(path, config))
     missing = [name for name in (CONFIG, WEIGHTS) if not (path / name).is_file()]
     if missing:
         raise ValueError(
             f"{str(path)!r} is neither a .keras file nor a preset folder: "
             f"it lacks {' and '.join(missing)}."
         )
-    model = _load(
-        "does not describe a model",
-        path / CONFIG,
-        lambda: keras.saving.deserialize_keras_object(_read_json(path / CONFIG)["model"]),
-    )
+    meaning = "does not describe a model"
+    config = _load(meaning, path / CONFIG, lambda: _read_json(path / CONFIG)["model"])
+    if dtype is not None:
+        _set_dtype(config, dtype, path)
+    model = _load(meaning, path / CONFIG, lambda: keras.saving.deserialize_keras_object(config))
     if (path / TOKENIZER).exists():
         model.tokenizer = tokenizers.load(path / TOKENIZER)
     _load(
@@ -77,8 +90,7 @@ def read_config(path) -> GPTConfig:
 
     def read():
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                content = json.loads(archive.read(CONFIG))
+            content = _archived_config(path)
         else:
             content = _read_json(path / CONFIG if path.is_dir() else path)
         return GPTConfig.from_dict(_find_fields(content))
@@ -96,6 +108,34 @@ def _load(what_failure_means, path, read):
 
 def _read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _archived_config(path):
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(CONFIG))
+
+
+def _read_archive(path, config):
+    """Load a model from a `.keras` file as `config` describes it, which Keras itself cannot."""
+    config.pop("compile_config", None)
+    model = keras.saving.deserialize_keras_object(config)
+    model.load_weights(path)
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        if _ARCHIVED_TOKENIZER in archive.namelist():
+            model.tokenizer = tokenizers.load(archive.extract(_ARCHIVED_TOKENIZER, folder))
+    return model
+
+
+def _set_dtype(serialized, dtype, path):
+    """Change the dtype policy in a serialized model: its own, or that of its backbone."""
+    config = serialized.get("config") or {}
+    if "dtype" not in config:
+        config = (config.get("backbone") or {}).get("config") or {}
+    old = config.get("dtype")
+    if old is None or (isinstance(old, dict) and old.get("class_name") != "DTypePolicy"):
+        why = "has layers with dtypes of their own" if old is None else "is quantized"
+        raise ValueError(f"`dtype` must be None: the model in {str(path)!r} {why}.")
+    config["dtype"] = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
 
 
 def _find_fields(content):
