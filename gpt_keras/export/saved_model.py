@@ -175,8 +175,10 @@ def _cut_at_stop(texts, prompt_sizes, stop):
     prompts = tf.strings.substr(texts, tf.zeros_like(prompt_sizes), prompt_sizes)
     rest = tf.strings.substr(texts, prompt_sizes, tf.strings.length(texts) - prompt_sizes)
 
-    def cut(rest, string):
-        return tf.strings.split(rest, string).to_tensor(shape=[None, None])[:, 0]
+    def size_before(string):
+        parts = tf.strings.split(rest, string).to_tensor("", shape=[None, None])
+        return tf.strings.length(parts[:, 0])
 
-    rest = tf.foldl(cut, stop, initializer=rest)
-    return tf.strings.join([prompts, rest])
+    sizes = tf.map_fn(size_before, stop, fn_output_signature=tf.int32)  # (strings, texts)
+    sizes = tf.minimum(tf.reduce_min(sizes, axis=0), tf.strings.length(rest))
+    return tf.strings.join([prompts, tf.strings.substr(rest, tf.zeros_like(sizes), sizes)])

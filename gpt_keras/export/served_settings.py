@@ -1,4 +1,4 @@
-"""The settings of `generate` as inputs of a SavedModel: numbers, and texts in place of token ids."""
+"""The settings of `generate` as inputs of a SavedModel: numbers, and texts instead of ids."""
 
 from collections.abc import Mapping
 

@@ -8,21 +8,36 @@ import tensorflow as tf
 from tiny_models import tiny_config
 
 import gpt_keras as gk
+from gpt_keras.generation import PROCESSORS
+from gpt_keras.generation.settings import SequenceBiases, TokenSequences, Vocabulary
 
 PROMPTS = ["hello there", "a", "the cat sat on the mat, and"]
-SETTINGS = [
-    {"temperature": 0.0, "top_k": None, "top_p": None},
-    {"temperature": 1.0, "top_k": None, "top_p": None},
-    {"temperature": 0.8, "top_k": 7, "top_p": 0.9},
-]
+SAMPLING = {"temperature": 0.8, "top_k": 7, "top_p": 0.9}
 
 
-def as_inputs(settings, **more):
-    """The settings of `generate` as the SavedModel takes them: 0 and 1 for off."""
-    inputs = {**settings, **more}
-    inputs["top_k"] = inputs["top_k"] or 0
-    inputs["top_p"] = inputs["top_p"] or 1.0
-    return inputs
+def example_of(processor):
+    """A value for a setting that changes texts; a processor that is new gets one, too."""
+    if isinstance(processor.setting, SequenceBiases):
+        return {3: 2.5, 7: -float("inf"), (11, 4): 9.0}
+    if isinstance(processor.setting, TokenSequences):
+        return ["e", "is", " so", "what is"]
+    return 2 if isinstance(processor.setting.off, int) else 0.7
+
+
+def as_input(name, value, model):
+    """The setting as the SavedModel takes it: texts as they are, of all else the tensors."""
+    if isinstance(value, list):
+        return {name: value}
+    return PROCESSORS[name].setting.read(name, value, Vocabulary(None, model.vocabulary_size))
+
+
+def texts_of(output):
+    return [text.decode() for text in output["text"].numpy()]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Nothing here is drawn by TensorFlow, whose seeding throws compiled graphs away."""
 
 
 @pytest.fixture(scope="module")
@@ -37,51 +52,92 @@ def loaded(exported):
     return tf.saved_model.load(str(exported))
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_texts_equal_those_of_generate(spread_model, loaded, settings):
-    for prompts in (PROMPTS, PROMPTS[:1]):
-        expected = spread_model.generate(prompts, max_new_tokens=18, seed=11, **settings)
-        output = loaded.generate(
-            text=tf.constant(prompts), **as_inputs(settings, max_new_tokens=18, seed=11)
-        )
-        assert [text.decode() for text in output["text"].numpy()] == expected
+@pytest.fixture(scope="module")
+def plain(spread_model):
+    return spread_model.generate(PROMPTS, max_new_tokens=18, seed=11)
+
+
+def test_what_is_left_out_is_off(loaded, plain, spread_model):
+    assert texts_of(loaded.generate(text=PROMPTS, max_new_tokens=18, seed=11)) == plain
+    assert texts_of(loaded.generate(PROMPTS[:1], 18, 11)) == plain[:1]
+    greedy = spread_model.generate(PROMPTS, max_new_tokens=18, temperature=0)
+    assert texts_of(loaded.generate(text=PROMPTS, max_new_tokens=18, temperature=0.0)) == greedy
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_each_processor_does_what_it_does_in_generate(spread_model, loaded, plain, name):
+    value = example_of(PROCESSORS[name])
+    expected = spread_model.generate(PROMPTS, max_new_tokens=18, seed=11, **{name: value})
+    inputs = as_input(name, value, spread_model)
+    assert texts_of(loaded.generate(PROMPTS, 18, 11, **inputs)) == expected
+    assert expected != plain or name == "min_new_tokens"  # none of them ends so early
+
+
+def test_all_processors_together(spread_model, loaded):
+    settings = {name: example_of(processor) for name, processor in PROCESSORS.items()}
+    settings |= {"choices": None, "no_repeat_ngram_size": 3}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    expected = spread_model.generate(PROMPTS, max_new_tokens=18, seed=11, **settings)
+    inputs = {}
+    for name, value in settings.items():
+        inputs |= as_input(name, value, spread_model)
+    assert texts_of(loaded.generate(PROMPTS, 18, 11, **inputs)) == expected
+
+
+def test_stop_strings_cut_as_in_generate(spread_model, loaded, plain):
+    new = plain[1][len(PROMPTS[1]) :]
+    # The first character; one that ends with another; what only the prompts hold; none.
+    for stop in ([new[0]], [new[2:4], new[3]], ["hello", "cat"], ["zq"]):
+        expected = spread_model.generate(PROMPTS, max_new_tokens=18, seed=11, stop=stop)
+        assert texts_of(loaded.generate(PROMPTS, 18, 11, stop=stop)) == expected
+        assert texts_of(loaded.generate(PROMPTS, 18, 11, stop=stop[::-1])) == expected
+
+
+def test_time_is_limited(loaded, plain):
+    assert texts_of(loaded.generate(PROMPTS, 18, 11, time_limit=60.0)) == plain
+    short = texts_of(loaded.generate(PROMPTS, 18, 11, time_limit=1e-9))
+    assert [len(text) for text in short] == [len(prompt) + 1 for prompt in PROMPTS]
 
 
 def test_signatures_serve_the_same(spread_model, loaded):
     assert set(loaded.signatures) == {"serving_default", "generate", "logits"}
-    inputs = as_inputs(SETTINGS[2], max_new_tokens=18, seed=11)
     dtypes = {"max_new_tokens": "int32", "top_k": "int32", "seed": "int64"}
+    inputs = {**SAMPLING, "max_new_tokens": 18, "seed": 11}
     tensors = {key: tf.constant(v, dtypes.get(key, "float32")) for key, v in inputs.items()}
     output = loaded.signatures["serving_default"](text=tf.constant(PROMPTS), **tensors)
-    expected = spread_model.generate(PROMPTS, max_new_tokens=18, seed=11, **SETTINGS[2])
-    assert [text.decode() for text in output["text"].numpy()] == expected
+    expected = spread_model.generate(PROMPTS, **inputs)
+    assert texts_of(output) == expected
     token_ids = np.arange(12, dtype="int32").reshape(2, 6)
     logits = loaded.signatures["logits"](token_ids=tf.constant(token_ids))["logits"]
     np.testing.assert_allclose(logits, spread_model(token_ids), atol=1e-5)
 
 
 def test_generation_stops_where_the_context_is_full(spread_model, loaded):
-    inputs = as_inputs(SETTINGS[1], max_new_tokens=500, seed=1)
-    output = loaded.generate(text=tf.constant(["hello"]), **inputs)["text"].numpy()[0].decode()
-    assert output == spread_model.generate("hello", max_new_tokens=500, seed=1)
+    (text,) = texts_of(loaded.generate(["hello"], 500, 1))
+    assert text == spread_model.generate("hello", max_new_tokens=500, seed=1)
 
 
 @pytest.mark.parametrize(
     ("text", "changes", "message"),
     [
-        ("hi", {"temperature": -1.0}, "temperature must be at least 0"),
-        ("hi", {"top_p": 0.0}, r"top_p must be in \(0, 1]"),
-        ("hi", {"top_p": 1.5}, r"top_p must be in \(0, 1]"),
-        ("hi", {"top_k": -1}, "top_k must be at least 0"),
+        ("hi", {"temperature": -1.0}, "temperature must be a number of at least 0"),
+        ("hi", {"temperature": float("nan")}, "temperature must be a number of at least 0"),
+        ("hi", {"top_p": 0.0}, r"top_p must be a number in \(0, 1]"),
+        ("hi", {"top_p": 1.5}, r"top_p must be a number in \(0, 1]"),
+        ("hi", {"top_k": -1}, "top_k must be an integer of at least 1, or 0 for off"),
+        ("hi", {"choices": ["a", ""]}, "choices must be rows of token ids, none empty"),
+        ("hi", {"logit_bias": [1.0]}, "logit_bias must be one number for each row"),
+        ("hi", {"stop": ["a", ""]}, "stop must not hold an empty string"),
+        ("hi", {"time_limit": -1.0}, "time_limit must be at least 0"),
         ("hi", {"max_new_tokens": 0}, "max_new_tokens is below 1"),
         ("h" * 48, {}, "leaves no room"),
         ("", {}, "text must not be empty"),
     ],
 )
 def test_bad_requests_end_in_an_error(loaded, text, changes, message):
-    inputs = {**as_inputs(SETTINGS[0], max_new_tokens=3, seed=0), **changes}
+    inputs = {"max_new_tokens": 3, **changes}
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        loaded.generate(text=tf.constant([text]), **inputs)
+        loaded.generate(text=[text], **inputs)
 
 
 FRESH_PROCESS = """
@@ -98,7 +154,8 @@ print(json.dumps([text.decode() for text in output["text"].numpy()]))
 
 @pytest.mark.slow
 def test_a_process_with_tensorflow_alone_gives_the_same_text(spread_model, exported):
-    inputs = as_inputs(SETTINGS[2], max_new_tokens=18, seed=11, text=PROMPTS)
+    settings = {**SAMPLING, "bad_words": ["e", "is"], "stop": ["q"], "repetition_penalty": 1.2}
+    inputs = {"text": PROMPTS, "max_new_tokens": 18, "seed": 11, **settings}
     result = subprocess.run(
         [sys.executable, "-c", FRESH_PROCESS, str(exported), json.dumps(inputs)],
         capture_output=True,
@@ -106,7 +163,7 @@ def test_a_process_with_tensorflow_alone_gives_the_same_text(spread_model, expor
         check=True,
         cwd=exported,
     )
-    expected = spread_model.generate(PROMPTS, max_new_tokens=18, seed=11, **SETTINGS[2])
+    expected = spread_model.generate(PROMPTS, max_new_tokens=18, seed=11, **settings)
     assert json.loads(result.stdout.splitlines()[-1]) == expected
 
 
@@ -114,11 +171,8 @@ def test_a_process_with_tensorflow_alone_gives_the_same_text(spread_model, expor
 def test_without_xla_the_text_is_the_same(spread_model, tmp_path):
     gk.export.saved_model(spread_model, tmp_path / "1", jit_compile=False)
     loaded = tf.saved_model.load(str(tmp_path / "1"))
-    output = loaded.generate(
-        text=tf.constant(PROMPTS), **as_inputs(SETTINGS[2], max_new_tokens=18, seed=11)
-    )
-    expected = spread_model.generate(PROMPTS, max_new_tokens=18, seed=11, **SETTINGS[2])
-    assert [text.decode() for text in output["text"].numpy()] == expected
+    expected = spread_model.generate(PROMPTS, max_new_tokens=18, seed=11, **SAMPLING)
+    assert texts_of(loaded.generate(PROMPTS, 18, 11, **SAMPLING)) == expected
 
 
 @pytest.mark.slow
@@ -131,11 +185,8 @@ def test_a_byte_pair_model_exports_chinese(tmp_path):
     model.export(tmp_path / "1")
     prompt = poems[0][:6]
     loaded = tf.saved_model.load(str(tmp_path / "1"))
-    output = loaded.generate(
-        text=tf.constant([prompt]), **as_inputs(SETTINGS[1], max_new_tokens=20, seed=3)
-    )
     # Random weights give bytes that are no characters; `decode` shows U+FFFD in their place.
-    text = output["text"].numpy()[0].decode("utf-8", errors="replace")
+    text = loaded.generate([prompt], 20, 3)["text"].numpy()[0].decode("utf-8", errors="replace")
     assert text == model.generate(prompt, max_new_tokens=20, seed=3)
     assert text.startswith(prompt)
 

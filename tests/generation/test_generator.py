@@ -4,6 +4,7 @@ import tensorflow as tf
 
 import gpt_keras as gk
 from gpt_keras.generation.kv_cache import bucket_length
+from gpt_keras.generation.processors import read_settings
 
 
 def test_buckets_hold_the_length_and_little_more():
@@ -64,18 +65,21 @@ class Counter(tf.Module):
 
 @pytest.mark.parametrize("jit_compile", [True, False])
 def test_the_protocol_fits_a_recurrent_backbone(jit_compile):
-    generator = gk.generation.Generator(Counter(), jit_compile=jit_compile)
-    rows, lengths = generator.generate(
-        tf.constant([[1, 2, 3], [5, 0, 0]]),
-        tf.constant([3, 1]),
-        tf.constant([4, 6]),
-        tf.constant([0, 0], tf.int64),
-        tf.constant(0),  # cache_length
-        tf.constant(0.0),
-        tf.constant(0),
-        tf.constant(1.0),
+    request = gk.generation.Request(
+        token_ids=tf.constant([[1, 2, 3], [5, 0, 0]]),
+        lengths=tf.constant([3, 1]),
+        limits=tf.constant([4, 6]),
+        seeds=tf.constant([0, 0], tf.int64),
+        cache_length=tf.constant(0),
     )
+    runner = gk.generation.Runner(Counter(), jit_compile=jit_compile)
+    rules = gk.generation.Rules([], detokenize=None)
+    generator = gk.generation.Generator(runner, gk.generation.Sampling(), rules)
+    settings = read_settings({"temperature": 0}, None, 10)
+    settings |= {"stop": tf.constant([], tf.string), "deadline": tf.constant(np.inf, tf.float64)}
+    found = generator.finish(generator.advance(generator.start(request), 100, settings))
     for row, (prompt, count) in enumerate([([1, 2, 3], 4), ([5], 6)]):
         for _ in range(count):
             prompt = [*prompt, (sum(prompt) + 1) % 10]
-        assert rows[row, : lengths[row]].numpy().tolist() == prompt
+        length = found.lengths[row, 0]
+        assert found.token_ids[row, 0, :length].numpy().tolist() == prompt

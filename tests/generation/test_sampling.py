@@ -1,58 +1,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import gpt_keras as gk
-from gpt_keras.generation.logits_processors import (
-    apply_temperature,
-    apply_top_k,
-    apply_top_p,
-    process,
-)
 from gpt_keras.generation.sampling import row_seeds, sample, uniforms
-
-
-def logits_of(seed, shape=(3, 11)):
-    return np.random.default_rng(seed).normal(scale=3, size=shape).astype("float32")
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 1000), st.integers(1, 15))
-def test_top_k_keeps_the_k_largest(seed, k):
-    logits = logits_of(seed)
-    kept = np.isfinite(apply_top_k(logits, k).numpy())
-    for row in range(3):
-        expected = set(np.argsort(-logits[row])[:k])
-        assert set(np.flatnonzero(kept[row])) == expected
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 1000), st.floats(0.01, 0.999))
-def test_top_p_keeps_the_smallest_set_that_reaches_p(seed, p):
-    logits = logits_of(seed)
-    result = apply_top_p(logits, np.float32(p)).numpy()
-    for row in range(3):
-        probabilities = np.exp(np.float64(logits[row]))
-        probabilities /= probabilities.sum()
-        kept = np.flatnonzero(np.isfinite(result[row]))
-        mass = probabilities[kept].sum()
-        assert mass >= p - 1e-5
-        assert mass - probabilities[kept].min() < p + 1e-5
-        assert probabilities[kept].min() >= np.delete(probabilities, kept).max(initial=0)
-        np.testing.assert_array_equal(result[row][kept], logits[row][kept])
-
-
-def test_off_is_off():
-    logits = logits_of(0)
-    np.testing.assert_array_equal(process(logits, 1.0, 0, 1.0), logits)
-
-
-def test_processors_come_in_the_order_of_hugging_face():
-    logits = logits_of(3)
-    expected = apply_top_p(apply_top_k(apply_temperature(logits, 0.5), 4), 0.7)
-    np.testing.assert_array_equal(process(logits, 0.5, 4, 0.7), expected)
 
 
 def test_sampling_follows_the_distribution():

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tiny_models import spread_weights
 
 import gpt_keras as gk
+from gpt_keras.models.backbone import Generators
 
 
 @keras.saving.register_keras_serializable("test")
@@ -64,20 +65,11 @@ class LearnedPositions(Mine):
 
 
 def test_finished_rows_ask_for_no_position_past_the_last():
-    backbone = LearnedPositions()
-    generator = gk.generation.Generator(backbone, jit_compile=False)
-    rows, lengths = generator.generate(
-        tf.constant([[1] * 35, [2] + [0] * 34]),
-        tf.constant([35, 1]),
-        tf.constant([5, 39]),
-        tf.constant([0, 0], tf.int64),
-        tf.constant(0),  # cache_length
-        tf.constant(0.0),
-        tf.constant(0),
-        tf.constant(1.0),
-    )
-    assert lengths.numpy().tolist() == [40, 40]
-    assert rows[0, :35].numpy().tolist() == [1] * 35
+    model = gk.CausalLM(LearnedPositions())
+    model._generators = Generators(model, jit_compile=False)
+    rows = model.generate([[1] * 35, [2]], max_length=40, temperature=0)
+    assert [len(row) for row in rows] == [40, 40]
+    assert rows[0][:35] == [1] * 35
 
 
 def test_it_generates(model):

@@ -237,11 +237,6 @@ def test_replaced_variables_are_noticed(character_tokenizer):
     assert after == model.tokenizer.decode(slowly(model, model.tokenizer.encode("hello"), 10))
 
 
-def test_stream_takes_one_text(spread_model):
-    with pytest.raises(ValueError, match="one text or its token ids"):
-        spread_model.stream(["a"])
-
-
 def test_a_backbone_without_a_cache_says_what_it_lacks():
     inputs = keras.Input((None,), dtype="int32")
     model = gk.CausalLM(keras.Model(inputs, keras.layers.Embedding(8, 8)(inputs)))
