@@ -262,6 +262,76 @@ def logits_processors(seed: int) -> None:
     )
 
 
+# What is searched for with beams: prompts, which tokens end a text, and settings as `generate` of
+# transformers takes them.
+BEAM_PROMPTS = [[3, 1, 4, 1, 5, 9], [26], [5, 35, 8]]
+BEAM_STRATEGIES = [
+    {"num_beams": 3, "length_penalty": penalty, "early_stopping": early}
+    for penalty in (1.0, 0.0, 2.0, -1.0)
+    for early in (False, True, "never")
+]
+BEAM_SETTINGS = [
+    {"repetition_penalty": 1.7},
+    {"no_repeat_ngram_size": 2},
+    {"min_new_tokens": 4},
+    {"bad_words_ids": [[7], [27, 27], [12, 31]]},
+    {"repetition_penalty": 0.8, "no_repeat_ngram_size": 3, "min_new_tokens": 7},
+]
+
+
+def beam_search() -> None:
+    """Store what beam search finds with two of the models that `huggingface` stored."""
+    cases = []
+    for name in ("gpt2", "llama"):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            FIXTURES / "huggingface" / name, attn_implementation="eager"
+        ).eval()
+        model.generation_config = transformers.GenerationConfig()
+        search = functools.partial(_beam_search, name, model)
+        for strategy in BEAM_STRATEGIES:
+            cases += [search(strategy, ends) for ends in ([16], [3, 27, 37])]
+        cases.append(search(BEAM_STRATEGIES[0], []))
+        cases.append(search({**BEAM_STRATEGIES[0], "num_beams": 1}, [16]))
+        cases.append(search({**BEAM_STRATEGIES[0], "num_beams": 7}, [3, 27, 37]))
+        for strategy in (BEAM_STRATEGIES[0], BEAM_STRATEGIES[8]):
+            cases += [search(strategy, [3, 27, 37], settings) for settings in BEAM_SETTINGS]
+    lines = ",\n".join(map(json.dumps, cases))
+    made_with = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    text = f'{{"made_with": "{made_with}",\n"cases": [\n{lines}\n]}}\n'
+    (FIXTURES / "beam_search.json").write_text(text, encoding="utf-8")
+
+
+def _beam_search(name, model, strategy, end_token_ids, settings=None):
+    options = {"do_sample": False, "max_new_tokens": 10, "pad_token_id": 0}
+    options |= {"num_return_sequences": strategy["num_beams"], "output_scores": True}
+    options |= {"eos_token_id": end_token_ids or None, "return_dict_in_generate": True}
+    # To a penalty or a ban of theirs padding is text: each prompt by itself.
+    batches = [[prompt] for prompt in BEAM_PROMPTS] if settings else [BEAM_PROMPTS]
+    found = []
+    for prompts in batches:
+        longest = max(map(len, prompts))
+        padded = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+        with torch.no_grad():
+            output = model.generate(
+                padded, attention_mask=mask, **options, **strategy, **(settings or {})
+            )
+        scores = getattr(output, "sequences_scores", None)  # of one beam there are none
+        for i, row in enumerate(output.sequences[:, longest:].tolist()):
+            ends = [place for place, token_id in enumerate(row) if token_id in end_token_ids]
+            score = None if scores is None else float(scores[i])
+            found.append({"new_ids": row[: min(ends, default=len(row))], "score": score})
+    count = strategy["num_beams"]
+    return {
+        "model": name,
+        "strategy": strategy,
+        "end_token_ids": end_token_ids,
+        "settings": settings or {},
+        "prompts": BEAM_PROMPTS,
+        "found": [found[i : i + count] for i in range(0, len(found), count)],
+    }
+
+
 SMOLLM2_PROMPTS = [
     "The capital of France is",
     "Once upon a time",
@@ -334,5 +404,6 @@ if __name__ == "__main__":
     gpt2("gpt2_one_head", 1, vocab_size=17, n_positions=9, n_embd=12, n_layer=3, n_head=1)
     all_huggingface()
     logits_processors(80)
+    beam_search()
     if len(sys.argv) > 1:  # the GGUF file of SmolLM2-135M-Instruct
         smollm2(pathlib.Path(sys.argv[1]))

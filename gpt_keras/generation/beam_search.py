@@ -9,8 +9,8 @@ from gpt_keras.config import check_number, check_positive_int
 from gpt_keras.generation.state import Sequences, State, to_the_left, write_column
 from gpt_keras.generation.strategies import Sampling, keeps_log_probs
 
-# The score of what is not there. Not infinity: sums and differences must stay numbers.
-_NONE = -1e9
+# The score of what is not there.
+_NONE = -float("inf")
 
 
 class Beams(NamedTuple):
@@ -21,8 +21,8 @@ class Beams(NamedTuple):
         token_ids: `(prompts, beams, columns)`, the best rows that ended.
         log_probs: `(prompts, beams, columns)`, those of their tokens, or `()`.
         lengths: `(prompts, beams)`.
-        ended_scores: `(prompts, beams)`, log-probability over length to the power of the penalty.
-        has_ended: `(prompts, beams)` bool; where False there is no row yet.
+        ended_scores: `(prompts, beams)`, log-probability over length to the power of the penalty;
+            minus infinity where there is no row yet.
         is_open: `(prompts,)` bool, whether a running row may still be better than those.
     """
 
@@ -31,7 +31,6 @@ class Beams(NamedTuple):
     log_probs: tf.Tensor
     lengths: tf.Tensor
     ended_scores: tf.Tensor
-    has_ended: tf.Tensor
     is_open: tf.Tensor
 
 
@@ -70,7 +69,7 @@ class BeamSearch(Sampling):
     def __post_init__(self):
         check_positive_int("num_beams", self.num_beams)
         check_number("length_penalty", self.length_penalty)
-        if self.early_stopping not in (True, False, "never"):
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             raise ValueError(
                 f"`early_stopping` must be True, False or 'never', got {self.early_stopping!r}."
             )
@@ -93,7 +92,6 @@ class BeamSearch(Sampling):
             log_probs=tf.reshape(state.log_probs, columns) if keeps_log_probs(state) else (),
             lengths=tf.reshape(state.lengths, by_prompt),
             ended_scores=zeros + _NONE,
-            has_ended=tf.cast(zeros, tf.bool),
             is_open=~tf.reshape(state.finished, by_prompt)[:, 0],
         )
         return state._replace(memory=beams)
@@ -105,7 +103,7 @@ class BeamSearch(Sampling):
 
         # The best that go on become the running rows.
         scores, chosen = tf.math.top_k(
-            tf.where(candidates.ends, candidates.scores + _NONE, candidates.scores), self.num_beams
+            tf.where(candidates.ends, _NONE, candidates.scores), self.num_beams
         )
         rows = tf.reshape(tf.gather(candidates.rows, chosen, batch_dims=1), [-1])
         tokens = tf.reshape(tf.gather(candidates.tokens, chosen, batch_dims=1), [-1])
@@ -121,7 +119,7 @@ class BeamSearch(Sampling):
             index=index,
             lengths=state.lengths + tf.cast(~state.finished, tf.int32),
         )
-        is_open = self._may_improve(beams, scores, state) & ~tf.reduce_all(candidates.ends, axis=1)
+        is_open = self._may_improve(beams, scores, state)
         beams = beams._replace(scores=scores, is_open=is_open)
         finished = tf.repeat(~is_open, self.num_beams)
         return state._replace(memory=beams, finished=finished)
@@ -181,11 +179,9 @@ class BeamSearch(Sampling):
         # The others are there only so that enough go on.
         is_beam = tf.range(tf.shape(candidates.scores)[1])[None, :] < self.num_beams
         may_end = candidates.ends & is_beam & beams.is_open[:, None]
-        may_end &= candidates.scores > _NONE / 2  # it is a continuation, and no empty place
-        if self.early_stopping is True:
-            may_end &= ~tf.reduce_all(beams.has_ended, axis=1, keepdims=True)
+        may_end &= candidates.scores > _NONE
         scores = candidates.scores / num_tokens**self.length_penalty
-        scores = tf.where(may_end, scores, scores + _NONE)
+        scores = tf.where(may_end, tf.maximum(scores, scores.dtype.min), _NONE)
 
         ended_scores = tf.concat([beams.ended_scores, scores], axis=1)
         ended_scores, best = tf.math.top_k(ended_scores, self.num_beams)
@@ -200,7 +196,6 @@ class BeamSearch(Sampling):
             if keeps_log_probs(state)
             else (),
             lengths=merge(beams.lengths, candidates.lengths),
-            has_ended=merge(beams.has_ended, may_end),
         )
 
     def _may_improve(self, beams, scores, state):
@@ -210,11 +205,9 @@ class BeamSearch(Sampling):
             limits = state.max_lengths - (state.first - state.starts)
             num_tokens = limits[:: self.num_beams]
         best = scores[:, 0] / tf.cast(num_tokens, tf.float32) ** self.length_penalty
-        worst = tf.reduce_min(beams.ended_scores, axis=1)
-        worst = tf.where(tf.reduce_all(beams.has_ended, axis=1), worst, _NONE)
-        may_improve = beams.is_open & (best > worst)
-        if self.early_stopping is True:
-            may_improve &= ~tf.reduce_all(beams.has_ended, axis=1)
+        worst = tf.reduce_min(beams.ended_scores, axis=1)  # with a place left minus infinity
+        may_improve = beams.is_open & (scores[:, 0] > _NONE)
+        may_improve &= (worst == _NONE) if self.early_stopping is True else (best > worst)
         return may_improve
 
     def finish(self, state: State) -> Sequences:

@@ -17,10 +17,6 @@ from gpt_keras.models.text_pieces import TextPieces, cut_at_stop
 # As many steps as there can be: rows end by themselves.
 _ALL = 2**31 - 1
 
-# Below this a score says that there is no continuation, as when a list of choices is shorter than
-# the number of beams.
-_NO_SCORE = -1e8
-
 
 class Continuation(NamedTuple):
     """A text that was generated, with its scores.
@@ -319,8 +315,8 @@ class GenerationMixin:
         for i, prompt in enumerate(call.prompts.rows):
             found.append([])
             for j in range(token_ids.shape[1]):
-                if j > 0 and scores[i, j] < _NO_SCORE:
-                    break
+                if j > 0 and scores[i, j] == -float("inf"):
+                    break  # there is none, as when there are fewer choices than beams
                 row = token_ids[i, j, : lengths[i, j]].tolist()
                 text = row
                 if call.prompts.is_text:
