@@ -75,6 +75,7 @@ def build(source: Path, target: Path, fast: bool = False) -> float:
 
     Raises:
         ChapterError: a cell failed.
+        nbclient.exceptions.DeadKernelError: the kernel crashed, or the build was interrupted.
     """
     notebook = read_source(source)
     started = time.perf_counter()
@@ -145,7 +146,11 @@ def run(notebook: nbformat.NotebookNode, folder: Path, fast: bool) -> None:
     except nbclient.exceptions.CellTimeoutError as error:
         raise ChapterError(str(error)) from error
     except nbclient.exceptions.DeadKernelError as error:
-        raise ChapterError(f"{_last_started(notebook)}\n\n{error}: crash or kill") from error
+        # No ChapterError, after which the next chapter would begin: nbclient ends the kernel on
+        # Ctrl-C and when it is told to terminate, and raises this.
+        raise nbclient.exceptions.DeadKernelError(
+            f"{_last_started(notebook)}\n\n{error}: it crashed, or was stopped"
+        ) from error
     finally:
         if kept is None:
             del os.environ["JUPYTER_PATH"]

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 
+import nbclient
 import nbformat
 import pytest
 
@@ -186,10 +187,10 @@ def test_build_reports_the_cell_that_fails(tmp_path):
 def test_build_reports_the_cell_in_which_the_kernel_dies(tmp_path):
     source = tmp_path / "chapter.py"
     source.write_text("# %%\na = 1\n\n# %%\nimport os\nos.kill(os.getpid(), 9)\n", encoding="utf-8")
-    with pytest.raises(
-        build_tutorials.ChapterError, match=r"cell 2:\nimport os\n[^\n]*\n\nKernel died"
-    ):
+    died = nbclient.exceptions.DeadKernelError
+    with pytest.raises(died, match=r"cell 2:\nimport os\n[^\n]*\n\nKernel died"):
         build_tutorials.build(source, tmp_path / "chapter.ipynb")
+    assert not (tmp_path / "chapter.ipynb").exists()
 
 
 @pytest.mark.slow
