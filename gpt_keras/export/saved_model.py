@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from gpt_keras.atomic import atomic_directory, check_empty_directory
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.generation import Request, Sampling, row_seeds
 from gpt_keras.export.served_settings import processor_inputs, read_in_graph
+from gpt_keras.generation import Request, Sampling, row_seeds
 from gpt_keras.generation.processors import graph_checks
 from gpt_keras.generation.stopping import NO_DEADLINE
 from gpt_keras.models.backbone import Generators
@@ -154,7 +154,7 @@ def _inputs():
 
 
 def _function(run, inputs):
-    """A `tf.function` with these inputs, in this order; those of `_inputs` that it lacks are off."""
+    """A `tf.function` with these inputs, in this order; those that it lacks are off."""
     parameters = [
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
         for name, (_, default) in inputs.items()
@@ -175,10 +175,9 @@ def _cut_at_stop(texts, prompt_sizes, stop):
     prompts = tf.strings.substr(texts, tf.zeros_like(prompt_sizes), prompt_sizes)
     rest = tf.strings.substr(texts, prompt_sizes, tf.strings.length(texts) - prompt_sizes)
 
-    def size_before(string):
-        parts = tf.strings.split(rest, string).to_tensor("", shape=[None, None])
-        return tf.strings.length(parts[:, 0])
+    def cut(sizes, string):
+        first = tf.strings.split(rest, string).to_tensor(shape=[None, None])[:, 0]
+        return tf.minimum(sizes, tf.strings.length(first))
 
-    sizes = tf.map_fn(size_before, stop, fn_output_signature=tf.int32)  # (strings, texts)
-    sizes = tf.minimum(tf.reduce_min(sizes, axis=0), tf.strings.length(rest))
+    sizes = tf.foldl(cut, stop, initializer=tf.strings.length(rest))
     return tf.strings.join([prompts, tf.strings.substr(rest, tf.zeros_like(sizes), sizes)])

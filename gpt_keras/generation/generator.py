@@ -102,8 +102,9 @@ class Generator(tf.Module):
         width = known + num_chunks * chunk + 1
         starts = width - request.lengths
         padded = _to_the_right(request.token_ids, starts, width)
-        steps = tf.maximum(tf.reduce_max(request.limits), 0) + self.strategy.block - 1
-        cache_length = self._cache_length(width, steps, request.cache_length)
+        steps = tf.maximum(tf.reduce_max(request.limits), 0)
+        cache_length = self.cache_length(width, steps, request.cache_length)
+        steps += self.strategy.block - 1  # guesses may run past the limit
 
         backbone = self.runner.backbone
         if prefix is None:
@@ -170,21 +171,33 @@ class Generator(tf.Module):
     def _options(self):
         return {} if self.window is None else {"window": tf.constant(self.window)}
 
-    def _cache_length(self, width, steps, least):
-        needed = width - 1 + steps
+    def cache_length(self, width, steps, least):
+        """Return for how many columns a cache is made, a scalar tensor.
+
+        Args:
+            width: how many columns the prompts take, padding and all.
+            steps: how many tokens are to be generated at most.
+            least: how many columns it must have.
+        """
+        needed = width - 1 + steps + self.strategy.block - 1
         if self.window is not None:
-            needed = tf.minimum(needed, tf.maximum(width, self.window) + _SLIDE)
+            window = self.window + self.strategy.block - 1
+            needed = tf.minimum(needed, tf.maximum(width, window) + self._slide_columns)
         return bucket_length(tf.maximum(needed, least))
+
+    @property
+    def _slide_columns(self):
+        return max(_SLIDE, self.strategy.block)
 
     def _slide(self, state):
         """Make room where the cache is full, by dropping the columns on its left."""
-        length = num_columns(state.cache)
-        offsets = tf.fill(tf.shape(state.starts), -_SLIDE)
+        length, columns = num_columns(state.cache), self._slide_columns
+        offsets = tf.fill(tf.shape(state.starts), -columns)
         cache, dropped = tf.cond(
-            state.index - state.dropped >= length,
+            state.index - state.dropped + self.strategy.block > length,
             lambda: (
                 self.runner.backbone.move(state.cache, length, offsets),
-                state.dropped + _SLIDE,
+                state.dropped + columns,
             ),
             lambda: (state.cache, state.dropped),
         )

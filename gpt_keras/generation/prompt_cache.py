@@ -1,5 +1,6 @@
 """What a model remembers of a text that it has run, to go on from there."""
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ class PromptCache:
     Made empty, or by `CausalLM.cache_prompt`, and handed to `generate` or `stream`. Prompts that
     begin otherwise are served, too: of what is remembered the part that they have in common is
     used. A call with a single prompt leaves in it all that was run, prompt and continuation: the
-    next turn of a conversation then only runs its new tokens. A call with several prompts changes
-    nothing.
+    next turn of a conversation then only runs its new tokens. A call with several prompts, or with
+    a strategy that finds several continuations, changes nothing.
 
     It belongs to one model, as it was: after training begin with a new one.
 
@@ -36,6 +37,15 @@ class PromptCache:
         self.token_ids: list[int] = []
         self._cache: Any = None
         self._start = 0
+        self._backbone: weakref.ref | None = None
+
+    def check_backbone(self, backbone) -> None:
+        """Raise `ValueError` if what is remembered was run by another backbone."""
+        if self._backbone is not None and self._backbone() is not backbone:
+            raise ValueError(
+                "`prompt_cache` must be a new one, or one that this model has filled; it holds "
+                "tokens that another model has run."
+            )
 
     def prefix(self, prompts: Sequence[Sequence[int]]) -> Prefix | None:
         """Return what all of these prompts can begin with; None if it is nothing.
@@ -49,14 +59,15 @@ class PromptCache:
 
     def _num_common(self, prompt):
         count = 0
-        for remembered, token_id in zip(self.token_ids, prompt[:-1]):  # noqa: B905 (unequal)
+        for remembered, token_id in zip(self.token_ids, prompt[:-1]):
             if remembered != token_id:
                 break
             count += 1
         return count
 
-    def update(self, state: State) -> None:
-        """Remember a state of one row."""
+    def update(self, state: State, backbone) -> None:
+        """Remember a state of one row, and which backbone ran it."""
         start, index = int(state.starts[0]), int(state.index)
         self.token_ids = state.token_ids[0, start:index].numpy().tolist()
         self._cache, self._start = state.cache, start
+        self._backbone = weakref.ref(backbone)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -23,13 +23,13 @@ class Rules:
 
     Args:
         end_token_ids: ids that end a text, each.
-        detokenize: from ids, a `RaggedTensor` `(rows, length)`, to texts `(rows,)`; None where
-            there is no tokenizer, and so no stop string.
+        token_bytes: the bytes of each token, in the order of the ids, as they are inside a text;
+            None where there is no tokenizer, and so no stop string.
     """
 
-    def __init__(self, end_token_ids: Sequence[int], detokenize: Callable | None):
+    def __init__(self, end_token_ids: Sequence[int], token_bytes: Sequence[bytes] | None):
         self.end_token_ids = tuple(end_token_ids)
-        self._detokenize = detokenize
+        self._token_bytes = None if token_bytes is None else tf.constant(token_bytes, tf.string)
 
     def process(self, logits, state, settings):
         """Apply penalties and bans to the logits of the token after `state.index`."""
@@ -47,7 +47,7 @@ class Rules:
         """
         late = tf.timestamp() >= settings["deadline"]
         complete = choices_complete(settings, self._context(state))
-        if self._detokenize is None:
+        if self._token_bytes is None:
             return complete | late
         has_stop = tf.cond(
             tf.size(settings["stop"]) > 0,
@@ -60,13 +60,12 @@ class Rules:
         """Whether one of the strings stands in the newest tokens of a row.
 
         As each token has a byte or more, so many tokens as the longest string has bytes are
-        enough; one more, since a text may lose a space at its beginning, and a few for tokens
-        without text.
+        enough; a few more, for tokens without text.
         """
         num_tokens = tf.reduce_max(tf.strings.length(stop)) + 8
         begin = tf.maximum(state.first, state.index + 1 - num_tokens)
         token_ids = state.token_ids[:, begin : state.index + 1]
-        texts = self._detokenize(tf.RaggedTensor.from_tensor(token_ids))
+        texts = tf.strings.reduce_join(tf.gather(self._token_bytes, token_ids), axis=-1)
 
         def contains(string):
             return tf.strings.split(texts, string).row_lengths() > 1

@@ -3,6 +3,8 @@
 import keras
 
 from gpt_keras.generation import Generator, Rules, Runner, Sampling
+from gpt_keras.models.scoring import compiled_log_probabilities
+from gpt_keras.models.text_pieces import token_bytes
 
 
 class Generators:
@@ -12,25 +14,20 @@ class Generators:
         model: the model.
         jit_compile: whether XLA compiles the step.
 
-    Raises:
-        ValueError: the backbone lacks a method of the cache protocol.
+    Attributes:
+        log_probabilities: compiled function, see `compiled_log_probabilities`.
     """
 
     def __init__(self, model, jit_compile: bool = True):
         backbone, tokenizer = model.backbone, model.tokenizer
-        methods = ("initial_cache", "extend", "write")
-        missing = [name for name in methods if not hasattr(backbone, name)]
-        if missing:
-            raise ValueError(
-                f"The backbone {backbone.name!r} cannot generate: it has no method "
-                f"{', '.join(missing)}. See CausalLM for the cache protocol."
-            )
         vocabulary_size = None if tokenizer is None else tokenizer.vocabulary_size
         self._runner = Runner(backbone, vocabulary_size, jit_compile)
-        detokenize = None if tokenizer is None else tokenizer.in_graph().detokenize
-        self._rules = Rules(model.end_token_ids, detokenize)
+        self._rules = Rules(
+            model.end_token_ids, None if tokenizer is None else token_bytes(tokenizer)
+        )
         self._variables = _identities(backbone)
         self._generators: dict[tuple, Generator] = {}
+        self.log_probabilities = compiled_log_probabilities(model, vocabulary_size)
 
     def fit(self, backbone: keras.Model) -> bool:
         """Whether the backbone still has the variables that the compiled step reads."""
@@ -39,7 +36,19 @@ class Generators:
     def get(
         self, strategy: Sampling, keep_log_probs: bool = False, window: int | None = None
     ) -> Generator:
-        """Return the loop for a strategy; the arguments are those of `Generator`."""
+        """Return the loop for a strategy; the arguments are those of `Generator`.
+
+        Raises:
+            ValueError: the backbone lacks a method of the cache protocol.
+        """
+        backbone = self._runner.backbone
+        methods = ("initial_cache", "extend", "write")
+        missing = [name for name in methods if not hasattr(backbone, name)]
+        if missing:
+            raise ValueError(
+                f"The backbone {backbone.name!r} cannot generate: it has no method "
+                f"{', '.join(missing)}. See CausalLM for the cache protocol."
+            )
         key = (strategy, keep_log_probs or strategy.needs_log_probs, window)
         if key not in self._generators:
             self._generators[key] = Generator(self._runner, strategy, self._rules, *key[1:])

@@ -1,5 +1,6 @@
 """The verbs of generation: what `CausalLM` has beside training."""
 
+import collections
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.config import check_positive_int
-from gpt_keras.generation import CHUNKS, PromptCache, Sampling, bucket_lengths
+from gpt_keras.generation import CHUNKS, Generator, PromptCache, Sampling, bucket_lengths
 from gpt_keras.models.backbone import Generators
 from gpt_keras.models.requests import Call, read_call, read_prompts, require_tokenizer
 from gpt_keras.models.scoring import log_probabilities
@@ -179,6 +180,8 @@ class GenerationMixin:
     ) -> np.ndarray | list[np.ndarray]:
         """Return the log-probability of each token of texts.
 
+        It is that among the ids which the tokenizer has, as in generation.
+
         Args:
             texts: as the prompts of `generate`.
             prompts: for each text what stands before it; its own tokens have no score. By default
@@ -190,8 +193,8 @@ class GenerationMixin:
             single text that array.
 
         Raises:
-            ValueError: a text is empty, longer than `max_sequence_length` with what stands before
-                it, or there are not as many prompts as texts.
+            ValueError: a text is empty, is with what stands before it longer than
+                `max_sequence_length` and one token, or there are not as many prompts as texts.
 
         Example:
             >>> import gpt_keras as gk
@@ -201,18 +204,19 @@ class GenerationMixin:
             >>> model.score([1, 2, 3]).shape, model.score([1, 2], prompts=[0]).shape
             ((2,), (2,))
         """
-        given = read_prompts(texts, self.tokenizer, self.vocabulary_size)
+        given = read_prompts(texts, self.tokenizer, self.vocabulary_size, "texts")
         before = self._rows_before(given, prompts)
         rows = [first + row for first, row in zip(before, given.rows, strict=True)]
-        longest = max(map(len, rows))
-        if self.max_sequence_length is not None and longest > self.max_sequence_length:
+        longest, limit = max(map(len, rows)), self.max_sequence_length
+        if limit is not None and longest > limit + 1:  # the last token is not run
             raise ValueError(
-                f"`texts` must have at most {self.max_sequence_length} tokens with what stands "
-                f"before them, the model's max_sequence_length; got {longest}."
+                f"`texts` must have at most {limit + 1} tokens with what stands before them, one "
+                f"more than the model's max_sequence_length; got {longest}."
             )
+        score = self._require_generators().log_probabilities
         scores = [
             scores[max(len(first) - 1, 0) :]
-            for first, scores in zip(before, log_probabilities(self, rows), strict=True)
+            for first, scores in zip(before, log_probabilities(score, rows), strict=True)
         ]
         return scores[0] if given.is_single else scores
 
@@ -258,29 +262,42 @@ class GenerationMixin:
     def warm_up(self, batch_size: int = 1, length: int = 128, **settings: Any) -> None:
         """Compile in advance what `generate` and `stream` will need.
 
-        XLA compiles once for each batch size and each bucket of lengths: prompt and continuation
-        together are rounded up to 32, 48, 64, 96, 128, 192, ... tokens.
+        XLA compiles once for each batch size and each length of the cache, which is rounded up to
+        32, 48, 64, 96, 128, 192, ... tokens, and where prompts have more than one token once more
+        for each of the two sizes of the pieces in which they are run.
 
         Args:
             batch_size: number of prompts.
             length: compile for prompts and continuations of up to so many tokens together.
             **settings: those settings of `generate` that are another program: `strategy`,
-                `sliding_window`; and `cache_length`, with which only that length is compiled.
+                `sliding_window`; and `cache_length`, below which nothing is compiled.
 
         Raises:
             ValueError: as in `generate`.
         """
         check_positive_int("batch_size", batch_size)
         check_positive_int("length", length)
-        limit = self.max_sequence_length or length + 1
-        given = settings.pop("cache_length", None)
-        for cache_length in bucket_lengths(min(length, limit)) if given is None else [given]:
-            for num_tokens in (1, CHUNKS[0] + 2):  # a prompt for each size of chunk
-                if num_tokens == 1 or (num_tokens < limit and cache_length > CHUNKS[1]):
-                    prompts = [[0] * num_tokens] * batch_size
-                    one_token = {"max_new_tokens": 1, "cache_length": cache_length}
-                    call = read_call(self, prompts, **one_token, **settings)
-                    self._run(call, keep_log_probs=False)
+        if not settings.get("sliding_window"):
+            length = min(length, self.max_sequence_length or length)
+        least = settings.pop("cache_length", None) or 1
+        # Prompts of which nothing is run before the last token, and those for each size of chunk.
+        for chunk, shortest, longest in (
+            (1, 1, 1),
+            (CHUNKS[0], 2, CHUNKS[0] + 1),
+            (CHUNKS[1], CHUNKS[0] + 2, length - 1),
+        ):
+            if shortest >= length:
+                return
+            prompts = [[0] * shortest] * batch_size
+            call = read_call(self, prompts, max_new_tokens=1, cache_length=least, **settings)
+            filled = -(-(longest - 1) // chunk) * chunk
+            # In a batch the shortest prompt may have the longest continuation.
+            steps = length - 1 if batch_size > 1 else min(length - 1, length + chunk - 2 - filled)
+            longest_cache = int(self._generator(call).cache_length(filled + 1, steps, least))
+            for cache_length in bucket_lengths(longest_cache):
+                if cache_length >= least:
+                    request = call.request._replace(cache_length=tf.constant(cache_length))
+                    self._run(call._replace(request=request), keep_log_probs=False)
 
     # What they have in common
 
@@ -289,14 +306,13 @@ class GenerationMixin:
         if call.callback is None:
             state = generator.advance(state, _ALL, call.settings)
         else:
-            *_, state = _steps(generator, state, call)
+            # The last of them; the others go at once, as each holds a cache.
+            state = collections.deque(_steps(generator, state, call), maxlen=1).pop()
         self._remember(call, state)
         return generator.finish(state)
 
     def _start(self, call: Call, keep_log_probs: bool):
-        require_tensorflow("Generation")
-        generators = self._require_generators()
-        generator = generators.get(call.strategy, keep_log_probs, call.window)
+        generator = self._generator(call, keep_log_probs)
         prefix = None
         if call.prompt_cache is not None:
             prefix = call.prompt_cache.prefix(call.prompts.rows)
@@ -306,7 +322,7 @@ class GenerationMixin:
 
     def _remember(self, call: Call, state) -> None:
         if call.prompt_cache is not None and state.lengths.shape[0] == 1:
-            call.prompt_cache.update(state)
+            call.prompt_cache.update(state, self.backbone)
 
     def _continuations(self, call: Call, keep_log_probs: bool) -> list[list[Continuation]]:
         sequences = self._run(call, keep_log_probs)
@@ -331,21 +347,23 @@ class GenerationMixin:
     def _pieces(self, call: Call):
         rows = [TextPieces(self.tokenizer, row, call.stop) for row in call.prompts.rows]
         taken = [0] * len(rows)
-        ended = [False] * len(rows)
-        generator, first_state = self._start(call, keep_log_probs=False)
-        state = first_state
+        generator, state = self._start(call, keep_log_probs=False)
+        steps = _steps(generator, state, call)
         try:
-            for state in _steps(generator, first_state, call):
-                finished = state.finished.numpy()
-                pieces = [""] * len(rows)
+            for state in steps:
+                finished = state.finished.numpy().tolist()
+                pieces = []
                 for i, token_ids in enumerate(_new_token_ids(state)):
-                    if not ended[i]:
-                        pieces[i] = rows[i].take(token_ids[taken[i] :], bool(finished[i]))
-                        taken[i], ended[i] = len(token_ids), bool(finished[i])
+                    pieces.append(rows[i].take(token_ids[taken[i] :], finished[i]))
+                    taken[i] = len(token_ids)
                 if any(pieces):
                     yield pieces[0] if call.prompts.is_single else pieces
         finally:
             self._remember(call, state)
+
+    def _generator(self, call: Call, keep_log_probs: bool = False) -> Generator:
+        require_tensorflow("Generation")
+        return self._require_generators().get(call.strategy, keep_log_probs, call.window)
 
     def _require_generators(self) -> Generators:
         if self._generators is None or not self._generators.fit(self.backbone):

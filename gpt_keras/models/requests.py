@@ -57,8 +57,8 @@ class Call(NamedTuple):
     callback: Callable | None
 
 
-def read_prompts(prompts, tokenizer, vocabulary_size: int) -> Prompts:
-    """Turn a text, texts, ids or lists of ids into rows of ids.
+def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts") -> Prompts:
+    """Turn a text, texts, ids or lists of ids into rows of ids; `name` is the argument's.
 
     Raises:
         ValueError: there is no prompt, one is empty or of another type, an id is outside the
@@ -67,23 +67,23 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int) -> Prompts:
     if hasattr(prompts, "numpy"):  # a tensor
         prompts = prompts.numpy().tolist()
     if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | Mapping | Set):
-        raise ValueError(f"`prompts` must be a text, token ids or a list of such, got {prompts!r}.")
+        raise ValueError(f"`{name}` must be a text, token ids or a list of such, got {prompts!r}.")
     prompts = prompts if isinstance(prompts, str) else list(prompts)
     is_single = isinstance(prompts, str) or (
         len(prompts) > 0 and isinstance(prompts[0], int | np.integer)
     )
     given = [prompts] if is_single else list(prompts)
     if not given:
-        raise ValueError("`prompts` must hold at least one prompt, got an empty list.")
+        raise ValueError(f"`{name}` must hold at least one text, got an empty list.")
     is_text = isinstance(given[0], str)
     rows = []
     for i, prompt in enumerate(given):
         if not _is_prompt(prompt, is_text):
             raise ValueError(
-                f"`prompts` must be all texts or all lists of token ids; number {i} is {prompt!r}."
+                f"`{name}` must be all texts or all lists of token ids; number {i} is {prompt!r}."
             )
         if len(prompt) == 0:
-            raise ValueError(f"`prompts` must not be empty; number {i} is {prompt!r}.")
+            raise ValueError(f"`{name}` must not be empty; number {i} is {prompt!r}.")
         row = require_tokenizer(tokenizer).encode(prompt) if is_text else prompt
         check_token_ids(row, vocabulary_size)
         rows.append([int(token_id) for token_id in row])
@@ -214,10 +214,13 @@ def _require_move(backbone, what):
 
 
 def _read_stop(stop, tokenizer):
-    stop = [stop] if isinstance(stop, str) else list(stop)
-    for string in stop:
-        if not isinstance(string, str) or not string:
-            raise ValueError(f"`stop` must hold texts of at least one character, got {string!r}.")
+    given, stop = stop, [stop] if isinstance(stop, str) else stop
+    is_list = isinstance(stop, Iterable) and not isinstance(stop, bytes | Mapping)
+    stop = list(stop) if is_list else [stop]
+    if any(not isinstance(string, str) or not string for string in stop):
+        raise ValueError(
+            f"`stop` must be texts of at least one character or one such, got {given!r}."
+        )
     if stop:
         require_tokenizer(tokenizer)
     return stop
@@ -229,6 +232,12 @@ def _read_window(sliding_window, model):
     if not sliding_window:
         return None
     _require_move(model.backbone, "`sliding_window`")
+    if not hasattr(model.backbone, "has_learned_positions"):
+        raise ValueError(
+            "`sliding_window` needs a backbone with an attribute `has_learned_positions`, False, "
+            "and whose `extend` takes a `window`, as those of GPT; "
+            f"{model.backbone.name!r} has none."
+        )
     if model.backbone.has_learned_positions:
         raise ValueError(
             "`sliding_window` must be False for a model with learned positions: it has none beyond "
@@ -243,6 +252,7 @@ def _check_prompt_cache(prompt_cache, model, strategy, window):
     if not isinstance(prompt_cache, PromptCache):
         raise ValueError(f"`prompt_cache` must be a PromptCache or None, got {prompt_cache!r}.")
     _require_move(model.backbone, "`prompt_cache`")
+    prompt_cache.check_backbone(model.backbone)
     if window is not None or isinstance(strategy, DraftModel):
         raise ValueError(
             "`prompt_cache` must be None with `sliding_window` or a DraftModel, which run the "

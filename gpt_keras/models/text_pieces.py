@@ -22,6 +22,21 @@ def cut_at_stop(text: str, start: int, stop: Sequence[str]) -> str:
     return text[: min((end for end in ends if end >= 0), default=len(text))]
 
 
+def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """Return the bytes of each token, in the order of the ids, as they are inside a text.
+
+    At its beginning or end a token may lose a space.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> from gpt_keras.models.text_pieces import token_bytes
+        >>> token_bytes(gk.tokenizers.CharacterTokenizer("ab"))
+        [b'a', b'b']
+    """
+    size = tokenizer.vocabulary_size
+    return tokenizer.pieces([*range(size), *range(size), 0])[size:-1]
+
+
 class TextPieces:
     """Turns the ids of one continuation into pieces of text, each of which is certain.
 
@@ -38,17 +53,27 @@ class TextPieces:
         self._decoder.decode(prompt)  # its text is known
         self._stop = stop
         self._waiting = ""
+        self._has_ended = False
 
     def take(self, token_ids: Sequence[int], is_last: bool) -> str:
-        """Return the text that is certain with these further ids.
+        """Take further ids and return the text that is certain with them.
 
         Args:
             token_ids: the next ids of the continuation.
             is_last: whether no more will come.
+
+        Returns:
+            A piece of text, which may be empty; after the end, or a stop string, it always is.
         """
+        if self._has_ended:
+            return ""
         text = self._waiting + self._decoder.decode(token_ids)
         if is_last:
-            return cut_at_stop(text + self._decoder.finish(), 0, self._stop)
+            text += self._decoder.finish()
+        before = cut_at_stop(text, 0, self._stop)
+        self._has_ended = is_last or before != text
+        if self._has_ended:
+            return before
         sizes = (
             size
             for string in self._stop

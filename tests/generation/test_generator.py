@@ -73,7 +73,7 @@ def test_the_protocol_fits_a_recurrent_backbone(jit_compile):
         cache_length=tf.constant(0),
     )
     runner = gk.generation.Runner(Counter(), jit_compile=jit_compile)
-    rules = gk.generation.Rules([], detokenize=None)
+    rules = gk.generation.Rules([], token_bytes=None)
     generator = gk.generation.Generator(runner, gk.generation.Sampling(), rules)
     settings = read_settings({"temperature": 0}, None, 10)
     settings |= {"stop": tf.constant([], tf.string), "deadline": tf.constant(np.inf, tf.float64)}
