@@ -1,12 +1,91 @@
 """The projections inside attention and feed-forward."""
 
 import keras
+from keras import ops
 
 from gpt_keras.layers.quantized_sublayers import dtype_arguments
 
 
-def dense(units: int, use_bias: bool, initializer, dtype, name: str) -> keras.layers.Dense:
-    """Return a `Dense` layer whose kernel starts with numbers of its own.
+@keras.saving.register_keras_serializable("gpt_keras")
+class Projection(keras.layers.Dense):
+    """A `Dense` layer whose int8 kernel can be read as it is. Arguments as in `Dense`.
+
+    Weights in int8 whose inputs stay as they are, are there to be read fast: a step for one token
+    does little else. XLA casts them while it reads them, without a copy, only if those of one
+    output lie side by side. So they are stored as `(units, inputs)`.
+    """
+
+    @property
+    def _has_rows(self):
+        return self.quantization_mode == "int8" and self.inputs_quantizer is None
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self._use_rows()
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        """Quantize the weights in place; `keras.Model.quantize` calls this."""
+        super().quantize(mode, type_check=False, config=config)
+        self._use_rows()
+
+    def _use_rows(self):
+        """Let a kernel that is `(units, inputs)` take the place of Keras's, if it is to."""
+        if not self._has_rows:
+            return
+        columns = self._kernel
+        del self._kernel
+        self._tracker.unlock()
+        self._kernel = self.add_weight(
+            name="kernel",
+            shape=tuple(columns.shape)[::-1],
+            initializer="zeros",
+            dtype="int8",
+            trainable=False,
+        )
+        self._tracker.lock()
+        self._kernel.assign(ops.transpose(columns))
+
+    @property
+    def kernel(self):
+        """The kernel, `(inputs, units)`."""
+        return ops.transpose(self._kernel) if self._has_rows else super().kernel
+
+    def _int8_call(self, inputs, training=None):
+        if not self._has_rows:
+            return super()._int8_call(inputs, training=training)
+        x = computed_once(ops.cast(inputs, "float32"))
+        x = ops.matmul(x, ops.cast(self.kernel, "float32")) / self.kernel_scale
+        if self.lora_enabled:
+            low_rank = ops.matmul(ops.matmul(inputs, self.lora_kernel_a), self.lora_kernel_b)
+            x = x + (self.lora_alpha / self.lora_rank) * low_rank
+        x = ops.cast(x, self.compute_dtype)
+        return x if self.bias is None else x + self.bias
+
+    def _get_kernel_with_merged_lora(self):
+        if not self._has_rows:
+            return super()._get_kernel_with_merged_lora()
+        if not self.lora_enabled:
+            return self._kernel, self.kernel_scale, None
+        merged = ops.cast(self.kernel, "float32") / self.kernel_scale
+        low_rank = ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
+        merged += (self.lora_alpha / self.lora_rank) * low_rank
+        kernel, scale = keras.quantizers.abs_max_quantize(merged, axis=0)
+        return ops.transpose(kernel), ops.squeeze(scale, axis=0), None
+
+
+def computed_once(x):
+    """Return `x`, float32, such that XLA computes it once and not for each value that reads it.
+
+    On a CPU XLA fuses the product of a vector and a matrix with what makes the vector, such as a
+    normalization, and then makes it again for every row of the matrix. It does not look through
+    another product: this one multiplies with 1.
+    """
+    pairs = ops.stack([x, ops.zeros_like(x)], axis=-1)  # (..., dim, 2)
+    return ops.squeeze(ops.matmul(pairs, ops.ones((2, 1))), axis=-1)
+
+
+def dense(units: int, use_bias: bool, initializer, dtype, name: str) -> Projection:
+    """Return a projection whose kernel starts with numbers of its own.
 
     Keras does not copy an initializer object that several layers share, and each of them would
     start with the same numbers.
@@ -19,7 +98,7 @@ def dense(units: int, use_bias: bool, initializer, dtype, name: str) -> keras.la
             quantized.
         name: name of the layer.
     """
-    return keras.layers.Dense(
+    return Projection(
         units,
         use_bias=use_bias,
         kernel_initializer=_own(initializer),

@@ -17,6 +17,7 @@ from gpt_keras.layers import (
     TransformerBlock,
 )
 from gpt_keras.layers.positional_embedding import check_length
+from gpt_keras.layers.projection import computed_once
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, policy_below, serialized_policy
 from gpt_keras.layers.transformer_block import make_norm
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
@@ -184,6 +185,9 @@ class GPT(keras.Model):
         """
         positions = index + ops.arange(ops.shape(token_ids)[1])
         positions = ops.maximum(positions[None, :] - starts[:, None], 0)  # (batch, new)
+        if self.has_learned_positions:
+            # Of tokens that are guessed those past the last position are never read.
+            positions = ops.minimum(positions, self.max_sequence_length - 1)
         x = self.token_embedding(token_ids)
         if self.position_embedding is not None:
             x = self.position_embedding(x, positions=positions)
@@ -192,7 +196,7 @@ class GPT(keras.Model):
             x, update = block.extend(x, block_cache, index, starts, window)
             updates.append(update)
         x = x if self.final_norm is None else self.final_norm(x)
-        return self.unembed(x), updates
+        return self.unembed(computed_once(ops.cast(x, "float32"))), updates
 
     def write(self, cache, update, index):
         """Return the cache with `update`, as `extend` gave it, written at `index`."""

@@ -1,0 +1,257 @@
+"""Measures generation beside Hugging Face and keras-hub, on GPT-2 small; prints tables.
+
+    python scripts/benchmark_generation.py [--repeats 7] [--torch_python PATH] [--only NAME ...]
+
+Each library runs in a process of its own, which keeps its model (random weights; their values do
+not matter) and waits. For each measurement all of them run one after the other, in an order drawn
+anew each time; the tables show medians. Hugging Face needs torch and transformers, here or in the
+environment whose python `--torch_python` names; what is not installed is left out.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+NEW_TOKENS = 64
+VOCABULARY = 50257
+OURS = "gpt_keras"
+HUGGING_FACE, KERAS_HUB = "hugging face", "keras-hub"
+
+# Batch and prompt; with the new tokens the last ones come close to the context of 1,024.
+SHAPES = [(1, 32), (8, 32), (1, 512), (8, 512), (1, 928), (8, 928)]
+
+
+# What runs in a process of its own: functions that return `run(prompts, new_tokens, top_k)`.
+
+
+def ours(dtype: str):
+    import gpt_keras as gk
+
+    config = gk.presets.get("gpt2_small")
+    if dtype == "bfloat16":
+        model = gk.CausalLM(gk.GPT(config, dtype="bfloat16"))
+    else:
+        model = gk.GPTCausalLM(config)
+    if dtype == "int8":
+        import keras
+
+        weights_only = keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
+        model.quantize(config=weights_only)
+
+    def run(prompts, new_tokens, top_k):
+        settings = {"temperature": 0} if top_k is None else {"top_k": top_k, "seed": 0}
+        rows = model.generate(prompts.tolist(), max_new_tokens=new_tokens, **settings)
+        assert all(len(row) == prompts.shape[1] + new_tokens for row in rows)
+
+    return run, sum(v.value.dtype.size * int(np.prod(v.shape)) for v in model.variables)
+
+
+def hugging_face():
+    import torch
+    import transformers
+
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config()).eval()
+
+    def run(prompts, new_tokens, top_k):
+        draw = {"do_sample": False} if top_k is None else {"do_sample": True, "top_k": top_k}
+        prompts = torch.tensor(prompts)
+        with torch.inference_mode():
+            model.generate(
+                prompts,
+                attention_mask=torch.ones_like(prompts),
+                pad_token_id=0,
+                eos_token_id=None,
+                max_new_tokens=new_tokens,
+                **draw,
+            )
+
+    return run, sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def keras_hub():
+    import keras_hub
+
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=VOCABULARY,
+        num_layers=12,
+        num_heads=12,
+        hidden_dim=768,
+        intermediate_dim=3072,
+        max_sequence_length=1024,
+    )
+    models = {}
+    for top_k in (None, 50):
+        sampler = "greedy" if top_k is None else keras_hub.samplers.TopKSampler(k=top_k)
+        models[top_k] = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
+        models[top_k].compile(sampler=sampler, jit_compile=True)
+
+    def run(prompts, new_tokens, top_k):
+        room = ((0, 0), (0, new_tokens))
+        inputs = {
+            "token_ids": np.pad(prompts, room),
+            "padding_mask": np.pad(np.ones_like(prompts), room),
+        }
+        models[top_k].generate(inputs, stop_token_ids=None)
+
+    return run, sum(int(np.prod(v.shape)) * 4 for v in backbone.variables)
+
+
+PEERS = {
+    OURS: lambda: ours("float32"),
+    f"{OURS}, bfloat16": lambda: ours("bfloat16"),
+    f"{OURS}, int8": lambda: ours("int8"),
+    HUGGING_FACE: hugging_face,
+    KERAS_HUB: keras_hub,
+}
+
+
+def serve(name: str) -> None:
+    """Answers requests on standard input until it ends: seconds, and memory at its peak."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    run, weight_bytes = PEERS[name]()
+    print(json.dumps({"weights": weight_bytes}), file=answers, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        prompts = np.random.default_rng(0).integers(
+            VOCABULARY - 1, size=(request["batch"], request["prompt"]), dtype=np.int32
+        )
+        began = time.perf_counter()
+        run(prompts, request["new_tokens"], request["top_k"])
+        answer = {"seconds": time.perf_counter() - began, "peak": peak_memory()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def peak_memory() -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+class Peer:
+    """A library in its process."""
+
+    def __init__(self, name: str, python: str):
+        self.process = subprocess.Popen(
+            [python, __file__, "--serve", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.weights = self._read()["weights"]
+
+    def _read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args} ended; run it by hand to see why.")
+        return json.loads(line)
+
+    def run(self, **request) -> dict:
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return self._read()
+
+
+def bandwidth() -> float:
+    """Bytes a second that all cores together read from memory, at best."""
+    import tensorflow as tf
+
+    values = tf.ones([2**28])  # 1 GB
+    read = tf.function(tf.reduce_max, autograph=False)
+    times = []
+    for _ in range(8):
+        began = time.perf_counter()
+        read(values).numpy()
+        times.append(time.perf_counter() - began)
+    return 2**30 / min(times)
+
+
+def measure(peers: dict[str, Peer], repeats: int, shape, top_k) -> None:
+    batch, prompt = shape
+    print(f"\nbatch {batch}, prompt {prompt}, {'greedy' if top_k is None else f'top-k {top_k}'}")
+    requests = [
+        dict(batch=batch, prompt=prompt, new_tokens=n, top_k=top_k) for n in (1, NEW_TOKENS)
+    ]
+    times = {name: ([], []) for name in peers}
+    for peer in peers.values():
+        for request in requests:
+            peer.run(**request)  # compiles
+    draw = random.Random(0)
+    for _ in range(repeats):
+        for name, peer in draw.sample(list(peers.items()), len(peers)):
+            for request, found in zip(requests, times[name], strict=True):
+                found.append(peer.run(**request)["seconds"])
+    medians = {name: [statistics.median(t) for t in both] for name, both in times.items()}
+    # What a token needs to read: the weights once for the batch, and each row's cache.
+    cache = batch * (prompt + NEW_TOKENS / 2) * 12 * 2 * 768 * 4
+    speed = bandwidth()
+    print(
+        f"{'':22}{'tokens/s':>10}{'after the first':>17}{'x HF':>7}{'after 1st':>11}{'x hub':>7}"
+        f"{'after 1st':>11}{'first token':>13}{'x HF':>7}{'of the limit':>14}"
+    )
+    rates = {}
+    for name, (first, whole) in medians.items():
+        rates[name] = (
+            batch * NEW_TOKENS / whole,
+            batch * (NEW_TOKENS - 1) / (whole - first),
+            1 / first,
+        )
+    for name, (total, later, first) in rates.items():
+        element = {"bfloat16": 0.5}.get(name.split(", ")[-1], 1)
+        limit = speed / (peers[name].weights + cache * element) * batch
+        ratios = ""
+        for i, peer in ((0, HUGGING_FACE), (1, HUGGING_FACE), (0, KERAS_HUB), (1, KERAS_HUB)):
+            ratio = f"{rates[name][i] / rates[peer][i]:.2f}" if peer in rates else "-"
+            ratios += f"{ratio:>{7 if i == 0 else 11}}"
+        x_first = f"{first / rates[HUGGING_FACE][2]:.2f}" if HUGGING_FACE in rates else "-"
+        print(
+            f"{name:22}{total:10.1f}{later:17.1f}{ratios}{1 / first:11.3f} s{x_first:>7}"
+            f"{later / limit:13.0%}"
+        )
+    print(f"memory is read at {speed / 1e9:.1f} GB/s")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repeats", type=int, default=7, help="runs of each measurement")
+    parser.add_argument("--torch_python", default=sys.executable, help="python that has torch")
+    parser.add_argument("--only", nargs="+", choices=PEERS, help="libraries to measure")
+    parser.add_argument("--shapes", nargs="+", default=None, help="such as 1x32 8x512")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve)
+        return
+    shapes = SHAPES
+    if arguments.shapes:
+        shapes = [tuple(map(int, shape.split("x"))) for shape in arguments.shapes]
+    peers = {}
+    for name in arguments.only or PEERS:
+        python = arguments.torch_python if name == HUGGING_FACE else sys.executable
+        needed = {HUGGING_FACE: "transformers", KERAS_HUB: "keras_hub"}.get(name)
+        if needed and python == sys.executable and importlib.util.find_spec(needed) is None:
+            print(f"{name} is not installed and left out")
+            continue
+        peers[name] = Peer(name, python)
+    for top_k in (None, 50):
+        for shape in shapes if top_k is None else shapes[:2]:
+            measure(peers, arguments.repeats, shape, top_k)
+    print("\npeak memory of the process, and over its weights and the largest cache")
+    # The largest batch comes last in each list, so that peaks can be compared.
+    batch, prompt = max(shapes)
+    for name, peer in peers.items():
+        peak = peer.run(batch=batch, prompt=prompt, new_tokens=NEW_TOKENS, top_k=None)["peak"]
+        cache = batch * (prompt + NEW_TOKENS) * 12 * 2 * 768 * 4
+        print(f"{name:22}{peak / 1e6:8.0f} MB{peak / (peer.weights + cache):8.2f}")
+
+
+if __name__ == "__main__":
+    main()
