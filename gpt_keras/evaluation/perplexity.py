@@ -13,6 +13,7 @@ import tensorflow as tf
 from gpt_keras.config import check_positive_int
 from gpt_keras.datasets.document_ids import document_ids
 from gpt_keras.models import CausalLM, NGramLM
+from gpt_keras.models.scoring import compiled_log_probabilities
 from gpt_keras.models.vocabulary import check_token_ids
 
 # Window of a model that names no longest sequence.
@@ -89,7 +90,7 @@ def perplexity(
     check_positive_int("batch_size", batch_size)
     windows = {"stride": stride, "sequence_length": sequence_length}
     if isinstance(model, CausalLM):
-        score = _compiled_losses(model)
+        score = compiled_log_probabilities(model)
         if not isinstance(documents, tf.data.Dataset):
             return _of_documents(model, score, documents, batch_size, **windows)
         if stride is not None or sequence_length is not None:
@@ -148,20 +149,11 @@ class _Total:
         )
 
 
-def _compiled_losses(model):
-    @tf.function(autograph=False, reduce_retracing=True)
-    def losses(token_ids, targets):
-        logits = model(token_ids, training=False)
-        return keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
-
-    return losses
-
-
 def _of_dataset(score, dataset):
     total = _Total(None)
     for batch in dataset:
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
-        losses = score(inputs, targets).numpy().astype(np.float64)
+        losses = -score(inputs, targets).numpy().astype(np.float64)
         if weights is None:
             total.add(losses.sum(), losses.size)
             continue
@@ -208,7 +200,7 @@ def _of_documents(model, score, documents, batch_size, stride, sequence_length):
         for i, window in enumerate(batch):
             rows[i, : len(window.ids)] = window.ids
             scored[i, window.first_scored - 1 : len(window.ids) - 1] = True
-        losses = score(rows[:, :-1], rows[:, 1:]).numpy().astype(np.float64)
+        losses = -score(rows[:, :-1], rows[:, 1:]).numpy().astype(np.float64)
         total.add(losses[scored].sum(), int(scored.sum()))
     return total.result()
 

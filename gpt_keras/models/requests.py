@@ -74,7 +74,7 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts"
     )
     given = [prompts] if is_single else list(prompts)
     if not given:
-        raise ValueError(f"`{name}` must hold at least one text, got an empty list.")
+        raise ValueError(f"`{name}` must hold at least one {name[:-1]}, got an empty list.")
     is_text = isinstance(given[0], str)
     rows = []
     for i, prompt in enumerate(given):

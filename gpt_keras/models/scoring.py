@@ -1,5 +1,7 @@
 """Log-probabilities of tokens that are given."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,28 +10,35 @@ import tensorflow as tf
 _ROWS = 8
 
 
-def compiled_log_probabilities(model):
+def compiled_log_probabilities(model, vocabulary_size: int | None = None) -> Callable:
     """Return a function `(token_ids, targets) -> log-probabilities` of a `CausalLM`.
 
     All three are `(batch, length)`; `targets` are the tokens that follow `token_ids`.
+
+    Args:
+        model: the model.
+        vocabulary_size: ids from here on are impossible. None: all are possible.
     """
 
     @tf.function(autograph=False, reduce_retracing=True)
     def log_probabilities(token_ids, targets):
         logits = tf.cast(model(token_ids, training=False), tf.float32)
+        if vocabulary_size is not None:
+            is_possible = tf.range(tf.shape(logits)[-1]) < vocabulary_size
+            logits = tf.where(is_possible, logits, -float("inf"))
+        targets = tf.cast(targets, tf.int32)
         return -tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
 
     return log_probabilities
 
 
-def log_probabilities(model, rows: list[list[int]]) -> list[np.ndarray]:
+def log_probabilities(score: Callable, rows: list[list[int]]) -> list[np.ndarray]:
     """Return for each row of ids the log-probabilities of all but the first, float32.
 
     Args:
-        model: a `CausalLM`.
+        score: what `compiled_log_probabilities` returns.
         rows: token ids, at least one in each row.
     """
-    score = compiled_log_probabilities(model)
     scores = [np.zeros(0, np.float32)] * len(rows)
     # Rows of about the same length together, so that little is computed for padding.
     order = sorted((i for i, row in enumerate(rows) if len(row) > 1), key=lambda i: len(rows[i]))
