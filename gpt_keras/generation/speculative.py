@@ -62,49 +62,44 @@ class Speculative(Sampling):
         return ()
 
     def take(self, logits, proposals, state: State, rules, settings) -> State:
-        # The big parts stay out of the conditions, in which they might be copied.
+        # What the loop only reads stays out of it, and is not copied.
         cache, memory = state.cache, state.memory
-        state = state._replace(cache=(), memory=())
-        goes_on = tf.constant(True)
-        for i in range(self.block):
-            guess = None
-            if i < self.num_tokens:
-                guess = proposals.token_ids[:, i], _probabilities(proposals, i, logits)
+        # After the last guess there is none: a token that does not exist.
+        guesses = tf.pad(proposals.token_ids, [[0, 0], [0, 1]], constant_values=-1)
 
-            def take_one(state=state, i=i, guess=guess):
-                return self._take_one(logits[:, i], guess, state, memory.accept, rules, settings)
+        def take_one(i, goes_on, state):
+            del goes_on
+            guess = guesses[:, i]
+            guessed = tf.one_hot(guess, tf.shape(logits)[-1])
+            if proposals.probabilities is not None:
+                drawn_from = proposals.probabilities[:, tf.minimum(i, self.num_tokens - 1)]
+                guessed = tf.where(guess[:, None] >= 0, drawn_from, 0.0)
+            state, goes_on = self._take_one(
+                logits[:, i], guess, guessed, state, memory.accept, rules, settings
+            )
+            return i + 1, goes_on, state
 
-            def stay(state=state):
-                return state, tf.constant(False)
-
-            state, goes_on = tf.cond(goes_on, take_one, stay)
+        *_, state = tf.while_loop(
+            lambda i, goes_on, _: goes_on & (i < self.block),
+            take_one,
+            (0, tf.constant(True), state._replace(cache=(), memory=())),
+        )
         return state._replace(cache=cache, memory=memory)
 
-    def _take_one(self, logits, guess, state, accept_uniforms, rules, settings):
+    def _take_one(self, logits, guess, guessed, state, accept_uniforms, rules, settings):
         """Add a guess or another token; tell whether the next guess counts."""
         probabilities = distribution(rules.process(logits, state, settings), settings)
-        accepted = tf.constant([False])
-        if guess is not None:
-            token_ids, guessed = guess
-            p = tf.gather(probabilities, token_ids, batch_dims=1)
-            q = tf.gather(guessed, token_ids, batch_dims=1)
-            accepted = next_uniform(state, accept_uniforms) * q < p
-            rest = tf.maximum(probabilities - guessed, 0)
-            # Rounding may leave nothing where both are the same.
-            has_rest = tf.reduce_sum(rest, axis=-1, keepdims=True) > 0
-            probabilities = tf.where(has_rest, rest, probabilities)
-        tokens = sample(tf.math.log(probabilities), next_uniform(state, state.uniforms))
-        if guess is not None:
-            tokens = tf.where(accepted, token_ids, tokens)
-        state = append(state, tokens, logits, rules, settings)
+        p, q = (
+            tf.gather(part, tf.maximum(guess, 0), batch_dims=1) for part in (probabilities, guessed)
+        )
+        accepted = (guess >= 0) & (next_uniform(state, accept_uniforms) * q < p)
+        rest = tf.maximum(probabilities - guessed, 0)
+        # Rounding may leave nothing where both are the same.
+        has_rest = tf.reduce_sum(rest, axis=-1, keepdims=True) > 0
+        rest = tf.where(has_rest, rest, probabilities)
+        others = sample(tf.math.log(rest), next_uniform(state, state.uniforms))
+        state = append(state, tf.where(accepted, guess, others), logits, rules, settings)
         return state, accepted[0] & ~state.finished[0]
-
-
-def _probabilities(proposals, i, logits):
-    """The probabilities from which guess number `i` was drawn, `(rows, vocabulary_size)`."""
-    if proposals.probabilities is None:
-        return tf.one_hot(proposals.token_ids[:, i], tf.shape(logits)[-1])
-    return proposals.probabilities[:, i]
 
 
 def distribution(logits, settings):
@@ -154,11 +149,15 @@ class PromptLookup(Speculative):
         still = in_text
         for i in range(self.ngram_size):
             earlier = tf.roll(row, i, axis=0)
-            still &= (earlier == row[index - i]) & (columns - i >= state.starts[0])
+            # In a text that is shorter no column has so many before it either.
+            last = row[tf.maximum(index - i, 0)]
+            still &= (earlier == last) & (columns - i >= state.starts[0])
             matching += tf.cast(still, tf.int32)
         rank = matching * tf.shape(row)[0] + tf.where(in_text, columns, 0)
         found = tf.argmax(rank, output_type=tf.int32)
-        places = tf.minimum(found + 1 + tf.range(self.num_tokens), index)
+        # What repeats itself will do so again.
+        period = tf.maximum(index - found, 1)
+        places = found + 1 + tf.range(self.num_tokens) % period
         token_ids = tf.gather(row, places)[None]
         return state, Proposals(token_ids, None)
 
@@ -171,7 +170,8 @@ class DraftModel(Speculative):
     on the same data.
 
     Args:
-        model: a `CausalLM` with the same vocabulary, whose backbone has the cache protocol.
+        model: a `CausalLM` with the same vocabulary, whose backbone has the cache protocol. Past
+            its own `max_sequence_length` it guesses badly, which costs time and changes no text.
         num_tokens: how many tokens are guessed at once.
 
     Raises:
