@@ -14,6 +14,8 @@ import yaml
 
 import gpt_keras as gk
 from gpt_keras import cli
+from gpt_keras.generation import PROCESSORS
+from gpt_keras.generation.settings import Number
 
 TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 40
 
@@ -156,6 +158,47 @@ def test_generate_reads_keras_files_and_shows_pieces_as_they_come(capsys, preset
     assert (code, shown, out) == (0, ["a one ", "two"], "\n")
 
 
+def test_every_processor_is_an_option(capsys, preset, monkeypatch):
+    examples = {}
+    for name, processor in PROCESSORS.items():
+        if isinstance(processor.setting, Number):
+            examples[name] = [2] if isinstance(processor.setting.off, int) else [0.5]
+        else:
+            examples[name] = ["a cat", "the"]
+    examples["logit_bias"] = ['{"3": -1.5, "0": 2}']
+    options = [word for name, values in examples.items() for word in (f"--{name}", *values)]
+    asked = []
+    monkeypatch.setattr(
+        gk.CausalLM, "stream", lambda self, *a, **kwargs: asked.append(kwargs) or []
+    )
+    options += ["--stop", "x", "y z", "--time_limit", 3]
+    assert run(capsys, "generate", preset, "the", *options) == (0, "the\n", "")
+    expected = {name: value if len(value) > 1 else value[0] for name, value in examples.items()}
+    expected |= {"logit_bias": {3: -1.5, 0: 2.0}, "stop": ["x", "y z"], "time_limit": 3.0}
+    assert asked[0].items() >= expected.items()
+    assert run(capsys, "generate", preset, "the") == (0, "the\n", "")
+    assert {asked[1][name] for name in PROCESSORS} == {None}
+
+
+@pytest.mark.slow
+def test_strategies_and_scores(capsys, preset):
+    model = gk.CausalLM.from_preset(preset)
+    settings = ["--max_new_tokens", 4, "--seed", 7]
+    code, out, err = run(capsys, "generate", preset, "the ", "a", *settings, "--num_beams", 3)
+    beams = gk.generation.BeamSearch(3)
+    texts = model.generate(["the ", "a"], max_new_tokens=4, strategy=beams)
+    assert (code, out, err) == (0, "\n---\n".join(texts) + "\n", "")
+    *options, best = "--best_of", 2, gk.generation.BestOf(2)
+    _, out, _ = run(capsys, "generate", preset, "the ", *settings, *options, "--scores", "true")
+    found = model.generate_with_scores("the ", max_new_tokens=4, seed=7, strategy=best)
+    shown = [(f"{text.score:.4f}", text.text) for text in found]
+    assert [tuple(part.split("\n", 1)) for part in out.removesuffix("\n").split("\n---\n")] == shown
+    plain = run(capsys, "generate", preset, "the ", *settings, "--temperature", 0)
+    for options in (["--prompt_lookup", 2], ["--draft", preset]):
+        greedy = run(capsys, "generate", preset, "the ", *settings, "--temperature", 0, *options)
+        assert greedy == plain
+
+
 def test_info_of_a_preset(capsys):
     code, out, _ = run(capsys, "info", "gpt2_small")
     lines = {line[2:20].strip(): line[20:].split() for line in out.splitlines()[1:]}
@@ -212,6 +255,17 @@ generate {corpus} hello                                 | nor a preset folder
 generate bad.keras hello                                | bad.keras
 generate {preset} a --temperature -1                    | `temperature` must be
 generate {preset} a --top_p 3                           | `top_p` must be
+generate {preset} a --top_k much                        | "top_k": Does not validate
+generate {preset} a --logit_bias much                   | "logit_bias": Does not validate
+generate {preset} a --choices                           | `choices` must hold
+generate {preset} a --stop ''                           | `stop` must be
+generate {preset} a --time_limit 0                      | `time_limit` must be
+generate {preset} a --num_beams 0                       | `num_beams` must be
+generate {preset} a --num_beams 2 --best_of 2           | `num_beams`, `best_of`, not several
+generate {preset} a --num_beams 2 --top_k 2             | `top_k` must be left out
+generate {preset} a c --prompt_lookup 3                 | one prompt at a time
+generate {preset} a --draft nothing                     | nothing
+generate {preset} a --sliding_window true               | `sliding_window` must be False
 generate {preset} Q                                     | ['Q']
 generate {preset} ''                                    | empty
 export {preset} {preset}                                | exists already
@@ -289,7 +343,7 @@ def test_without_jsonargparse(capsys, monkeypatch):
     assert "pip install 'gpt_keras[cli]'" in err
 
 
-@pytest.mark.parametrize("command", [cli.train, cli.generate, cli.export, cli.info])
+@pytest.mark.parametrize("command", [cli.train, cli.generate, cli.chat, cli.export, cli.info])
 def test_help_explains_every_argument(capsys, command):
     with pytest.raises(SystemExit) as error:
         cli.main([command.__name__, "--help"])

@@ -83,7 +83,7 @@ def _parser():
         """Leaves out what tells a newcomer nothing: that an argument may be null."""
 
         def _expand_help(self, action):
-            noise = r"type: Literal\[.*?\], | \| null|, default: null"
+            noise = r"type: Literal\[.*?\], | \| null|, default: null| \(default: null\)"
             return re.sub(noise, "", super()._expand_help(action))
 
     def new_parser(description, **kwargs):
@@ -116,7 +116,8 @@ def _add_arguments(parser, command: Callable, docs) -> None:
     several = {
         name: parameter
         for name, parameter in inspect.signature(command).parameters.items()
-        if parameter.kind is parameter.VAR_POSITIONAL or parameter.annotation == list[str]
+        if parameter.kind is parameter.VAR_POSITIONAL
+        or parameter.annotation in (list[str], list[str] | None)
     }
     parser.add_function_arguments(command, as_group=False, as_positional=True, skip={*several})
     help_of = {doc.arg_name: doc.description for doc in docs.params}

@@ -4,19 +4,24 @@ import pathlib
 import sys
 
 import gpt_keras as gk
+from gpt_keras.cli.settings import strategy_of, takes_processors
 
 _COMMANDS = "/reset forgets what was said, /save FILE writes it down, /quit ends."
 
 
+@takes_processors(temperature=0.2, top_p=0.9)
 def chat(
     model: str,
     *,
     system: str | None = None,
     max_new_tokens: int = 256,
-    temperature: float = 0.2,
-    top_k: int | None = None,
-    top_p: float | None = 0.9,
     seed: int | None = None,
+    stop: list[str] | None = None,
+    time_limit: float | None = None,
+    prompt_lookup: int | None = None,
+    draft: str | None = None,
+    sliding_window: bool = False,
+    **processors,
 ) -> None:
     """Talk with a model that was trained to chat.
 
@@ -30,13 +35,20 @@ def chat(
             written.
         system: What the model is told before the conversation; what its makers chose unless given.
         max_new_tokens: How long an answer may get, in tokens.
-        temperature: How daring the choice of tokens is: 0 always takes the most likely one.
-        top_k: Draw from this many most likely tokens only; from all unless given.
-        top_p: Draw from the most likely tokens whose probabilities sum to this.
         seed: Number from which the draws follow; other ones each time unless given.
+        stop: Texts; an answer ends before the first of them.
+        time_limit: Seconds after which an answer ends.
+        prompt_lookup: Guess this many tokens at once from what was said before: faster where an
+            answer repeats much of it.
+        draft: A smaller model with the same tokenizer that guesses tokens for the model to check:
+            faster where it is often right.
+        sliding_window: Whether an answer may go on past the longest text that the model takes, with
+            its last part in view.
+        **processors: The logits processors.
     """
-    settings = dict(max_new_tokens=max_new_tokens, temperature=temperature)
-    settings |= dict(top_k=top_k, top_p=top_p, seed=seed)
+    settings = dict(max_new_tokens=max_new_tokens, seed=seed, stop=stop or (), **processors)
+    settings |= dict(time_limit=time_limit, sliding_window=sliding_window)
+    settings["strategy"] = strategy_of(prompt_lookup=prompt_lookup, draft=draft)
     conversation = gk.chat.Conversation(gk.CausalLM.from_preset(model), system, **settings)
     is_terminal = sys.stdin.isatty()
     if is_terminal:

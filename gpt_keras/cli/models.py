@@ -16,6 +16,7 @@ from gpt_keras.cli.files import (
     print_written,
     read_corpus,
 )
+from gpt_keras.cli.settings import strategy_of, takes_processors
 from gpt_keras.config import GPTConfig, check_positive_int, check_rate
 from gpt_keras.datasets.checks import check_seed
 from gpt_keras.datasets.token_cache import default_cache_dir
@@ -145,14 +146,21 @@ def train(
     print_written(output)
 
 
+@takes_processors()
 def generate(
     model: str,
     *prompts: str,
     max_new_tokens: int = 100,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     seed: int | None = None,
+    stop: list[str] | None = None,
+    time_limit: float | None = None,
+    num_beams: int | None = None,
+    best_of: int | None = None,
+    prompt_lookup: int | None = None,
+    draft: str | None = None,
+    sliding_window: bool = False,
+    scores: bool = False,
+    **processors,
 ) -> None:
     """Continue one or more texts with a trained model.
 
@@ -162,18 +170,32 @@ def generate(
         model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
         prompts: Texts to continue. A single one is shown as it grows.
         max_new_tokens: How many tokens to add at most.
-        temperature: How daring the choice of tokens is: 0 always takes the most likely one, 1
-            draws by the model's own probabilities, more evens them out.
-        top_k: Draw from this many most likely tokens only; from all unless given.
-        top_p: Draw from the most likely tokens whose probabilities sum to this, above 0 and at
-            most 1; from all unless given.
         seed: Number from which the draws follow: same seed, same text; another text each time
             unless given.
+        stop: Texts; the new text ends before the first of them.
+        time_limit: Seconds after which no more tokens are added.
+        num_beams: Search for the likeliest text with this many beams instead of drawing.
+        best_of: Draw this many texts and take the likeliest one.
+        prompt_lookup: Guess this many tokens at once from what the text held before: faster where
+            it repeats itself; for one prompt.
+        draft: A smaller model with the same tokenizer that guesses tokens for the model to check:
+            faster where it is often right; for one prompt.
+        sliding_window: Whether to go on past the longest text that the model takes, with its last
+            part in view.
+        scores: Whether to show before each text, and with num_beams or best_of before each of the
+            texts that were found, the mean log-probability of a new token.
+        **processors: The logits processors, which are off unless given.
     """
-    settings = dict(max_new_tokens=max_new_tokens, temperature=temperature)
-    settings |= dict(top_k=top_k, top_p=top_p, seed=seed)
+    settings = dict(max_new_tokens=max_new_tokens, seed=seed, stop=stop or (), **processors)
+    settings |= dict(time_limit=time_limit, sliding_window=sliding_window)
+    settings["strategy"] = strategy_of(num_beams, best_of, prompt_lookup, draft)
     language_model = gk.CausalLM.from_preset(model)
-    if len(prompts) > 1:
+    if scores:
+        found = language_model.generate_with_scores(list(prompts), **settings)
+        texts = [f"{text.score:.4f}\n{text.text}" for texts in found for text in texts]
+        print("\n---\n".join(texts))
+        return
+    if len(prompts) > 1 or not settings["strategy"].streams:
         print("\n---\n".join(language_model.generate(list(prompts), **settings)))
         return
     pieces = language_model.stream(*prompts, **settings)

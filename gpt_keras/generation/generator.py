@@ -15,7 +15,7 @@ from gpt_keras.generation.stopping import STOP_SPECS, Rules
 _SLIDE = 64
 
 
-class Generator(tf.Module):
+class Generator:
     """Generates token ids with a backbone, as a strategy says.
 
     The step is compiled (see `Runner`); drawing tokens is an ordinary TensorFlow graph around it,
@@ -39,7 +39,6 @@ class Generator(tf.Module):
         keep_log_probs: bool = False,
         window: int | None = None,
     ):
-        super().__init__(name="generator")
         self.runner = runner
         self.strategy = strategy
         self.rules = rules

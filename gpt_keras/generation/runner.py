@@ -7,7 +7,7 @@ import tensorflow as tf
 CHUNKS = (32, 128)
 
 
-class Runner(tf.Module):
+class Runner:
     """Runs new tokens of a backbone against its cache.
 
     XLA compiles the step, which returns only logits and what is new in the cache. The loop around
@@ -22,7 +22,6 @@ class Runner(tf.Module):
     """
 
     def __init__(self, backbone, vocabulary_size: int | None = None, jit_compile: bool = True):
-        super().__init__(name="runner")
         self.backbone = backbone
         self.vocabulary_size = vocabulary_size
         options = dict(jit_compile=jit_compile, autograph=False, reduce_retracing=True)

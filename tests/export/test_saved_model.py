@@ -57,6 +57,11 @@ def plain(spread_model):
     return spread_model.generate(PROMPTS, max_new_tokens=18, seed=11)
 
 
+def test_nothing_but_what_is_served_is_in_it(loaded):
+    assert hasattr(loaded, "generate")
+    assert not hasattr(loaded, "_generator")  # its functions are for calls from Python
+
+
 def test_what_is_left_out_is_off(loaded, plain, spread_model):
     assert texts_of(loaded.generate(text=PROMPTS, max_new_tokens=18, seed=11)) == plain
     assert texts_of(loaded.generate(PROMPTS[:1], 18, 11)) == plain[:1]

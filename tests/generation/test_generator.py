@@ -77,7 +77,13 @@ def test_the_protocol_fits_a_recurrent_backbone(jit_compile):
     generator = gk.generation.Generator(runner, gk.generation.Sampling(), rules)
     settings = read_settings({"temperature": 0}, None, 10)
     settings |= {"stop": tf.constant([], tf.string), "deadline": tf.constant(np.inf, tf.float64)}
-    found = generator.finish(generator.advance(generator.start(request), 100, settings))
+    first = generator.start(request)
+    state = generator.advance(first, 100, settings)
+    # Nothing grows from step to step.
+    assert [part.shape for part in tf.nest.flatten(first)] == [
+        part.shape for part in tf.nest.flatten(state)
+    ]
+    found = generator.finish(state)
     for row, (prompt, count) in enumerate([([1, 2, 3], 4), ([5], 6)]):
         for _ in range(count):
             prompt = [*prompt, (sum(prompt) + 1) % 10]

@@ -92,7 +92,8 @@ def test_it_trains(character_tokenizer):
 def test_it_is_saved(model, tmp_path):
     model.save(tmp_path / "mine.keras")
     model.save_to_preset(tmp_path / "preset")
-    text = model.generate("hello", max_new_tokens=10, seed=1)
+    settings = {"seed": 1, "top_k": 9, "repetition_penalty": 1.2, "bad_words": ["e"], "stop": "zz"}
+    text = model.generate("hello", max_new_tokens=10, **settings)
     for loaded in (
         keras.saving.load_model(tmp_path / "mine.keras"),
         gk.CausalLM.from_preset(tmp_path / "preset"),
@@ -101,15 +102,13 @@ def test_it_is_saved(model, tmp_path):
         assert type(loaded.backbone) is Mine
         loaded.set_weights(model.get_weights())
         loaded.tokenizer = model.tokenizer
-        assert loaded.generate("hello", max_new_tokens=10, seed=1) == text
+        assert loaded.generate("hello", max_new_tokens=10, **settings) == text
 
 
 @pytest.mark.slow
 def test_it_is_exported(model, tmp_path):
     model.export(tmp_path / "exported")
     loaded = tf.saved_model.load(tmp_path / "exported")
-    output = loaded.generate(
-        text=tf.constant(["hello"]), max_new_tokens=10, temperature=1.0, top_k=0, top_p=1.0, seed=1
-    )
+    output = loaded.generate(text=["hello"], max_new_tokens=10, seed=1)
     text = model.generate("hello", max_new_tokens=10, seed=1)
     assert output["text"].numpy()[0].decode() == text

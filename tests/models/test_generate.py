@@ -54,7 +54,11 @@ def test_cached_generation_equals_the_slow_way(spread_model, settings):
         assert ours == slowly(spread_model, prompt, 30, row_seed=seed, **settings)
 
 
-@pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
+PROCESSORS = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "bad_words": ["e", "th"]}
+PROCESSORS |= {"min_new_tokens": 4, "min_p": 0.02, "logit_bias": {5: 1.0}}
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS[:4], PROCESSORS], ids=str)
 def test_each_row_of_a_ragged_batch_equals_its_own_run(spread_model, settings):
     prompts = ["a", "hello there", "what is this thing, and why is it so long", "a"]
     batch = spread_model.generate(prompts, max_new_tokens=20, seed=7, **settings)
