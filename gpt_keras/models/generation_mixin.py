@@ -87,7 +87,8 @@ class GenerationMixin:
                 learned positions, which end there.
             cache_length: for how many tokens room is made at least. XLA compiles anew where prompt
                 and continuation need more room than before; with a length given from the start
-                it does not until they pass it.
+                it does not until they pass it. A prompt is run in pieces of 32 or 128 tokens and
+                needs room for whole ones.
             **processors: what changes the probabilities of tokens; None is off. All are described
                 in `gk.generation.PROCESSORS`:
 

@@ -82,9 +82,9 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts"
             raise ValueError(
                 f"`{name}` must be all texts or all lists of token ids; number {i} is {prompt!r}."
             )
-        if len(prompt) == 0:
-            raise ValueError(f"`{name}` must not be empty; number {i} is {prompt!r}.")
         row = require_tokenizer(tokenizer).encode(prompt) if is_text else prompt
+        if len(row) == 0:  # a tokenizer may make nothing of a space
+            raise ValueError(f"`{name}` must not be empty; number {i} is {prompt!r}.")
         check_token_ids(row, vocabulary_size)
         rows.append([int(token_id) for token_id in row])
     return Prompts(rows, is_text, is_single)

@@ -154,6 +154,21 @@ def test_a_text_ends_before_the_first_stop_string(kind):
         assert not any(string in text for text in texts[:-1] for string in stop)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in TOKENIZERS if kind != "other_split"])
+def test_a_saved_model_cuts_at_the_same_place(kind, tmp_path):
+    model, _ = reciter(kind)
+    gk.export.saved_model(model, tmp_path / "1", jit_compile=False)
+    served = tf.saved_model.load(tmp_path / "1")
+    prompts = [model.tokenizer.decode(model.tokenizer.encode(p)) for p in ("hello", "hello there")]
+    settings = [{"stop": stop} for stop in STOPS]
+    settings += [{"bad_words": ["cat", "the", " on"]}, {"choices": ["the mat", "hello", "hell"]}]
+    for given in settings:
+        output = served.generate(text=prompts, temperature=0.0, **given)["text"].numpy()
+        expected = model.generate(prompts, temperature=0, **given)
+        assert [row.decode("utf-8", errors="replace") for row in output] == expected
+
+
 @pytest.mark.parametrize("kind", ["character", "sentencepiece"])
 def test_each_row_of_a_batch_has_its_own_end(kind):
     model, text = reciter(kind)
@@ -255,6 +270,14 @@ def test_prompts_may_be_as_long_as_the_context_allows():
     assert list(model.stream(text[:-1], temperature=0)) == [" "]
     with pytest.raises(ValueError, match="leaves no room"):
         model.stream(text)
+
+
+def test_a_text_without_tokens_is_no_prompt():
+    model, _ = reciter("sentencepiece")
+    assert model.tokenizer.encode(" ") == []
+    for prompts in (" ", ["hello", " "]):
+        with pytest.raises(ValueError, match=r"must not be empty; number \d is ' '"):
+            model.generate(prompts)
 
 
 def test_what_is_half_a_stop_string_at_the_end_is_given():
