@@ -64,8 +64,9 @@ class Speculative(Sampling):
     def take(self, logits, proposals, state: State, rules, settings) -> State:
         # What the loop only reads stays out of it, and is not copied.
         cache, memory = state.cache, state.memory
-        # After the last guess there is none: a token that does not exist.
+        # -1 is no guess: what comes after the last one, and ids of a prompt that have no logits.
         guesses = tf.pad(proposals.token_ids, [[0, 0], [0, 1]], constant_values=-1)
+        guesses = tf.where(guesses < tf.shape(logits)[-1], guesses, -1)
 
         def take_one(i, goes_on, state):
             del goes_on
@@ -205,22 +206,28 @@ class DraftModel(Speculative):
         return self._runner.fill(prompts, cache, 0, state.starts, {})
 
     def propose(self, state: State, rules, settings) -> tuple[State, Proposals]:
-        memory = state.memory
-        drafted = state._replace(cache=(), memory=(), log_probs=())
-        cache, token_ids, probabilities = memory.cache, [], []
-        for i in range(self.num_tokens + 1):
-            newest = drafted.token_ids[:, drafted.index, None]
-            logits, update = self._runner.extend(newest, cache, drafted.index, state.starts, {})
-            cache = self.model.backbone.write(cache, update, drafted.index)
-            if i == self.num_tokens:
-                break  # run only so that its keys are there if all guesses are right
+        memory, first = state.memory, state.index + 1
+
+        def guess(i, drafted, cache, probabilities):
+            index = drafted.index
+            newest = drafted.token_ids[:, index, None]
+            logits, update = self._runner.extend(newest, cache, index, drafted.starts, {})
+            cache = self.model.backbone.write(cache, update, index)
             drawn_from = distribution(rules.process(logits[:, 0], drafted, settings), settings)
             tokens = sample(tf.math.log(drawn_from), next_uniform(drafted, memory.guess))
-            token_ids.append(tokens)
-            probabilities.append(drawn_from)
-            index = drafted.index + 1
             drafted = drafted._replace(
-                token_ids=write_column(drafted.token_ids, tokens, index), index=index
+                token_ids=write_column(drafted.token_ids, tokens, index + 1), index=index + 1
             )
-        proposals = Proposals(tf.stack(token_ids, axis=1), tf.stack(probabilities, axis=1))
-        return state._replace(memory=memory._replace(cache=cache)), proposals
+            return i + 1, drafted, cache, probabilities.write(i, drawn_from)
+
+        # The last guess is run, too, so that its keys are there if all are right; what follows it
+        # is of no use.
+        drafted = state._replace(cache=(), memory=(), log_probs=())
+        probabilities = tf.TensorArray(tf.float32, self.block)
+        _, drafted, cache, probabilities = tf.while_loop(
+            lambda i, *_: i < self.block, guess, (0, drafted, memory.cache, probabilities)
+        )
+        token_ids = drafted.token_ids[:, first : first + self.num_tokens]
+        probabilities = tf.transpose(probabilities.stack(), [1, 0, 2])[:, : self.num_tokens]
+        state = state._replace(memory=memory._replace(cache=cache))
+        return state, Proposals(token_ids, probabilities)

@@ -89,6 +89,7 @@ def test_a_batch_of_prompts_that_share_a_beginning(model):
         assert (cache.token_ids, cache._cache) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -141,15 +142,19 @@ def stop_after(count):
     return stop
 
 
+LOOKUP = PromptLookup(3)
+END = {"logit_bias": {31: 100.0}, "min_new_tokens": 3}  # the end token, as soon as it may come
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        {"logit_bias": {31: 100.0}, "min_new_tokens": 3},  # the end token
+        END,
         {"stop": ["e", "a", "o"]},
         {"callback": stop_after(4)},
-        {"strategy": PromptLookup(3)},
-        {"strategy": PromptLookup(3), "logit_bias": {31: 100.0}, "min_new_tokens": 3},
-        {"strategy": PromptLookup(3), "callback": stop_after(4)},
+        pytest.param({"strategy": LOOKUP}, marks=pytest.mark.slow),
+        pytest.param({"strategy": LOOKUP, **END}, marks=pytest.mark.slow),
+        pytest.param({"strategy": LOOKUP, "callback": stop_after(4)}, marks=pytest.mark.slow),
     ],
     ids=["end", "stop", "callback", "lookup", "lookup, end", "lookup, callback"],
 )
@@ -172,6 +177,7 @@ def test_a_stream_that_is_left_is_remembered_as_far_as_it_was_read(model):
     assert model.generate(text, prompt_cache=cache, **GREEDY) == model.generate(text, **GREEDY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [BeamSearch(2), BestOf(2)], ids=["beams", "best of"])
 def test_strategies_with_several_rows_begin_with_a_cache(model, strategy):
     text = random_ids(60)

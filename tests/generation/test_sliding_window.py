@@ -1,5 +1,6 @@
 """Generation past the context, against the same weights with banded attention over all the text."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -71,6 +72,7 @@ def test_rotary_models_go_on(rotary):
     check_scores(reference, PROMPTS[0], rows[1][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -90,6 +92,7 @@ def test_other_models_go_on(changes):
         check_scores(reference, prompt, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_tokens", [5, 100], ids=["short blocks", "longer than a slide"])
 def test_guesses_go_past_the_context(rotary, num_tokens):
     model, _ = rotary
@@ -115,6 +118,16 @@ def test_the_cache_stays_as_small_as_it_is(rotary):
     assert int(state.dropped) == 64 * 3
 
 
+class Movable(keras.Model):
+    """A backbone that does not tell what positions it has."""
+
+    def call(self, token_ids):
+        return tf.one_hot(token_ids, 8)
+
+    def move(self, cache, length, offsets):
+        return cache
+
+
 def test_models_that_cannot_go_on_say_so(monkeypatch):
     monkeypatch.setattr(Generators, "get", lambda *_: pytest.fail("began to compile"))
     learned = gk.GPTCausalLM(tiny_config(num_layers=1))
@@ -123,6 +136,8 @@ def test_models_that_cannot_go_on_say_so(monkeypatch):
     recurrent = gk.CausalLM(gk.LSTMBackbone(8, 1, 4))
     with pytest.raises(ValueError, match=r"sliding_window.*method `move`"):
         recurrent.generate([1], sliding_window=True)
+    with pytest.raises(ValueError, match=r"sliding_window.*has_learned_positions.*movable"):
+        gk.CausalLM(Movable(name="movable")).generate([1], sliding_window=True)
     rotary = gk.GPTCausalLM(tiny_config(num_layers=1, position_embedding="rotary"))
     with pytest.raises(ValueError, match=r"sliding_window.*True or False.*1"):
         rotary.generate([1], sliding_window=1)
