@@ -19,31 +19,23 @@ class Projection(keras.layers.Dense):
     def _has_rows(self):
         return self.quantization_mode == "int8" and self.inputs_quantizer is None
 
-    def build(self, input_shape):
-        super().build(input_shape)
-        self._use_rows()
-
     def quantize(self, mode=None, type_check=True, config=None):
         """Quantize the weights in place; `keras.Model.quantize` calls this."""
-        super().quantize(mode, type_check=False, config=config)
-        self._use_rows()
-
-    def _use_rows(self):
-        """Let a kernel that is `(units, inputs)` take the place of Keras's, if it is to."""
-        if not self._has_rows:
+        if mode != "int8" or config.activation_quantizer is not None:
+            super().quantize(mode, type_check=False, config=config)
             return
-        columns = self._kernel
+        quantizer = config.weight_quantizer or keras.quantizers.AbsMaxQuantizer(axis=0)
+        kernel, scale = quantizer(self._kernel, to_numpy=True)
+        self.quantization_config = config
         del self._kernel
-        self._tracker.unlock()
-        self._kernel = self.add_weight(
-            name="kernel",
-            shape=tuple(columns.shape)[::-1],
-            initializer="zeros",
-            dtype="int8",
-            trainable=False,
-        )
-        self._tracker.lock()
-        self._kernel.assign(ops.transpose(columns))
+        self.quantized_build(tuple(kernel.shape), mode, config)
+        self._kernel.assign(ops.transpose(kernel))
+        self.kernel_scale.assign(ops.squeeze(scale, axis=0))
+        self.dtype_policy = keras.dtype_policies.get(f"int8_from_{self.dtype_policy.name}")
+
+    def _int8_build(self, kernel_shape, config=None):
+        has_rows = config is not None and config.activation_quantizer is None
+        super()._int8_build(kernel_shape[::-1] if has_rows else kernel_shape, config)
 
     @property
     def kernel(self):
