@@ -17,8 +17,10 @@ ruff format --check .
 
 # The tests run against the sources here, and the doctests of the package with them.
 PACKAGE_AND_TESTS=(--doctest-modules gpt_keras tests)
-python -m pytest "${PACKAGE_AND_TESTS[@]}" -m "not slow and not soak"
-python -m pytest "${PACKAGE_AND_TESTS[@]}" -m "slow and not soak"
+# Two files at a time: tracing and compiling keep one core busy each, and take a few GB of memory.
+TWO_AT_A_TIME=(-n 2 --dist loadfile)
+python -m pytest "${PACKAGE_AND_TESTS[@]}" "${TWO_AT_A_TIME[@]}" -m "not slow and not soak"
+python -m pytest "${PACKAGE_AND_TESTS[@]}" "${TWO_AT_A_TIME[@]}" -m "slow and not soak"
 if [ "${1:-}" = --all ]; then
     python -m pytest "${PACKAGE_AND_TESTS[@]}" -m soak
 fi
