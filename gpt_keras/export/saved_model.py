@@ -138,7 +138,9 @@ class _Servable(tf.Module):
         rows = tf.RaggedTensor.from_tensor(found.token_ids[:, 0], lengths=found.lengths[:, 0])
         text = self._tokenizer.detokenize(rows)
         prompts = self._tokenizer.detokenize(tf.RaggedTensor.from_tensor(token_ids, lengths))
-        return {"text": _cut_at_stop(text, tf.strings.length(prompts), given["stop"])}
+        text = _cut_at_stop(text, tf.strings.length(prompts), given["stop"])
+        # Half a character, where a text ends in one, would be no UTF-8.
+        return {"text": tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")}
 
 
 def _inputs():

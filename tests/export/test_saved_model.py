@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_models import tiny_config
+from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
 from gpt_keras.generation import PROCESSORS
@@ -214,3 +214,16 @@ def test_a_failed_export_leaves_nothing(spread_model, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         gk.export.saved_model(spread_model, tmp_path / "1")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_half_a_character_is_replaced_as_in_generate(tmp_path):
+    tokenizer = gk.tokenizers.BytePairTokenizer.train(["床前明月光"], 257)
+    config = tiny_config(vocabulary_size=tokenizer.vocabulary_size, num_layers=1)
+    model = spread_weights(gk.GPTCausalLM(config, tokenizer=tokenizer))
+    gk.export.saved_model(model, tmp_path / "1", jit_compile=False)
+    loaded = tf.saved_model.load(str(tmp_path / "1"))
+    expected = model.generate(["床", "a"], max_new_tokens=12, seed=0)
+    assert "\ufffd" in expected[0] + expected[1]
+    texts = loaded.generate(text=["床", "a"], max_new_tokens=12, seed=0)["text"].numpy()
+    assert [text.decode() for text in texts] == expected
