@@ -245,7 +245,7 @@ def main():
         for shape in shapes if top_k is None else shapes[:2]:
             measure(peers, arguments.repeats, shape, top_k)
     print("\npeak memory of the process, and over its weights and the largest cache")
-    # The largest batch comes last in each list, so that peaks can be compared.
+    # The peak of the whole process: libraries, compiling and, for int8, the float32 weights before.
     batch, prompt = max(shapes)
     for name, peer in peers.items():
         peak = peer.run(batch=batch, prompt=prompt, new_tokens=NEW_TOKENS, top_k=None)["peak"]

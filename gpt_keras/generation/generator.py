@@ -10,6 +10,7 @@ from gpt_keras.generation.runner import Runner
 from gpt_keras.generation.sampling import uniforms
 from gpt_keras.generation.state import REQUEST_SPEC, Prefix, State
 from gpt_keras.generation.stopping import STOP_SPECS, Rules
+from gpt_keras.generation.strategies import Sampling
 
 # A sliding window has room for so many tokens more, and moves when they are used up.
 _SLIDE = 64
@@ -23,7 +24,7 @@ class Generator:
 
     Args:
         runner: the backbone's `Runner`.
-        strategy: a `Strategy`, such as `Sampling()`.
+        strategy: how tokens are chosen: a `Sampling`, or a subclass of it such as `BeamSearch`.
         rules: which tokens may come and where a text ends.
         keep_log_probs: whether the log-probabilities of the tokens are kept.
         window: with a number, a token sees so many tokens at most, itself among them, and the
@@ -34,7 +35,7 @@ class Generator:
     def __init__(
         self,
         runner: Runner,
-        strategy,
+        strategy: Sampling,
         rules: Rules,
         keep_log_probs: bool = False,
         window: int | None = None,

@@ -70,14 +70,7 @@ class TextModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def quantize(self, mode=None, config=None, **kwargs):
-        """Round the weights in place to 8 bits, or fewer; `keras.Model.quantize`, only faster.
-
-        Args:
-            mode: `"int8"` or another one of Keras's: the inputs of each layer are rounded, too.
-            config: instead of `mode`, a `keras.quantizers.QuantizationConfig`, such as
-                `Int8QuantizationConfig(activation_quantizer=None)`, which rounds weights only.
-            **kwargs: `filters`, as in Keras.
-        """
+        """Round the weights in place to 8 bits, or fewer; the arguments are `gk.GPT.quantize`'s."""
         with garbage_left_alone():
             super().quantize(mode=mode, config=config, **kwargs)
 
