@@ -9,6 +9,8 @@ environment whose python `--torch_python` names; what is not installed is left o
 """
 
 import argparse
+import functools
+import importlib
 import importlib.util
 import json
 import os
@@ -107,24 +109,32 @@ def keras_hub():
 
 
 PEERS = {
-    OURS: lambda: ours("float32"),
-    f"{OURS}, bfloat16": lambda: ours("bfloat16"),
-    f"{OURS}, int8": lambda: ours("int8"),
+    OURS: functools.partial(ours, dtype="float32"),
+    f"{OURS}, bfloat16": functools.partial(ours, dtype="bfloat16"),
+    f"{OURS}, int8": functools.partial(ours, dtype="int8"),
     HUGGING_FACE: hugging_face,
     KERAS_HUB: keras_hub,
 }
 
 
+LIBRARIES = {HUGGING_FACE: ["torch", "transformers"], KERAS_HUB: ["keras_hub"]}
+
+
 def serve(name: str) -> None:
     """Answers requests on standard input until it ends: seconds, and memory at its peak."""
     answers, sys.stdout = sys.stdout, sys.stderr
+    for library in LIBRARIES.get(name, ["gpt_keras"]):
+        importlib.import_module(library)
+    libraries = peak_memory()
     run, weight_bytes = PEERS[name]()
-    print(json.dumps({"weights": weight_bytes}), file=answers, flush=True)
+    print(json.dumps({"weights": weight_bytes, "libraries": libraries}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         prompts = np.random.default_rng(0).integers(
             VOCABULARY - 1, size=(request["batch"], request["prompt"]), dtype=np.int32
         )
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak begins anew
         began = time.perf_counter()
         run(prompts, request["new_tokens"], request["top_k"])
         answer = {"seconds": time.perf_counter() - began, "peak": peak_memory()}
@@ -147,7 +157,8 @@ class Peer:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.weights = self._read()["weights"]
+        about = self._read()
+        self.weights, self.libraries = about["weights"], about["libraries"]
 
     def _read(self):
         line = self.process.stdout.readline()
@@ -219,6 +230,26 @@ def measure(peers: dict[str, Peer], repeats: int, shape, top_k) -> None:
     print(f"memory is read at {speed / 1e9:.1f} GB/s")
 
 
+def print_memory(peers: dict[str, Peer], shape) -> None:
+    batch, prompt = shape
+    request = dict(batch=batch, prompt=prompt, new_tokens=NEW_TOKENS, top_k=None)
+    print(
+        f"\nmemory while generating, batch {batch}, prompt {prompt}; beyond the libraries are "
+        f"weights, cache, intermediate results and compiled programs\n"
+        f"{'':22}{'process':>10}{'libraries':>12}{'beyond':>10}{'over weights and cache':>24}"
+    )
+    for name, peer in peers.items():
+        peer.run(**request)  # compiles
+        peak = peer.run(**request)["peak"]
+        beyond = peak - peer.libraries
+        element = 2 if "bfloat16" in name else 4
+        cache = batch * (prompt + NEW_TOKENS) * 12 * 2 * 768 * element
+        print(
+            f"{name:22}{peak / 1e6:7.0f} MB{peer.libraries / 1e6:9.0f} MB{beyond / 1e6:7.0f} MB"
+            f"{beyond / (peer.weights + cache):24.2f}"
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=7, help="runs of each measurement")
@@ -244,13 +275,7 @@ def main():
     for top_k in (None, 50):
         for shape in shapes if top_k is None else shapes[:2]:
             measure(peers, arguments.repeats, shape, top_k)
-    print("\npeak memory of the process, and over its weights and the largest cache")
-    # The peak of the whole process: libraries, compiling and, for int8, the float32 weights before.
-    batch, prompt = max(shapes)
-    for name, peer in peers.items():
-        peak = peer.run(batch=batch, prompt=prompt, new_tokens=NEW_TOKENS, top_k=None)["peak"]
-        cache = batch * (prompt + NEW_TOKENS) * 12 * 2 * 768 * 4
-        print(f"{name:22}{peak / 1e6:8.0f} MB{peak / (peer.weights + cache):8.2f}")
+    print_memory(peers, max(shapes))
 
 
 if __name__ == "__main__":

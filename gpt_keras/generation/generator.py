@@ -49,6 +49,19 @@ class Generator:
     # Compiled functions for calls from Python, each traced once whatever the shapes
 
     @functools.cached_property
+    def run(self):
+        """`run(request, settings) -> state`, compiled: `start` and all steps in one graph.
+
+        A call of `advance` copies the cache once, since its caller still has the state from before.
+        """
+        return _compiled(self._run_in_graph, REQUEST_SPEC, settings_specs())
+
+    @functools.cached_property
+    def run_from(self):
+        """`run_from(request, settings, prefix) -> state`, compiled; see `run`."""
+        return _compiled(self._run_in_graph, REQUEST_SPEC, settings_specs(), self._prefix_spec)
+
+    @functools.cached_property
     def start(self):
         """`start(request) -> state`, compiled; see `start_in_graph`."""
         return _compiled(self.start_in_graph, REQUEST_SPEC)
@@ -56,9 +69,7 @@ class Generator:
     @functools.cached_property
     def start_from(self):
         """`start_from(request, prefix) -> state`, compiled; see `start_in_graph`."""
-        scalar = tf.TensorSpec([], tf.int32)
-        prefix = Prefix(cache=self._cache_spec(), start=scalar, length=scalar)
-        return _compiled(self.start_in_graph, REQUEST_SPEC, prefix)
+        return _compiled(self.start_in_graph, REQUEST_SPEC, self._prefix_spec)
 
     @functools.cached_property
     def advance(self):
@@ -75,10 +86,16 @@ class Generator:
     def _state_spec(self):
         return _specs(self.start.get_concrete_function().structured_outputs)
 
-    def _cache_spec(self):
+    @property
+    def _prefix_spec(self):
         scalar = tf.TensorSpec([], tf.int32)
         empty = tf.function(self.runner.backbone.initial_cache, input_signature=[scalar, scalar])
-        return _specs(empty.get_concrete_function().structured_outputs)
+        cache = _specs(empty.get_concrete_function().structured_outputs)
+        return Prefix(cache=cache, start=scalar, length=scalar)
+
+    def _run_in_graph(self, request, settings, prefix=None):
+        state = self.start_in_graph(request, prefix)
+        return self.advance_in_graph(state, tf.int32.max, settings)
 
     # The same for use inside another graph
 
@@ -95,8 +112,8 @@ class Generator:
             A `State`.
         """
         known = 0 if prefix is None else prefix.length
-        longest = tf.shape(request.token_ids)[1]
-        chunk = self.runner.chunk_size(longest - 1 - known)
+        num_rows, longest = tf.unstack(tf.shape(request.token_ids))
+        chunk = self.runner.chunk_size(num_rows, longest - 1 - known)
         num_chunks = -(-(longest - 1 - known) // chunk)
         # Left padding makes all rows end in the same column.
         width = known + num_chunks * chunk + 1
@@ -108,7 +125,7 @@ class Generator:
 
         backbone = self.runner.backbone
         if prefix is None:
-            cache = backbone.initial_cache(tf.shape(starts)[0], cache_length)
+            cache = backbone.initial_cache(num_rows, cache_length)
         else:
             cache = backbone.move(prefix.cache, cache_length, starts - prefix.start)
         cache = self.runner.fill(padded, cache, known, starts, self._options())

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 # How many tokens of a prompt are run at once. Each size is compiled once; a short prompt need not
-# pay for a long chunk, and a long chunk uses the weights that it reads for more tokens.
+# pay for a long chunk, and a long chunk uses the weights that it reads for more tokens. So do
+# several rows, for which the short one is enough.
 CHUNKS = (32, 128)
 
 
@@ -24,15 +25,35 @@ class Runner:
     def __init__(self, backbone, vocabulary_size: int | None = None, jit_compile: bool = True):
         self.backbone = backbone
         self.vocabulary_size = vocabulary_size
-        options = dict(jit_compile=jit_compile, autograph=False, reduce_retracing=True)
-        self._fill = tf.function(self._fill_step, **options)
-        self.extend = tf.function(self._extend_step, **options)
+        self.jit_compile = jit_compile
+        self._fill = self._compiled(self._fill_step)
+        self._extend = self._compiled(self._extend_step)
+        self._extend_one_row = self._compiled(self._extend_one_row_step)
+
+    def _compiled(self, step):
+        return tf.function(
+            step, jit_compile=self.jit_compile, autograph=False, reduce_retracing=True
+        )
 
     def _fill_step(self, token_ids, cache, index, starts, options):
         return self.backbone.extend(token_ids, cache, index, starts, **options)[1]
 
     def _extend_step(self, token_ids, cache, index, starts, options):
+        logits, update = self.backbone.extend(token_ids, cache, index, starts, **options)
+        return tf.cast(logits[:, :, : self.vocabulary_size], tf.float32), update
+
+    def _extend_one_row_step(self, token_ids, cache, index, starts, options):
+        # In here, where XLA alone optimizes the graph: TensorFlow's optimizer would take a shape
+        # that is known in one branch for that of the tensor in the other branch, too.
+        for part in tf.nest.flatten((token_ids, cache, starts)):
+            part.set_shape([1, *part.shape[1:]])
+        return self._extend_step(token_ids, cache, index, starts, options)
+
+    def extend(self, token_ids, cache, index, starts, options):
         """Run new tokens.
+
+        One token of one row is a step of its own: layers that know it when they are traced have
+        faster ways for it, see `layers.projection`.
 
         Args:
             token_ids: `(rows, new)`.
@@ -45,13 +66,20 @@ class Runner:
             `(logits, update)`: float32 `(rows, new, vocabulary_size)`, and what is new in the
             cache.
         """
-        logits, update = self.backbone.extend(token_ids, cache, index, starts, **options)
-        return tf.cast(logits[:, :, : self.vocabulary_size], tf.float32), update
+        inputs = token_ids, cache, index, starts, options
+        num_rows, num_new = token_ids.shape
+        if num_rows is not None or num_new != 1 or not self.jit_compile:
+            return self._extend(*inputs)
+        return tf.cond(
+            tf.shape(token_ids)[0] == 1,
+            lambda: self._extend_one_row(*inputs),
+            lambda: self._extend(*inputs),
+        )
 
-    def chunk_size(self, num_tokens):
-        """Return the size of the chunks in which so many tokens are run, a scalar tensor."""
+    def chunk_size(self, num_rows, num_tokens):
+        """Return the size of the chunks in which so many tokens of each row are run, a scalar."""
         short, long = CHUNKS
-        return tf.where(num_tokens <= short, short, long)
+        return tf.where((num_tokens <= short) | (num_rows * short >= long), short, long)
 
     def fill(self, token_ids, cache, index, starts, options):
         """Run tokens whose logits are not needed, in chunks.
@@ -71,7 +99,7 @@ class Runner:
             The filled cache.
         """
         end = tf.shape(token_ids)[1] - 1
-        chunk = self.chunk_size(end - index)
+        chunk = self.chunk_size(tf.shape(token_ids)[0], end - index)
 
         def run_chunk(index, cache):
             update = self._fill(token_ids[:, index : index + chunk], cache, index, starts, options)

@@ -1,19 +1,31 @@
 """The projections inside attention and feed-forward."""
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from gpt_keras.layers.quantized_sublayers import dtype_arguments
 
+_NUM_PARTS = 4
+_LEAST_SIZE = 2**16  # numbers in a kernel; what is smaller stays in the cores' caches
+
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class Projection(keras.layers.Dense):
-    """A `Dense` layer whose int8 kernel can be read as it is. Arguments as in `Dense`.
+    """A `Dense` layer that is fast for one vector. Arguments as in `Dense`.
 
-    Weights in int8 whose inputs stay as they are, are there to be read fast: a step for one token
-    does little else. XLA casts them while it reads them, without a copy, only if those of one
-    output lie side by side. So they are stored as `(units, inputs)`.
+    Such products are most of a step for one new token. Weights in float32 and bfloat16 are
+    multiplied part by part, see `product_of_one_vector`. Weights in int8 whose inputs stay as
+    they are have another form, a little faster and not one that training could use: XLA casts
+    them while it reads them, without a copy, if those of one output lie side by side. So they are
+    stored as `(units, inputs)`.
     """
+
+    def call(self, inputs, training=None):
+        if not _is_one_vector(inputs, self._kernel):
+            return super().call(inputs, training=training)
+        x = ops.cast(product_of_one_vector(inputs, self.kernel), self.compute_dtype)
+        return x if self.bias is None else x + self.bias
 
     @property
     def _has_rows(self):
@@ -63,6 +75,46 @@ class Projection(keras.layers.Dense):
         merged += (self.lora_alpha / self.lora_rank) * low_rank
         kernel, scale = keras.quantizers.abs_max_quantize(merged, axis=0)
         return ops.transpose(kernel), ops.squeeze(scale, axis=0), None
+
+
+def product_of_one_vector(vector, matrix):
+    """Return the product of one vector and a matrix, summed in float32.
+
+    On a CPU XLA runs `matmul` of one vector on one core once the sum of a bias follows, and copies
+    a matrix of bfloat16 to float32 first. A sum of four parts of the matrix is a loop over rows,
+    which reads the parts side by side, on all cores, and casts as it reads.
+
+    Args:
+        vector: `(..., inputs)`, all dimensions but the last 1.
+        matrix: `(inputs, outputs)`, of any dtype; `inputs` a multiple of 4.
+
+    Returns:
+        `(..., outputs)` float32.
+
+    Example:
+        >>> import numpy as np
+        >>> x, kernel = np.ones((1, 1, 16)), np.ones((16, 3))
+        >>> product_of_one_vector(x, kernel).numpy().tolist()
+        [[[16.0, 16.0, 16.0]]]
+    """
+    num_inputs, num_outputs = matrix.shape
+    column = ops.reshape(ops.cast(vector, "float32"), (num_inputs, 1))
+    # Cast before it is cut: XLA does not cut bfloat16, and would round around each cut.
+    matrix = ops.cast(matrix, "float32")
+    size = num_inputs // _NUM_PARTS
+    parts = [slice(i * size, (i + 1) * size) for i in range(_NUM_PARTS)]
+    total = sum(column[part] * matrix[part] for part in parts)  # (size, outputs)
+    return ops.reshape(ops.sum(total, axis=0), (*vector.shape[:-1], num_outputs))
+
+
+def _is_one_vector(inputs, matrix) -> bool:
+    num_inputs, num_outputs = matrix.shape
+    return (
+        all(dim == 1 for dim in inputs.shape[:-1])
+        and num_inputs % _NUM_PARTS == 0
+        and num_inputs * num_outputs >= _LEAST_SIZE
+        and not tf.config.list_physical_devices("GPU")
+    )
 
 
 def computed_once(x):

@@ -15,9 +15,6 @@ from gpt_keras.models.requests import Call, read_call, read_prompts, require_tok
 from gpt_keras.models.scoring import log_probabilities
 from gpt_keras.models.text_pieces import TextPieces, cut_at_stop
 
-# As many steps as there can be: rows end by themselves.
-_ALL = 2**31 - 1
-
 
 class Continuation(NamedTuple):
     """A text that was generated, with its scores.
@@ -265,7 +262,7 @@ class GenerationMixin:
 
         XLA compiles once for each batch size and each length of the cache, which is rounded up to
         32, 48, 64, 96, 128, 192, ... tokens, and where prompts have more than one token once more
-        for each of the two sizes of the pieces in which they are run.
+        for each size of the pieces in which they are run: one size from 4 prompts on, else two.
 
         Args:
             batch_size: number of prompts.
@@ -282,11 +279,11 @@ class GenerationMixin:
             length = min(length, self.max_sequence_length or length)
         least = settings.pop("cache_length", None) or 1
         # Prompts of which nothing is run before the last token, and those for each size of chunk.
-        for chunk, shortest, longest in (
-            (1, 1, 1),
-            (CHUNKS[0], 2, CHUNKS[0] + 1),
-            (CHUNKS[1], CHUNKS[0] + 2, length - 1),
-        ):
+        short, long = CHUNKS
+        prompts_of_chunks = [(1, 1, 1), (short, 2, short + 1), (long, short + 2, length - 1)]
+        if batch_size * short >= long:
+            prompts_of_chunks[1:] = [(short, 2, length - 1)]
+        for chunk, shortest, longest in prompts_of_chunks:
             if shortest >= length:
                 return
             prompts = [[0] * shortest] * batch_size
@@ -303,23 +300,18 @@ class GenerationMixin:
     # What they have in common
 
     def _run(self, call: Call, keep_log_probs: bool):
-        generator, state = self._start(call, keep_log_probs)
+        generator = self._generator(call, keep_log_probs)
         if call.callback is None:
-            state = generator.advance(state, _ALL, call.settings)
+            prefix = _prefix(call)
+            if prefix is None:
+                state = generator.run(call.request, call.settings)
+            else:
+                state = generator.run_from(call.request, call.settings, prefix)
         else:
             # The last of them; the others go at once, as each holds a cache.
-            state = collections.deque(_steps(generator, state, call), maxlen=1).pop()
+            state = collections.deque(_steps(generator, call), maxlen=1).pop()
         self._remember(call, state)
         return generator.finish(state)
-
-    def _start(self, call: Call, keep_log_probs: bool):
-        generator = self._generator(call, keep_log_probs)
-        prefix = None
-        if call.prompt_cache is not None:
-            prefix = call.prompt_cache.prefix(call.prompts.rows)
-        if prefix is None:
-            return generator, generator.start(call.request)
-        return generator, generator.start_from(call.request, prefix)
 
     def _remember(self, call: Call, state) -> None:
         if call.prompt_cache is not None and state.lengths.shape[0] == 1:
@@ -348,8 +340,8 @@ class GenerationMixin:
     def _pieces(self, call: Call):
         rows = [TextPieces(self.tokenizer, row, call.stop) for row in call.prompts.rows]
         taken = [0] * len(rows)
-        generator, state = self._start(call, keep_log_probs=False)
-        steps = _steps(generator, state, call)
+        steps = _steps(self._generator(call), call)
+        state = next(steps)
         try:
             for state in steps:
                 finished = state.finished.numpy().tolist()
@@ -372,8 +364,18 @@ class GenerationMixin:
         return self._generators
 
 
-def _steps(generator, state, call):
-    """The states of a generation, one after each step."""
+def _prefix(call):
+    return None if call.prompt_cache is None else call.prompt_cache.prefix(call.prompts.rows)
+
+
+def _steps(generator, call):
+    """The states of a generation: the first, and one after each step."""
+    prefix = _prefix(call)
+    if prefix is None:
+        state = generator.start(call.request)
+    else:
+        state = generator.start_from(call.request, prefix)
+    yield state
     while not bool(tf.reduce_all(state.finished)):
         state = generator.advance(state, 1, call.settings)
         if call.callback is not None and call.callback(_new_token_ids(state)):

@@ -149,7 +149,8 @@ def assert_found(found, expected, end=None):
 def num_steps(model, prompts, **settings):
     """How many steps a search takes, and how far it might have gone."""
     call = read_call(model, prompts, **settings)
-    generator, state = model._start(call, keep_log_probs=True)
+    generator = model._generator(call, keep_log_probs=True)
+    state = generator.start(call.request)
     after = generator.advance(state, 1000, call.settings)
     return int(after.index - state.index)
 
