@@ -11,6 +11,11 @@ from gpt_keras.layers.quantized_sublayers import serialized_policy
 # an average that nobody reads, and not a NaN.
 _MASKED = -1e30
 
+# Queries are taken in blocks of so many, and of multiples of it where there would be more blocks:
+# smaller ones save little more, and each takes time to compile.
+_BLOCK = 64
+_MOST_BLOCKS = 8
+
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class CausalMultiHeadAttention(keras.layers.Layer):
@@ -153,10 +158,32 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             )
         query, key, value = self._project(x, positions=None)  # (batch, heads, length, head_dim)
         position = ops.arange(ops.shape(x)[1])
-        mask = self._sees(position[:, None], position[None, :])  # (length, length)
         if padding_mask is not None:
-            mask = mask & ops.cast(padding_mask, "bool")[:, None, None, None, :]
-        return self._attend(query, [key], [value], mask, training)
+            padding_mask = ops.cast(padding_mask, "bool")[:, None, None, None, :]
+        mixed = []
+        for queries, keys in self._blocks(x.shape[1]):
+            mask = self._sees(position[queries, None], position[None, keys])
+            if padding_mask is not None:
+                mask = mask & padding_mask
+            part = query[:, :, queries], [key[:, :, keys]], [value[:, :, keys]]
+            mixed.append(self._mix(*part, mask, training))
+        return self._output(mixed)
+
+    def _blocks(self, length):
+        """Slices of queries, and for each the slice of the keys that any of them sees.
+
+        Products of all queries and all keys would be twice as many as causal attention needs, and
+        for a short window many times as many.
+        """
+        if not self.causal or length is None or length <= _BLOCK:
+            return [(slice(None), slice(None))]
+        size = _BLOCK * -(-length // (_BLOCK * _MOST_BLOCKS))
+        blocks = []
+        for first in range(0, length, size):
+            end = min(first + size, length)
+            first_key = 0 if self.window is None else max(0, first - self.window + 1)
+            blocks.append((slice(first, end), slice(first_key, end)))
+        return blocks
 
     def _sees(self, query, key):
         """Whether the token at position `query` sees the one at `key`."""
@@ -206,7 +233,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         valid = columns[None, None, :] >= starts[:, None, None]  # (batch, 1, cached + new)
         mask = (sees & valid)[:, None, None]  # one mask for all heads
         keys, values = [cache[0], key], [cache[1], value]
-        return self._attend(query, keys, values, mask, training=False), (key, value)
+        mixed = self._mix(query, keys, values, mask, training=False)
+        return self._output([mixed]), (key, value)
 
     def initial_cache(self, batch_size, length):
         """Return empty keys and values, `(batch_size, num_key_value_heads, length, head_dim)`."""
@@ -228,8 +256,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         x = ops.reshape(x, (batch, length, num_heads, self.head_dim))
         return ops.transpose(x, (0, 2, 1, 3))  # (batch, heads, length, head_dim)
 
-    def _attend(self, query, keys, values, mask, training):
-        """Attend to keys and values given in pieces, which are never copied into one.
+    def _mix(self, query, keys, values, mask, training):
+        """Mix values as the queries attend to keys, both in pieces that are never copied into one.
 
         Query heads that share a key head lie next to each other, so they become rows of one
         product: `(batch, key heads, group * length, head_dim)`.
@@ -253,7 +281,12 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             last = first + ops.shape(value)[2]
             mixed = mixed + ops.matmul(weights[..., first:last], value)
             first = last
-        mixed = ops.reshape(mixed, (batch, self.num_heads, length, self.head_dim))
+        return ops.reshape(mixed, (batch, self.num_heads, length, self.head_dim))
+
+    def _output(self, mixed):
+        """Project what was mixed for blocks of queries, each `(batch, heads, length, head_dim)`."""
+        mixed = ops.concatenate(mixed, axis=2) if len(mixed) > 1 else mixed[0]
+        batch, length = ops.shape(mixed)[0], ops.shape(mixed)[2]
         mixed = ops.transpose(mixed, (0, 2, 1, 3))
         mixed = ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
         return self.output_projection(mixed)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tiny_models import spread_weights
 
 import gpt_keras as gk
+from gpt_keras.layers import attention
 
 
 def sees(layer, query, key):
@@ -49,6 +50,7 @@ def built(*args, width=24, **kwargs):
     return spread_weights(layer)
 
 
+@pytest.mark.parametrize("block", [64, 3, 1])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -68,13 +70,35 @@ def built(*args, width=24, **kwargs):
     ],
     ids=str,
 )
-def test_equals_the_formula(arguments):
+def test_equals_the_formula(arguments, block, monkeypatch):
+    monkeypatch.setattr(attention, "_BLOCK", block)
+    monkeypatch.setattr(attention, "_MOST_BLOCKS", 3)
     layer = built(**arguments)
     biased = [p.use_bias for p in (layer.query, layer.key, layer.value, layer.output_projection)]
     use_bias = arguments.get("use_bias", True)
     assert biased == [arguments.get("use_qkv_bias", use_bias)] * 3 + [use_bias]
     x = np.random.default_rng(0).normal(size=(2, 7, 24)).astype("float32")
     np.testing.assert_allclose(layer(x), reference(layer, np.float64(x)), atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 100])
+def test_long_sequences_are_taken_in_blocks_and_short_ones_not(window, monkeypatch):
+    layer = built(2, window=window)
+    x = np.random.default_rng(0).normal(size=(1, 600, 24)).astype("float32")
+    seen, mix = [], layer._mix
+    monkeypatch.setattr(
+        layer,
+        "_mix",
+        lambda q, k, *rest: seen.append((q.shape[2], k[0].shape[2])) or mix(q, k, *rest),
+    )
+    y = layer(x)
+    if window is None:
+        assert seen == [(128, 128), (128, 256), (128, 384), (128, 512), (88, 600)]
+    else:
+        assert seen == [(128, 128), (128, 227), (128, 227), (128, 227), (88, 187)]
+    monkeypatch.setattr(attention, "_BLOCK", 600)
+    np.testing.assert_allclose(layer(x), y, atol=1e-5)
+    assert seen[5:] == [(600, 600)]
 
 
 def test_padding_is_seen_by_nobody_without_causal():
