@@ -9,7 +9,6 @@ environment whose python `--torch_python` names; what is not installed is left o
 """
 
 import argparse
-import functools
 import importlib
 import importlib.util
 import json
@@ -109,9 +108,9 @@ def keras_hub():
 
 
 PEERS = {
-    OURS: functools.partial(ours, dtype="float32"),
-    f"{OURS}, bfloat16": functools.partial(ours, dtype="bfloat16"),
-    f"{OURS}, int8": functools.partial(ours, dtype="int8"),
+    OURS: lambda: ours("float32"),
+    f"{OURS}, bfloat16": lambda: ours("bfloat16"),
+    f"{OURS}, int8": lambda: ours("int8"),
     HUGGING_FACE: hugging_face,
     KERAS_HUB: keras_hub,
 }
