@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Values each string field may take. Layers and models read the same tuples.
-ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "swiglu")
+ACTIVATIONS = ("relu", "relu_squared", "gelu", "gelu_tanh", "swiglu")
 NORMS = ("layer_norm", "rms_norm")
 NORM_POSITIONS = ("pre", "post")
 POSITION_EMBEDDINGS = ("learned", "sinusoidal", "rotary", "none")
@@ -34,7 +34,8 @@ class GPTConfig:
             attention (Ainslie et al. 2023), 1 is multi-query attention. Default: `num_heads`.
         head_dim: width of one head. Default: `hidden_dim / num_heads`, which must then divide.
         intermediate_dim: width inside the feed-forward layer. Default: `4 * hidden_dim`.
-        activation: `"gelu_tanh"` (GPT-1, GPT-2), `"gelu"` (exact), `"relu"` or `"swiglu"`.
+        activation: `"gelu_tanh"` (GPT-1, GPT-2), `"gelu"` (exact), `"relu"`, `"relu_squared"`
+            (Primer, So et al. 2021) or `"swiglu"`.
         dropout: rate, in [0, 1), of the three dropouts that GPT-2 has: embeddings, attention
             weights, and the output of each sub-layer.
         position_embedding: `"learned"`, `"sinusoidal"`, `"rotary"` or `"none"`.
@@ -46,6 +47,8 @@ class GPTConfig:
         use_bias: whether the projections of attention and feed-forward have biases.
         use_qkv_bias: whether those to queries, keys and values do (Qwen2 has only these). Default:
             `use_bias`.
+        use_qk_norm: whether each head's queries and keys go through an RMSNorm (Henry et al. 2020;
+            Qwen3 and others), which bounds what attention's softmax gets.
         tie_embeddings: whether the output projection is the transposed token embedding
             (Press and Wolf 2016).
         causal: whether a token sees only itself and what came before. Without it the model is an
@@ -90,6 +93,7 @@ class GPTConfig:
     norm_epsilon: float = 1e-5
     use_bias: bool = True
     use_qkv_bias: bool | None = None
+    use_qk_norm: bool = False
     tie_embeddings: bool = True
     causal: bool = True
     attention_windows: tuple[int | None, ...] | None = None
@@ -117,7 +121,7 @@ class GPTConfig:
         if self.use_qkv_bias is None:
             object.__setattr__(self, "use_qkv_bias", self.use_bias)
         check_at_least_0("router_loss_weight", self.router_loss_weight)
-        for name in ("use_bias", "use_qkv_bias", "tie_embeddings", "causal"):
+        for name in ("use_bias", "use_qkv_bias", "use_qk_norm", "tie_embeddings", "causal"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
 
@@ -167,7 +171,7 @@ class GPTConfig:
             embeddings += self.max_sequence_length * self.hidden_dim
         norm = self.hidden_dim * (2 if self.norm == "layer_norm" else 1)
         num_norms = 2 * self.num_layers + (1 if self.norm_position == "pre" else 0)
-        blocks = self.num_layers * (self._block_kernels + self._block_biases)
+        blocks = self.num_layers * (self._block_kernels + self._block_vectors)
         return embeddings + blocks + num_norms * norm + head
 
     @property
@@ -181,12 +185,13 @@ class GPTConfig:
         return attention + router + (self.num_experts or 1) * expert
 
     @property
-    def _block_biases(self) -> int:
+    def _block_vectors(self) -> int:
         qkv = (self.num_heads + 2 * self.num_key_value_heads) * self.head_dim
         num_inner = 2 if self.activation == "swiglu" else 1
         expert = num_inner * self.intermediate_dim + self.hidden_dim
         others = self.hidden_dim + (self.num_experts or 1) * expert
-        return self.use_qkv_bias * qkv + self.use_bias * others
+        qk_norms = self.use_qk_norm * 2 * self.head_dim
+        return self.use_qkv_bias * qkv + self.use_bias * others + qk_norms
 
     def flops_per_token(self, sequence_length: int | None = None) -> int:
         """Floating-point operations of a forward pass, for each token.

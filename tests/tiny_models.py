@@ -17,6 +17,17 @@ def tiny_config(**changes):
     return gk.GPTConfig(**{**fields, **changes})
 
 
+def with_a_bad_token(model, token_id):
+    """Make all losses of sequences with a token, and their gradients, no numbers.
+
+    The model must not have tied its embeddings, in which the others would be bad, too.
+    """
+    embeddings = np.array(model.backbone.token_embedding.embeddings)
+    embeddings[token_id] = np.nan
+    model.backbone.token_embedding.embeddings.assign(embeddings)
+    return model
+
+
 def spread_weights(model, seed=0, stddev=0.3):
     """Replace all weights by larger random ones, so that wrong biases and norms would show."""
     generator = np.random.default_rng(seed)

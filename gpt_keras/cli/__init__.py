@@ -17,7 +17,8 @@ from collections.abc import Callable
 import gpt_keras as gk
 from gpt_keras.cli import tokenizers
 from gpt_keras.cli.chat import chat
-from gpt_keras.cli.models import export, generate, info, train
+from gpt_keras.cli.models import export, generate, info
+from gpt_keras.cli.train import train
 
 __all__ = ["chat", "export", "generate", "info", "main", "train"]
 

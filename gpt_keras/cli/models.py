@@ -1,149 +1,16 @@
-"""The commands for models: `gpt-keras train | generate | export | info`."""
+"""The commands for trained models: `gpt-keras generate | export | info`."""
 
 import pathlib
-import sys
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
-
-import keras
+from collections.abc import Iterable
 
 import gpt_keras as gk
-from gpt_keras.cli.files import (
-    beginning,
-    check_output,
-    describe_size,
-    print_written,
-    read_corpus,
-)
+from gpt_keras.cli.files import check_output, describe_size, print_written
 from gpt_keras.cli.settings import strategy_of, takes_processors
-from gpt_keras.config import GPTConfig, check_positive_int, check_rate
-from gpt_keras.datasets.checks import check_seed
-from gpt_keras.datasets.token_cache import default_cache_dir
+from gpt_keras.config import GPTConfig
 from gpt_keras.models.preset_folder import read_config
 
-# What `train` builds unless told otherwise; how many tokens there are, the tokenizer decides.
-_SHAPE = {
-    "vocabulary_size": 1,
-    "max_sequence_length": 128,
-    "num_layers": 4,
-    "num_heads": 4,
-    "hidden_dim": 128,
-}
-
 _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
-
-
-def train(
-    corpus: str,
-    output: str,
-    *,
-    tokenizer: Literal["byte_pair", "character", "gpt2"] = "byte_pair",
-    vocabulary_size: int = 4096,
-    preset: str | None = None,
-    num_layers: int | None = None,
-    num_heads: int | None = None,
-    hidden_dim: int | None = None,
-    sequence_length: int | None = None,
-    dropout: float | None = None,
-    batch_size: int = 16,
-    steps: int = 1000,
-    learning_rate: float = 1e-3,
-    warmup_steps: int | None = None,
-    validation_fraction: float = 0.1,
-    evaluations: int = 10,
-    prompt: str | None = None,
-    seed: int = 0,
-) -> None:
-    """Train a new GPT on text and save it.
-
-    For example: gpt-keras train shakespeare my_model --steps 500
-
-    Args:
-        corpus: Text to learn from: shakespeare or tang_poems, which come with the package, or the
-            path of a text file, or of a directory, which stands for all .txt files in it.
-        output: New or empty directory for the trained model.
-        tokenizer: What a token is: byte_pair learns frequent pieces of words from the corpus,
-            character takes single characters, gpt2 takes GPT-2's 50,257 pieces of words.
-        vocabulary_size: Number of tokens that byte_pair learns; the others have their own.
-        preset: Shape of a known model, such as gpt2_small, instead of num_layers, num_heads and
-            hidden_dim. Its weights start random.
-        num_layers: Number of transformer blocks; 4 unless given.
-        num_heads: Number of attention heads in each block; must divide hidden_dim; 4 unless given.
-        hidden_dim: Width of the model; 128 unless given.
-        sequence_length: Number of tokens that the model sees at once, in training and afterwards;
-            the preset's, or 128, unless given.
-        dropout: Share of activations set to zero in training, from 0 to below 1, against
-            overfitting; the preset's, or 0, unless given.
-        batch_size: Number of sequences in each step.
-        steps: Number of training steps.
-        learning_rate: Highest learning rate, reached after the warm-up; a cosine then takes it
-            down to a tenth.
-        warmup_steps: Number of first steps, in which the learning rate rises from 0; a tenth of
-            steps, at most 100, unless given.
-        validation_fraction: Share of the corpus that is kept out of training to measure the loss
-            on, from 0 to below 1.
-        evaluations: How often to measure the validation loss and show a sample, at even distances;
-            the largest number up to this one that divides steps.
-        prompt: Text that the samples continue; "" for no samples; the first words of the corpus
-            unless given.
-        seed: Number from which all that is random follows: same seed, same training.
-    """
-    began = time.perf_counter()
-    # What is wrong with the arguments is found here, before there is any work.
-    check_output(output)
-    documents = read_corpus(corpus)
-    shape = {"num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim}
-    config = _config(preset, shape, max_sequence_length=sequence_length, dropout=dropout)
-    for name, value in (("batch_size", batch_size), ("steps", steps), ("evaluations", evaluations)):
-        check_positive_int(name, value)
-    check_rate("validation_fraction", validation_fraction)
-    check_seed(seed)
-    if warmup_steps is None:
-        warmup_steps = min(steps // 10, 100)
-    if not 0 <= warmup_steps < steps:
-        raise ValueError(f"`warmup_steps` must be from 0 to below {steps}, got {warmup_steps!r}.")
-    optimizer = gk.training.adamw(learning_rate, warmup_steps=warmup_steps, total_steps=steps)
-
-    keras.utils.set_random_seed(seed % 2**32)
-    encoder = _tokenizer(tokenizer, documents, vocabulary_size)
-    data, validation = gk.datasets.language_modeling(
-        documents,
-        encoder,
-        sequence_length=config.max_sequence_length,
-        batch_size=batch_size,
-        validation_fraction=validation_fraction,
-        seed=seed,
-    )
-    config = config.replace(vocabulary_size=encoder.vocabulary_size)
-    model = gk.GPTCausalLM(config, tokenizer=encoder)
-    model.compile(optimizer=optimizer)
-    callbacks = [gk.training.Throughput()]
-    if prompt is None:
-        prompt = _first_words(documents, config.max_sequence_length // 8 + 1)
-    if prompt:
-        model.stream(prompt)  # what is wrong with it is said now, not at the first sample
-        callbacks.append(gk.training.SampleText(prompt))
-    print(f"{len(documents):,} documents; their token ids are kept in {default_cache_dir()}")
-    print(f"{encoder.vocabulary_size:,} tokens, {config.num_parameters:,} parameters")
-    print(f"prepared in {time.perf_counter() - began:.1f} s", flush=True)
-
-    began = time.perf_counter()
-    epochs = max(n for n in range(1, min(evaluations, steps) + 1) if steps % n == 0)
-    history = model.fit(
-        data.repeat(),
-        validation_data=validation,
-        epochs=epochs,
-        steps_per_epoch=steps // epochs,
-        callbacks=callbacks,
-        verbose=1 if sys.stdout.isatty() else 2,
-    ).history
-    print(f"trained {steps:,} steps in {time.perf_counter() - began:.1f} s")
-    if validation is not None:
-        loss, perplexity = history["val_loss"][-1], history["val_perplexity"][-1]
-        print(f"validation loss {loss:.4f}, perplexity {perplexity:.2f}")
-    model.save_to_preset(output)
-    print_written(output)
 
 
 @takes_processors()
@@ -256,30 +123,6 @@ def info(name_or_path: str) -> None:
     for name, value in rows.items():
         if value is not None:
             print(f"  {name:<16}  {value}")
-
-
-def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> GPTConfig:
-    """The preset, or the shape, with the changes that are not None."""
-    given = {name: value for name, value in shape.items() if value is not None}
-    if preset is not None and given:
-        raise ValueError(f"`preset` decides {', '.join(given)}; give one or the other.")
-    fields = _SHAPE if preset is None else gk.presets.get(preset).to_dict()
-    changes = {name: value for name, value in changes.items() if value is not None}
-    return GPTConfig.from_dict({**fields, **given, **changes})
-
-
-def _tokenizer(kind: str, documents: list[str | pathlib.Path], vocabulary_size: int):
-    match kind:
-        case "byte_pair":
-            return gk.tokenizers.BytePairTokenizer.train(documents, vocabulary_size)
-        case "character":
-            return gk.tokenizers.CharacterTokenizer.train(documents, end_of_text=True)
-        case "gpt2":
-            return gk.tokenizers.BytePairTokenizer.gpt2()
-
-
-def _first_words(documents: list[str | pathlib.Path], num_characters: int) -> str:
-    return beginning(documents).strip()[:num_characters].split("\n")[0].strip()
 
 
 def _read_config(name_or_path: str) -> GPTConfig:

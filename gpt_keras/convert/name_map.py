@@ -150,6 +150,9 @@ def weight_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
         add_dense(f"{block}/attention/query", width, query, config.use_qkv_bias)
         add_dense(f"{block}/attention/key", width, key_value, config.use_qkv_bias)
         add_dense(f"{block}/attention/value", width, key_value, config.use_qkv_bias)
+        if config.use_qk_norm:
+            for name in ("query_norm", "key_norm"):
+                shapes[f"{block}/attention/{name}/scale"] = (config.head_dim,)
         add_dense(f"{block}/attention/output", query, width, config.use_bias)
         add_norm(f"{block}/feed_forward_norm")
         if config.num_experts is None:

@@ -5,7 +5,8 @@ The functions `language_modeling` and `padded` hide the modules of the same name
 """
 
 from gpt_keras.datasets import corpora
+from gpt_keras.datasets.documents import digest
 from gpt_keras.datasets.language_modeling import language_modeling
 from gpt_keras.datasets.padded import padded
 
-__all__ = ["corpora", "language_modeling", "padded"]
+__all__ = ["corpora", "digest", "language_modeling", "padded"]

@@ -1,5 +1,6 @@
 """From the `corpus` argument to a list of documents."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,6 +46,34 @@ def list_documents(
     if not documents:
         raise ValueError("`corpus` holds no text.")
     return documents
+
+
+def digest(corpus: str | Path | Sequence[str | Path]) -> str:
+    """Returns a name for the content of a corpus: the same texts in the same order have the same.
+
+    Args:
+        corpus: As in `language_modeling`.
+
+    Returns:
+        The SHA-256, in hexadecimal, of the SHA-256 of each document.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> gk.datasets.digest("To be, or not to be")[:16]
+        '9200087547c796e8'
+    """
+    whole = hashlib.sha256()
+    for document in list_documents(corpus):
+        whole.update(document_digest(document))
+    return whole.hexdigest()
+
+
+def document_digest(document: str | Path) -> bytes:
+    """Returns the SHA-256 of a text or of a file's content."""
+    if isinstance(document, str):
+        return hashlib.sha256(document.encode("utf-8", errors="surrogatepass")).digest()
+    with document.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def path_hint(documents: list[str | Path]) -> str:

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from gpt_keras.atomic import atomic_file
+from gpt_keras.datasets.documents import document_digest
 from gpt_keras.tokenizers import Tokenizer
 from gpt_keras.tokenizers.text_files import cut_into_pieces, read_text
 
@@ -88,15 +89,8 @@ def encode_corpus(
 def _key(documents: list[str | Path], tokenizer: Tokenizer) -> str:
     whole = hashlib.sha256(f"{_FORMAT} {tokenizer.digest()}".encode())
     for document in documents:
-        whole.update(_document_digest(document))
+        whole.update(document_digest(document))
     return whole.hexdigest()
-
-
-def _document_digest(document: str | Path) -> bytes:
-    if isinstance(document, str):
-        return hashlib.sha256(document.encode("utf-8", errors="surrogatepass")).digest()
-    with document.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _write_ids(

@@ -3,7 +3,13 @@
 import keras
 from keras import ops
 
-from gpt_keras.config import check_head_groups, check_positive_int, check_rate
+from gpt_keras.config import (
+    check_head_groups,
+    check_positive,
+    check_positive_int,
+    check_rate,
+)
+from gpt_keras.layers.device import has_gpu
 from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
 
@@ -41,6 +47,9 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         dropout: rate of the dropout on the attention weights, in [0, 1).
         use_bias: whether the four projections have biases.
         use_qkv_bias: whether the ones to queries, keys and values do. Default: `use_bias`.
+        use_qk_norm: whether each head's queries and keys go through an RMSNorm before they are
+            turned (Henry et al. 2020).
+        norm_epsilon: added to the mean square inside these norms.
         window: number of tokens that a token sees, itself included, and without `causal` as many
             after it; None for all.
         causal: whether a token sees only itself and what came before.
@@ -78,6 +87,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         dropout: float = 0.0,
         use_bias: bool = True,
         use_qkv_bias: bool | None = None,
+        use_qk_norm: bool = False,
+        norm_epsilon: float = 1e-5,
         window: int | None = None,
         causal: bool = True,
         rotary_embedding=None,
@@ -98,6 +109,9 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         self.dropout = dropout
         self.use_bias = use_bias
         self.use_qkv_bias = use_bias if use_qkv_bias is None else use_qkv_bias
+        self.use_qk_norm = use_qk_norm
+        check_positive("norm_epsilon", norm_epsilon)
+        self.norm_epsilon = norm_epsilon
         if window is not None:
             check_positive_int("window", window)
         self.window = window
@@ -135,11 +149,21 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         for projection in (self.query, self.key, self.value):
             projection.build(input_shape)
         self.output_projection.build((*input_shape[:-1], query_dim))
+        if self.use_qk_norm:
+            self.query_norm = self._head_norm("query_norm")
+            self.key_norm = self._head_norm("key_norm")
         self.weights_dropout = keras.layers.Dropout(
             self.dropout, dtype=self.dtype_policy, name="weights_dropout"
         )
         if self.rotary_embedding is not None and not self.rotary_embedding.built:
             self.rotary_embedding.build((None, self.num_heads, None, self.head_dim))
+
+    def _head_norm(self, name):
+        norm = keras.layers.RMSNormalization(
+            epsilon=self.norm_epsilon, dtype=self.dtype_policy, name=name
+        )
+        norm.build((None, None, None, self.head_dim))
+        return norm
 
     def _qkv_dense(self, units, name):
         return dense(
@@ -160,6 +184,11 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         position = ops.arange(ops.shape(x)[1])
         if padding_mask is not None:
             padding_mask = ops.cast(padding_mask, "bool")[:, None, None, None, :]
+        if has_gpu() and not (training and self.dropout):
+            mask = self._sees(position[:, None], position[None, :])[None, None]
+            if padding_mask is not None:
+                mask = mask & padding_mask[:, 0]
+            return self._output([_fused(query, key, value, mask)])
         mixed = []
         for queries, keys in self._blocks(x.shape[1]):
             mask = self._sees(position[queries, None], position[None, keys])
@@ -236,6 +265,22 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         mixed = self._mix(query, keys, values, mask, training=False)
         return self._output([mixed]), (key, value)
 
+    def attention_weights(self, x, padding_mask=None):
+        """Return how much each token takes of each, `(batch, heads, length, length)` float32.
+
+        Args:
+            x: `(batch, length, hidden_dim)`, as the layer is called with.
+            padding_mask: as the layer is called with.
+        """
+        query, key, _ = self._project(x, positions=None)
+        key = ops.repeat(key, self.num_heads // self.num_key_value_heads, axis=1)
+        scores = ops.matmul(query * self.head_dim**-0.5, ops.transpose(key, (0, 1, 3, 2)))
+        position = ops.arange(ops.shape(x)[1])
+        mask = self._sees(position[:, None], position[None, :])
+        if padding_mask is not None:
+            mask = mask & ops.cast(padding_mask, "bool")[:, None, None, :]
+        return ops.softmax(ops.where(mask, ops.cast(scores, "float32"), _MASKED), axis=-1)
+
     def initial_cache(self, batch_size, length):
         """Return empty keys and values, `(batch_size, num_key_value_heads, length, head_dim)`."""
         shape = (batch_size, self.num_key_value_heads, length, self.head_dim)
@@ -246,6 +291,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         query = self._split_heads(self.query(x), self.num_heads)
         key = self._split_heads(self.key(x), self.num_key_value_heads)
         value = self._split_heads(self.value(x), self.num_key_value_heads)
+        if self.use_qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
         if self.rotary_embedding is not None:
             query = self.rotary_embedding(query, positions=positions)
             key = self.rotary_embedding(key, positions=positions)
@@ -304,6 +351,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             "dropout": self.dropout,
             "use_bias": self.use_bias,
             "use_qkv_bias": self.use_qkv_bias,
+            "use_qk_norm": self.use_qk_norm,
+            "norm_epsilon": self.norm_epsilon,
             "window": self.window,
             "causal": self.causal,
             "rotary_embedding": keras.saving.serialize_keras_object(self.rotary_embedding),
@@ -318,3 +367,14 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             config["rotary_embedding"]
         )
         return cls(**config)
+
+
+def _fused(query, key, value, mask):
+    """Keras's own attention, for GPUs, whose compiler knows it; it has no dropout.
+
+    Not yet run on a GPU: `scripts/check_gpu.py` does.
+    """
+    group = query.shape[1] // key.shape[1]
+    parts = query, ops.repeat(key, group, axis=1), ops.repeat(value, group, axis=1)
+    parts = (ops.transpose(part, (0, 2, 1, 3)) for part in parts)
+    return ops.transpose(ops.dot_product_attention(*parts, mask=mask), (0, 2, 1, 3))

@@ -14,11 +14,12 @@ class FeedForward(keras.layers.Layer):
 
     `"relu"` is that of "Attention Is All You Need" (section 3.3); `"gelu_tanh"` the one of GPT-1
     and GPT-2 (Hendrycks and Gimpel 2016, the tanh approximation); `"gelu"` the exact one;
+    `"relu_squared"` that of Primer (So et al. 2021);
     `"swiglu"` multiplies `silu(gate(x))` with `up(x)`, a third projection (Shazeer 2020).
 
     Args:
         intermediate_dim: width between the projections.
-        activation: `"gelu_tanh"`, `"gelu"`, `"relu"` or `"swiglu"`.
+        activation: `"gelu_tanh"`, `"gelu"`, `"relu"`, `"relu_squared"` or `"swiglu"`.
         use_bias: whether the projections have biases.
         kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
         output_initializer: initializer of the last kernel. Default: `kernel_initializer`.
@@ -76,6 +77,8 @@ class FeedForward(keras.layers.Layer):
         match self.activation:
             case "relu":
                 h = ops.relu(h)
+            case "relu_squared":
+                h = ops.square(ops.relu(h))
             case "gelu":
                 h = _exact_gelu(h)
             case "gelu_tanh":

@@ -1,9 +1,9 @@
 """The projections inside attention and feed-forward."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
+from gpt_keras.layers.device import has_gpu
 from gpt_keras.layers.quantized_sublayers import dtype_arguments
 
 _NUM_PARTS = 4
@@ -113,7 +113,7 @@ def _is_one_vector(inputs, matrix) -> bool:
         all(dim == 1 for dim in inputs.shape[:-1])
         and num_inputs % _NUM_PARTS == 0
         and num_inputs * num_outputs >= _LEAST_SIZE
-        and not tf.config.list_physical_devices("GPU")
+        and not has_gpu()
     )
 
 

@@ -13,6 +13,7 @@ from gpt_keras.config import (
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
 from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
+from gpt_keras.layers.rematerialization import rematerialized
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -36,6 +37,7 @@ class TransformerBlock(keras.layers.Layer):
         norm_epsilon: added to the variance inside the norms.
         use_bias: whether the projections have biases.
         use_qkv_bias: whether those to queries, keys and values do. Default: `use_bias`.
+        use_qk_norm: whether each head's queries and keys are normalized.
         window: how many tokens a token sees, itself included; None for all.
         causal: whether a token sees only itself and what came before.
         rotary_embedding: a `RotaryEmbedding` for queries and keys, or None.
@@ -56,6 +58,11 @@ class TransformerBlock(keras.layers.Layer):
     Returns:
         `(batch, length, hidden_dim)`.
 
+    Attributes:
+        rematerialize: whether training computes what is inside the block a second time instead of
+            keeping it until the gradient is made: a third slower, in much less memory. False unless
+            set, before the model is compiled; not saved, since it does not change the results.
+
     Example:
         >>> import gpt_keras as gk, numpy as np
         >>> gk.layers.TransformerBlock(num_heads=4)(np.zeros((2, 5, 16))).shape
@@ -75,6 +82,7 @@ class TransformerBlock(keras.layers.Layer):
         norm_epsilon: float = 1e-5,
         use_bias: bool = True,
         use_qkv_bias: bool | None = None,
+        use_qk_norm: bool = False,
         window: int | None = None,
         causal: bool = True,
         rotary_embedding=None,
@@ -97,6 +105,7 @@ class TransformerBlock(keras.layers.Layer):
         self.norm_position = norm_position
         self.norm_epsilon = norm_epsilon
         self.use_bias = use_bias
+        self.rematerialize = False
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
         )
@@ -110,6 +119,8 @@ class TransformerBlock(keras.layers.Layer):
             dropout=dropout,
             use_bias=use_bias,
             use_qkv_bias=use_qkv_bias,
+            use_qk_norm=use_qk_norm,
+            norm_epsilon=norm_epsilon,
             window=window,
             causal=causal,
             rotary_embedding=rotary_embedding,
@@ -165,11 +176,18 @@ class TransformerBlock(keras.layers.Layer):
                 layer.build(input_shape, input_shape)
 
     def call(self, x, padding_mask=None, training=None):
+        def run(x):
+            return self._run(x, padding_mask, training)
+
+        return rematerialized(self, run, x) if self.rematerialize and training else run(x)
+
+    def _run(self, x, padding_mask, training):
         h = self._before(self.attention_norm, x)
         h = self.attention(h, padding_mask=padding_mask, training=training)
         h = self.residual_dropout(h, training=training)
         x = self._after(self.attention_norm, _add(self.attention_residual, x, h))
-        h = self.feed_forward(self._before(self.feed_forward_norm, x))
+        # Said to all, since what is rematerialized runs outside of the model's call.
+        h = self.feed_forward(self._before(self.feed_forward_norm, x), training=training)
         h = self.residual_dropout(h, training=training)
         return self._after(self.feed_forward_norm, _add(self.feed_forward_residual, x, h))
 
@@ -192,6 +210,10 @@ class TransformerBlock(keras.layers.Layer):
         x = self._after(self.attention_norm, _add(self.attention_residual, x, h))
         h = self.feed_forward(self._before(self.feed_forward_norm, x))
         return self._after(self.feed_forward_norm, _add(self.feed_forward_residual, x, h)), update
+
+    def attention_weights(self, x, padding_mask=None):
+        """Return the attention weights inside, see `CausalMultiHeadAttention.attention_weights`."""
+        return self.attention.attention_weights(self._before(self.attention_norm, x), padding_mask)
 
     def initial_cache(self, batch_size, length):
         """Return this block's empty cache for `length` positions."""
@@ -224,6 +246,7 @@ class TransformerBlock(keras.layers.Layer):
             "norm_epsilon": self.norm_epsilon,
             "use_bias": self.use_bias,
             "use_qkv_bias": attention.use_qkv_bias,
+            "use_qk_norm": attention.use_qk_norm,
             "window": attention.window,
             "causal": attention.causal,
             "rotary_embedding": serialize(attention.rotary_embedding),

@@ -14,7 +14,7 @@ from gpt_keras.models.preset_folder import write_preset
 from gpt_keras.models.text_model import TextModel
 from gpt_keras.models.training_data import is_texts, read, read_validation
 from gpt_keras.models.vocabulary import check_token_ids
-from gpt_keras.training import Perplexity, adamw
+from gpt_keras.training import CrossEntropy, Perplexity, adamw
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -111,8 +111,8 @@ class CausalLM(GenerationMixin, TextModel):
         Args:
             optimizer: `"auto"` is `gk.training.adamw()`: AdamW with warm-up, clipping, and no decay
                 on biases, norms and embeddings.
-            loss: `"auto"` is the cross-entropy from logits, averaged over the tokens whose sample
-                weight is not 0.
+            loss: `"auto"` is `gk.training.CrossEntropy()`: from logits, averaged over the tokens
+                whose sample weight is not 0.
             weighted_metrics: `"auto"` is perplexity and accuracy.
             **kwargs: the other arguments of `keras.Model.compile`. `jit_compile` is True unless
                 given, or unless `run_eagerly` is: Keras's own choice would not use XLA on a CPU.
@@ -123,9 +123,7 @@ class CausalLM(GenerationMixin, TextModel):
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = adamw()
         if isinstance(loss, str) and loss == "auto":
-            loss = keras.losses.SparseCategoricalCrossentropy(
-                from_logits=True, reduction="mean_with_sample_weight"
-            )
+            loss = CrossEntropy()
         if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
             weighted_metrics = [
                 Perplexity(),

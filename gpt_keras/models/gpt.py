@@ -138,6 +138,20 @@ class GPT(keras.Model):
         return self.logits(self.token_embedding(hidden_states, reverse=True))
 
     @property
+    def rematerialize(self) -> bool:
+        """Whether the blocks are computed anew for the gradient instead of being kept for it.
+
+        Training then needs much less memory and takes a third longer. May be set, before the model
+        is compiled; not saved, since it does not change the results.
+        """
+        return all(block.rematerialize for block in self.blocks)
+
+    @rematerialize.setter
+    def rematerialize(self, value: bool):
+        for block in self.blocks:
+            block.rematerialize = value
+
+    @property
     def max_sequence_length(self) -> int:
         """Longest sequence, in tokens, that the model takes."""
         return self.config.max_sequence_length
@@ -327,6 +341,7 @@ def _block(config, layer, residual, policy):
         norm_epsilon=config.norm_epsilon,
         use_bias=config.use_bias,
         use_qkv_bias=config.use_qkv_bias,
+        use_qk_norm=config.use_qk_norm,
         window=config.attention_window(layer),
         causal=config.causal,
         rotary_embedding=rotary_embedding,

@@ -4,18 +4,22 @@ Every series has its own line style and marker besides its colour, so that a fig
 black and white; the colours are Okabe and Ito's, which colour-blind people tell apart.
 """
 
+from gpt_keras.plots.attention import attention
 from gpt_keras.plots.figure import Figure
 from gpt_keras.plots.fonts import chinese_font
 from gpt_keras.plots.prediction import next_tokens
+from gpt_keras.plots.scaling import scaling_law
 from gpt_keras.plots.tokenization import tokenization
 from gpt_keras.plots.training import learning_rate, loss_by_position, training
 
 __all__ = [
     "Figure",
+    "attention",
     "chinese_font",
     "learning_rate",
     "loss_by_position",
     "next_tokens",
+    "scaling_law",
     "tokenization",
     "training",
 ]

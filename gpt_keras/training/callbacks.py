@@ -103,7 +103,7 @@ class Throughput(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         seconds = time.perf_counter() - self._began
-        tokens = self._tokens()
+        tokens = float(perplexity_of(self.model).count)
         if not self._compiled:
             self._compiled = True
             self._uncounted = tokens
@@ -117,14 +117,20 @@ class Throughput(keras.callbacks.Callback):
         if self._rate is not None:
             logs["tokens_per_second"] = self._rate
 
-    def _tokens(self) -> float:
-        for metric in _flatten(self.model.metrics):
-            if isinstance(metric, Perplexity):
-                return float(metric.count)
-        raise ValueError(
-            "Throughput counts tokens with the Perplexity metric, and the model was compiled "
-            "without it: pass weighted_metrics=[gk.training.Perplexity()]."
-        )
+
+def perplexity_of(model: keras.Model) -> Perplexity:
+    """Return the metric with which callbacks count tokens.
+
+    Raises:
+        ValueError: the model was compiled without it.
+    """
+    for metric in _flatten(model.metrics):
+        if isinstance(metric, Perplexity):
+            return metric
+    raise ValueError(
+        "The callback counts tokens with the Perplexity metric, and the model was compiled "
+        "without it: pass weighted_metrics=[gk.training.Perplexity()]."
+    )
 
 
 def _flatten(metrics):

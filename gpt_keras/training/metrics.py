@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from gpt_keras.training.losses import cross_entropy
+
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class Perplexity(keras.metrics.Metric):
@@ -33,8 +35,7 @@ class Perplexity(keras.metrics.Metric):
         self.count = self.add_weight(name="count", initializer="zeros")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        losses = keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
-        losses = ops.cast(losses, self.dtype)  # (batch, length)
+        losses = ops.cast(cross_entropy(y_true, y_pred), self.dtype)  # (batch, length)
         weights = ops.ones_like(losses)
         if sample_weight is not None:
             weights = ops.cast(sample_weight, self.dtype)

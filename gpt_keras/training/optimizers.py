@@ -1,27 +1,121 @@
-"""AdamW as GPT-2 and GPT-3 are trained with it."""
+"""Optimizers: AdamW as GPT-2 and GPT-3 are trained with it, and Muon."""
 
 import re
 
 import keras
+from keras import ops
 
-from gpt_keras.config import check_at_least_0, check_positive, check_positive_int, check_rate
+from gpt_keras.config import (
+    check_at_least_0,
+    check_positive,
+    check_positive_int,
+    check_rate,
+)
 
 # Names of the variables that are not decayed: biases, the weights of norms, and embeddings. An
 # untied output projection, `reverse_embeddings`, is a matrix like any other.
 NO_DECAY = ("bias", "gamma", "beta", "scale", "embeddings")
 
+# For so many updates the running mean of gradients' norms is not yet one to compare with.
+_EARLY = 20
+
+
+class MeasuredOptimizer:
+    """What the optimizers here have in common; stands before a Keras optimizer among the bases.
+
+    - Weights of the kinds in `no_decay` are not decayed, and this outlives saving:
+      `keras.optimizers.Optimizer.exclude_from_weight_decay` is forgotten by `get_config`.
+    - With `gradient_accumulation_steps` a learning-rate schedule counts updates; Keras's counts
+      batches.
+    - The norm of the last batch's gradients, before clipping, can be read.
+    - With `skip_above` a batch whose gradients are not finite or far too large changes nothing.
+
+    Attributes:
+        gradient_norm: variable, the norm of all gradients of the last batch together.
+        mean_gradient_norm: variable, its running mean over the batches that were not skipped,
+            which forgets them within about a hundred.
+        num_skipped: variable, the number of batches that were skipped.
+    """
+
+    def __init__(self, learning_rate, no_decay, skip_above, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        if isinstance(no_decay, str):
+            raise ValueError(f"`no_decay` must be a list of names, got the string {no_decay!r}.")
+        if skip_above is not None and not skip_above > 1:
+            raise ValueError(f"`skip_above` must be above 1 or None, got {skip_above!r}.")
+        self.no_decay = list(no_decay)
+        self.skip_above = skip_above
+        if self.no_decay:
+            # Keras searches for the pattern in the name of its own variable or, on TensorFlow, of
+            # the `tf.Variable` inside, which can have a path before it and a number behind.
+            names = "|".join(map(re.escape, self.no_decay))
+            self.exclude_from_weight_decay(var_names=[rf"(?:^|/)(?:{names})(?::\d+)?$"])
+
+    def build(self, variables):
+        """Make the optimizer's variables; Keras calls this."""
+        if not self.built:
+            names = ("gradient_norm", "mean_gradient_norm", "num_skipped")
+            for name in names:
+                variable = self.add_variable(
+                    (), dtype="float32", aggregation="only_first_replica", name=name
+                )
+                setattr(self, name, variable)
+        super().build(variables)
+
+    def apply(self, grads, trainable_variables=None):
+        """Update the weights; `keras.optimizers.Optimizer.apply` that looks at the gradients."""
+        if not self.built:
+            self.build(list(trainable_variables))
+        given = [g for g in grads if g is not None]
+        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in given))
+        self.gradient_norm.assign(norm)
+        if self.skip_above is None:
+            self._update(norm, grads, trainable_variables)
+            return
+        # The mean of too few batches says little: while it is made, only what is not finite counts.
+        is_early = self._iterations < _EARLY
+        is_usual = is_early | (norm <= self.skip_above * self.mean_gradient_norm)
+        ops.cond(
+            is_usual & ops.isfinite(norm),
+            lambda: self._update(norm, grads, trainable_variables),
+            self._skip,
+        )
+
+    def _skip(self):
+        self.num_skipped.assign_add(1.0)
+
+    def _update(self, norm, grads, trainable_variables):
+        rate = ops.maximum(0.01, 1 / (1 + ops.cast(self._iterations, "float32")))
+        self.mean_gradient_norm.assign_add(rate * (norm - self.mean_gradient_norm))
+        super().apply(grads, trainable_variables)
+
+    def _get_current_learning_rate(self):
+        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return self._learning_rate(self.iterations)
+        return super()._get_current_learning_rate()
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "no_decay": self.no_decay,
+            "skip_above": self.skip_above,
+        }
+
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class AdamW(keras.optimizers.AdamW):
-    """Keras's AdamW that keeps its list of undecayed variables when it is saved.
-
-    `keras.optimizers.AdamW.exclude_from_weight_decay` is forgotten by `get_config`, so that a
-    reloaded model would decay its biases and norms.
+class AdamW(MeasuredOptimizer, keras.optimizers.AdamW):
+    """Keras's AdamW, with what `MeasuredOptimizer` adds; `adamw` makes one with GPT-3's settings.
 
     Args:
         learning_rate: number or schedule.
-        no_decay: names of variables, such as `"bias"`, that are not decayed.
+        no_decay: names of variables, such as `"bias"`, that are not decayed. Default: biases, the
+            weights of norms, and embeddings.
+        skip_above: a batch whose gradients have a norm above so many times its running mean, or
+            one that is not finite, changes nothing; None: each batch counts.
         **kwargs: arguments of `keras.optimizers.AdamW`.
+
+    Raises:
+        ValueError: `no_decay` is no list, or `skip_above` is not above 1.
 
     Example:
         >>> import gpt_keras as gk
@@ -30,19 +124,75 @@ class AdamW(keras.optimizers.AdamW):
         ['bias']
     """
 
-    def __init__(self, learning_rate=1e-3, no_decay=NO_DECAY, **kwargs):
-        super().__init__(learning_rate, **kwargs)
-        if isinstance(no_decay, str):
-            raise ValueError(f"`no_decay` must be a list of names, got the string {no_decay!r}.")
-        self.no_decay = list(no_decay)
-        if self.no_decay:
-            # Keras searches for the pattern in the name of its own variable or, on TensorFlow, of
-            # the `tf.Variable` inside, which can have a path before it and a number behind.
-            names = "|".join(map(re.escape, self.no_decay))
-            self.exclude_from_weight_decay(var_names=[rf"(?:^|/)(?:{names})(?::\d+)?$"])
+    def __init__(self, learning_rate=1e-3, no_decay=NO_DECAY, skip_above=None, **kwargs):
+        super().__init__(learning_rate, no_decay, skip_above, **kwargs)
 
-    def get_config(self):
-        return {**super().get_config(), "no_decay": self.no_decay}
+
+@keras.saving.register_keras_serializable("gpt_keras")
+class Muon(MeasuredOptimizer, keras.optimizers.Muon):
+    """Keras's Muon for the matrices inside the blocks and AdamW for all others.
+
+    Muon makes the singular values of a matrix's mean gradient all about 1 before it is added
+    (Jordan et al. 2024); with the factor of Moonlight (Liu et al. 2025, section 2.2) the same
+    learning rate suits both parts. `muon` makes one with our settings.
+
+    Embeddings, an untied output projection, biases and norms go to AdamW, as its authors advise.
+    Keras would also give AdamW, without a word, a kernel that has not two dimensions; here it is
+    an error, unless its name is in `exclude_layers`.
+
+    Args:
+        learning_rate: number or schedule.
+        no_decay: as in `AdamW`.
+        skip_above: as in `AdamW`.
+        exclude_layers: parts of the paths of variables that go to AdamW.
+        **kwargs: arguments of `keras.optimizers.Muon`.
+
+    Raises:
+        ValueError: `no_decay` is no list, or `skip_above` is not above 1; or, when the training
+            starts, a kernel has not two dimensions.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> gk.training.Muon(0.01).momentum
+        0.95
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        no_decay=NO_DECAY,
+        skip_above=None,
+        exclude_layers=(),
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate, no_decay, skip_above, exclude_layers=list(exclude_layers), **kwargs
+        )
+
+    def build(self, variables):
+        """Make the optimizer's variables; Keras calls this."""
+        for variable in variables:
+            is_excluded = any(re.search(name, variable.path) for name in self.exclude_layers)
+            if variable.name == "kernel" and len(variable.shape) != 2 and not is_excluded:
+                raise ValueError(
+                    f"Muon takes kernels of two dimensions, but {variable.path!r} has shape "
+                    f"{tuple(variable.shape)}; name it in `exclude_layers` to give it to AdamW."
+                )
+        super().build(variables)
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        """Make the singular values about 1; several matrices of a shape may be stacked."""
+        # As in Keras, but the products of a matrix with its own transpose are named once, and the
+        # shapes are known while tracing.
+        is_tall = x.shape[-2] > x.shape[-1]
+        x = ops.swapaxes(x, -1, -2) if is_tall else x
+        x = x / (ops.norm(x, axis=(-2, -1), keepdims=True) + 1e-7)
+        for _ in range(steps):
+            gram = ops.matmul(x, ops.swapaxes(x, -1, -2))
+            x = self.muon_a * x + ops.matmul(
+                self.muon_b * gram + self.muon_c * ops.matmul(gram, gram), x
+            )
+        return ops.swapaxes(x, -1, -2) if is_tall else x
 
 
 def adamw(
@@ -55,6 +205,7 @@ def adamw(
     beta_1: float = 0.9,
     beta_2: float = 0.95,
     global_clipnorm: float | None = 1.0,
+    **kwargs,
 ) -> AdamW:
     """Return AdamW with warm-up, clipping, and no decay on biases, norms and embeddings.
 
@@ -71,6 +222,9 @@ def adamw(
         beta_1: decay of the mean of gradients.
         beta_2: decay of the mean of squared gradients.
         global_clipnorm: largest norm of all gradients together; None does not clip.
+        **kwargs: further arguments of `AdamW` and `keras.optimizers.AdamW`, such as `skip_above`,
+            `gradient_accumulation_steps` (steps are then updates, of so many batches each), and
+            `use_ema` for a moving average of the weights.
 
     Returns:
         A Keras optimizer, which saves and loads with its exclusions.
@@ -88,48 +242,111 @@ def adamw(
         0.001
         0.0001
     """
-    check_positive("learning_rate", learning_rate)
     check_rate("beta_1", beta_1)
     check_rate("beta_2", beta_2)
-    check_at_least_0("weight_decay", weight_decay)
-    if warmup_steps != 0:
-        check_positive_int("warmup_steps", warmup_steps)
-    if final_learning_rate is not None:
-        check_at_least_0("final_learning_rate", final_learning_rate)
-    if global_clipnorm is not None:
-        check_positive("global_clipnorm", global_clipnorm)
-    if total_steps is not None:
-        check_positive_int("total_steps", total_steps)
-        if total_steps <= warmup_steps:
-            raise ValueError(
-                f"`total_steps` must be above `warmup_steps`={warmup_steps}, got {total_steps!r}."
-            )
-    elif final_learning_rate is not None:
-        raise ValueError(
-            f"`final_learning_rate`={final_learning_rate!r} needs `total_steps`, the step at which "
-            f"it is reached."
-        )
-    if final_learning_rate is None:
-        final_learning_rate = learning_rate / 10
+    _check(weight_decay, global_clipnorm)
     return AdamW(
         _schedule(learning_rate, warmup_steps, total_steps, final_learning_rate),
         weight_decay=weight_decay,
         beta_1=beta_1,
         beta_2=beta_2,
         global_clipnorm=global_clipnorm,
+        **kwargs,
     )
 
 
+def muon(
+    learning_rate: float = 1e-2,
+    *,
+    warmup_steps: int = 100,
+    total_steps: int | None = None,
+    final_learning_rate: float | None = None,
+    weight_decay: float = 0.1,
+    momentum: float = 0.95,
+    beta_1: float = 0.9,
+    beta_2: float = 0.95,
+    adam_ratio: float = 1.0,
+    global_clipnorm: float | None = 1.0,
+    **kwargs,
+) -> Muon:
+    """Return Muon with AdamW for what is no matrix of a block; the schedule is that of `adamw`.
+
+    Args:
+        learning_rate: the highest learning rate, reached after the warm-up.
+        warmup_steps: as in `adamw`.
+        total_steps: as in `adamw`.
+        final_learning_rate: as in `adamw`.
+        weight_decay: decoupled weight decay, times the learning rate.
+        momentum: decay of the mean of a matrix's gradients, with Nesterov's correction.
+        beta_1: AdamW's decay of the mean of gradients.
+        beta_2: AdamW's decay of the mean of squared gradients.
+        adam_ratio: AdamW's learning rate over Muon's.
+        global_clipnorm: largest norm of all gradients together; None does not clip.
+        **kwargs: further arguments of `Muon` and `keras.optimizers.Muon`.
+
+    Returns:
+        A Keras optimizer, which saves and loads with its exclusions.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> optimizer = gk.training.muon(0.01, warmup_steps=10, total_steps=100)
+        >>> _ = optimizer.iterations.assign(100)
+        >>> round(float(optimizer.learning_rate), 6)
+        0.001
+    """
+    for name, value in (("momentum", momentum), ("beta_1", beta_1), ("beta_2", beta_2)):
+        check_rate(name, value)
+    check_positive("adam_ratio", adam_ratio)
+    _check(weight_decay, global_clipnorm)
+    return Muon(
+        _schedule(learning_rate, warmup_steps, total_steps, final_learning_rate),
+        weight_decay=weight_decay,
+        adam_weight_decay=weight_decay,
+        momentum=momentum,
+        adam_beta_1=beta_1,
+        adam_beta_2=beta_2,
+        adam_lr_ratio=adam_ratio,
+        global_clipnorm=global_clipnorm,
+        **kwargs,
+    )
+
+
+def _check(weight_decay, global_clipnorm):
+    check_at_least_0("weight_decay", weight_decay)
+    if global_clipnorm is not None:
+        check_positive("global_clipnorm", global_clipnorm)
+
+
 def _schedule(learning_rate, warmup_steps, total_steps, final_learning_rate):
+    check_positive("learning_rate", learning_rate)
+    if warmup_steps != 0:
+        check_positive_int("warmup_steps", warmup_steps)
+    if final_learning_rate is not None:
+        check_at_least_0("final_learning_rate", final_learning_rate)
     # The first step already learns: a warm-up from exactly 0 would waste it.
     first = learning_rate / warmup_steps if warmup_steps else learning_rate
     if total_steps is not None:
+        check_positive_int("total_steps", total_steps)
+        if total_steps <= warmup_steps:
+            raise ValueError(
+                f"`total_steps` must be above `warmup_steps`={warmup_steps}, got {total_steps!r}."
+            )
+        if final_learning_rate is None:
+            final_learning_rate = learning_rate / 10
         return keras.optimizers.schedules.CosineDecay(
             first,
             decay_steps=total_steps - warmup_steps,
             alpha=final_learning_rate / learning_rate,
             warmup_target=learning_rate if warmup_steps else None,
             warmup_steps=warmup_steps,
+        )
+    if final_learning_rate is not None:
+        raise ValueError(
+            f"`final_learning_rate`={final_learning_rate!r} needs `total_steps`, the step at which "
+            f"it is reached."
         )
     if warmup_steps:
         return keras.optimizers.schedules.PolynomialDecay(

@@ -25,6 +25,8 @@ def reference(layer, x, padding_mask=None):
 
     query, key, value = project(layer.query), project(layer.key), project(layer.value)
     dim, group = layer.head_dim, layer.num_heads // layer.num_key_value_heads
+    if layer.use_qk_norm:
+        query, key = _normed(layer, layer.query_norm, query), _normed(layer, layer.key_norm, key)
     mixed = np.zeros((*x.shape[:2], layer.num_heads * dim))
     for b in range(x.shape[0]):
         for head in range(layer.num_heads):
@@ -42,6 +44,12 @@ def reference(layer, x, padding_mask=None):
                 mixed[b, t, head * dim : (head + 1) * dim] = weights @ v[seen]
     output = layer.output_projection
     return mixed @ np.float64(output.kernel) + (np.float64(output.bias) if output.use_bias else 0)
+
+
+def _normed(layer, norm, x):
+    heads = x.reshape(*x.shape[:2], -1, layer.head_dim)
+    heads = heads / np.sqrt((heads**2).mean(axis=-1, keepdims=True) + layer.norm_epsilon)
+    return (heads * np.float64(norm.scale)).reshape(x.shape)
 
 
 def built(*args, width=24, **kwargs):
@@ -67,6 +75,7 @@ def built(*args, width=24, **kwargs):
         {"num_heads": 2, "use_bias": False},
         {"num_heads": 4, "num_key_value_heads": 2, "use_bias": False, "use_qkv_bias": True},
         {"num_heads": 2, "use_bias": True, "use_qkv_bias": False},
+        {"num_heads": 4, "num_key_value_heads": 2, "use_qk_norm": True, "norm_epsilon": 0.1},
     ],
     ids=str,
 )
@@ -99,6 +108,32 @@ def test_long_sequences_are_taken_in_blocks_and_short_ones_not(window, monkeypat
     monkeypatch.setattr(attention, "_BLOCK", 600)
     np.testing.assert_allclose(layer(x), y, atol=1e-5)
     assert seen[5:] == [(600, 600)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_heads": 4},
+        {"num_heads": 4, "num_key_value_heads": 2, "use_qk_norm": True},
+        {"num_heads": 6, "num_key_value_heads": 1, "window": 3},
+        {"num_heads": 4, "causal": False},
+    ],
+    ids=str,
+)
+def test_the_way_that_gpus_take_gives_the_same(arguments, monkeypatch):
+    layer = built(**arguments, dropout=0.5)
+    x = np.random.default_rng(0).normal(size=(2, 70, 24)).astype("float32")
+    padding = {} if layer.causal else {"padding_mask": np.arange(70) < [[70], [40]]}
+    expected = layer(x, **padding)
+    taken = []
+    monkeypatch.setattr(attention, "has_gpu", lambda: True)
+    monkeypatch.setattr(
+        attention, "_fused", lambda *parts, fused=attention._fused: taken.append(1) or fused(*parts)
+    )
+    np.testing.assert_allclose(layer(x, **padding), expected, rtol=1e-4, atol=1e-5)
+    assert taken == [1]
+    layer(x, **padding, training=True)  # it has no dropout
+    assert taken == [1]
 
 
 def test_padding_is_seen_by_nobody_without_causal():

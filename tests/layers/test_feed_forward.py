@@ -20,6 +20,7 @@ def _gelu_tanh(x):
     ("activation", "formula"),
     [
         ("relu", lambda up, gate: np.maximum(up, 0)),
+        ("relu_squared", lambda up, gate: np.maximum(up, 0) ** 2),
         ("gelu", lambda up, gate: _gelu(up)),
         ("gelu_tanh", lambda up, gate: _gelu_tanh(up)),
         ("swiglu", lambda up, gate: gate / (1 + np.exp(-gate)) * up),

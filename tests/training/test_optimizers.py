@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from tiny_models import tiny_config
+from tiny_models import tiny_config, with_a_bad_token
 
 import gpt_keras as gk
 
@@ -12,7 +12,9 @@ def decayed(model, optimizer):
     before = {v.path: np.array(v) for v in model.trainable_variables}
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
-    optimizer.apply_gradients([(np.zeros(v.shape), v) for v in model.trainable_variables])
+    optimizer.apply_gradients(
+        [(np.zeros(v.shape, "float32"), v) for v in model.trainable_variables]
+    )
     paths = {v.path for v in model.trainable_variables if not np.all(np.array(v) == 1)}
     for variable in model.trainable_variables:
         variable.assign(before[variable.path])
@@ -89,3 +91,190 @@ def test_gradients_are_clipped_to_their_global_norm():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         gk.training.adamw(**arguments)
+
+
+def step(optimizer, variable, gradient):
+    optimizer.apply_gradients([(np.asarray(gradient, "float32"), variable)])
+
+
+def test_a_schedule_counts_updates_and_not_batches():
+    variable = keras.Variable(np.zeros(2), name="kernel")
+    optimizer = gk.training.adamw(
+        1e-3, warmup_steps=4, total_steps=10, gradient_accumulation_steps=3
+    )
+    optimizer.build([variable])
+    plain = rates(gk.training.adamw(1e-3, warmup_steps=4, total_steps=10), range(4))
+    for batch in range(12):
+        assert float(optimizer.learning_rate) == pytest.approx(plain[batch // 3])
+        step(optimizer, variable, np.ones(2))
+
+
+def rows_of(number, seed=0):
+    rows = np.random.default_rng(seed).integers(32, size=(number, 13)).astype("int32")
+    return rows[:, :-1], rows[:, 1:]
+
+
+@pytest.mark.parametrize("make", [gk.training.adamw, gk.training.muon])
+def test_accumulated_batches_are_one_large_batch(make):
+    def trained(batch_size, steps):
+        keras.utils.set_random_seed(0)
+        model = gk.GPTCausalLM(tiny_config())
+        optimizer = make(1e-2, warmup_steps=3, weight_decay=0.1, gradient_accumulation_steps=steps)
+        model.compile(optimizer, weighted_metrics=[])
+        model.fit(*rows_of(36), batch_size=batch_size, shuffle=False, verbose=0)
+        return model.trainable_variables
+
+    for one, other in zip(trained(12, None), trained(4, 3), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, err_msg=one.path)
+
+
+def test_the_norm_of_gradients_can_be_read():
+    variable = keras.Variable(np.zeros(2), name="kernel")
+    optimizer = gk.training.adamw(1e-3, warmup_steps=0)
+    optimizer.build([variable])
+    norms = []
+    for gradient in ([3.0, 4.0], [0.0, 1.0]):
+        step(optimizer, variable, gradient)
+        norms.append(float(optimizer.gradient_norm))
+    assert norms == pytest.approx([5, 1])
+    assert float(optimizer.mean_gradient_norm) == pytest.approx(3)
+
+
+@pytest.mark.parametrize("bad", [[np.nan, 0.0], [np.inf, 0.0], [0.0, 31.0]])
+@pytest.mark.parametrize("make", [gk.training.adamw, gk.training.muon])
+def test_a_bad_batch_changes_nothing(make, bad):
+    variable = keras.Variable(np.ones(2), name="kernel")
+    optimizer = (
+        make(1e-2, warmup_steps=0, skip_above=10.0, exclude_layers=["kernel"])
+        if (make is gk.training.muon)
+        else make(1e-2, warmup_steps=0, skip_above=10.0)
+    )
+    optimizer.build([variable])
+    for _ in range(25):
+        step(optimizer, variable, [0.0, 3.0])
+    watched = [v for v in optimizer.variables if v.name not in ("num_skipped", "gradient_norm")]
+    before = [np.array(v) for v in [variable, *watched]]
+    step(optimizer, variable, bad)
+    assert float(optimizer.num_skipped) == 1
+    for v, value in zip([variable, *watched], before, strict=True):
+        np.testing.assert_array_equal(v, value, err_msg=v.path)
+    step(optimizer, variable, [0.0, 29.0])  # large, but not above ten times the mean
+    assert float(optimizer.num_skipped) == 1
+    assert np.all(np.array(variable)[1] != before[0][1])
+
+
+def test_in_the_first_steps_only_what_is_not_finite_is_skipped():
+    variable = keras.Variable(np.ones(2), name="kernel")
+    optimizer = gk.training.adamw(1e-2, warmup_steps=0, skip_above=2.0)
+    optimizer.build([variable])
+    step(optimizer, variable, [0.0, 1.0])
+    step(optimizer, variable, [0.0, 100.0])
+    step(optimizer, variable, [np.nan, 1.0])
+    assert float(optimizer.num_skipped) == 1
+    assert np.isfinite(np.array(variable)).all()
+
+
+def test_batches_are_skipped_in_a_compiled_fit():
+    keras.utils.set_random_seed(0)
+    model = with_a_bad_token(gk.GPTCausalLM(tiny_config(tie_embeddings=False)), 31)
+    optimizer = gk.training.adamw(1e-2, warmup_steps=0, skip_above=10.0)
+    model.compile(optimizer)
+    x, y = rows_of(8)
+    x %= 31
+    x[2, 5] = 31  # in the second of four batches
+    model.fit(x, y, batch_size=2, shuffle=False, verbose=0)
+    assert float(optimizer.num_skipped) == 1
+    assert int(optimizer.iterations) == 3
+    model.backbone.token_embedding.embeddings.assign(np.zeros((32, 16)))
+    assert all(np.isfinite(np.array(v)).all() for v in model.trainable_variables)
+
+
+def newton_schulz(matrix, steps=5):
+    x = matrix.astype("float64")
+    x = x.T if matrix.shape[0] > matrix.shape[1] else x
+    x = x / np.linalg.norm(x)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_muon_makes_singular_values_alike(shape):
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=shape), rng.normal(size=(2, *shape))
+    variable = keras.Variable(start, dtype="float32", name="kernel")
+    optimizer = gk.training.muon(
+        0.1, warmup_steps=0, weight_decay=0.5, momentum=0.9, global_clipnorm=None
+    )
+    optimizer.build([variable])
+    expected, mean = start.copy(), np.zeros(shape)
+    for gradient in gradients:
+        step(optimizer, variable, gradient)
+        mean = 0.9 * mean + gradient
+        update = newton_schulz(gradient + 0.9 * mean)
+        singular = np.linalg.svd(update, compute_uv=False)
+        assert 0.5 < singular.min() <= singular.max() < 1.3
+        expected = expected * (1 - 0.1 * 0.5) - 0.1 * update * 0.2 * max(shape) ** 0.5
+    np.testing.assert_allclose(variable, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_muon_takes_the_matrices_of_the_blocks():
+    model = gk.GPT(tiny_config(tie_embeddings=False, use_qk_norm=True))
+    optimizer = gk.training.muon(1e-2)
+    optimizer.build(model.trainable_variables)
+    names = {v.path.split("/", 1)[-1] for v in optimizer.variables if "velocity" in v.path}
+    adam = {v.path for v in model.trainable_variables}
+    adam = {p for p in adam if any(p.replace("/", "_") in name for name in names)}
+    kernels = {v.path for v in model.trainable_variables if v.name == "kernel"}
+    assert {v.path for v in model.trainable_variables} - adam == kernels
+    assert decayed(model, gk.training.muon(1e-2, warmup_steps=0, weight_decay=0.5)) == (
+        kernels | {"token_embedding/reverse_embeddings"}
+    )
+
+
+def test_muon_says_which_kernel_it_does_not_take():
+    variable = keras.Variable(np.zeros((2, 2, 2)), name="kernel")
+    with pytest.raises(ValueError, match=r"two dimensions.*\(2, 2, 2\).*exclude_layers"):
+        gk.training.muon().build([variable])
+    gk.training.muon(exclude_layers=["kernel"]).build([variable])
+
+
+@pytest.mark.parametrize("make", [gk.training.adamw, gk.training.muon])
+def test_optimizers_are_saved_with_all_settings(make):
+    optimizer = make(1e-2, total_steps=200, skip_above=5.0, use_ema=True, beta_2=0.99)
+    config = keras.saving.serialize_keras_object(optimizer)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert copy.get_config() == optimizer.get_config()
+    assert copy.skip_above == 5.0
+
+
+def test_a_moving_average_of_the_weights():
+    keras.utils.set_random_seed(0)
+    model = gk.GPTCausalLM(tiny_config())
+    model.compile(gk.training.adamw(1e-2, warmup_steps=0, use_ema=True, ema_momentum=0.5))
+    kernel = model.backbone.blocks[0].feed_forward.up.kernel
+    x, y = rows_of(12)
+    average = None
+    for first in range(0, 12, 4):
+        model.train_on_batch(x[first : first + 4], y[first : first + 4])
+        now = np.array(kernel)
+        average = now if average is None else 0.5 * average + 0.5 * now
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    np.testing.assert_allclose(kernel, average, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": -1}, "learning_rate.*-1"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"adam_ratio": 0}, "adam_ratio"),
+        ({"skip_above": 1.0}, "skip_above.*1.0"),
+        ({"no_decay": "bias"}, "no_decay"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_of_muon(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        gk.training.muon(**arguments)

@@ -1,0 +1,105 @@
+"""What to do when a loss is not finite or leaps up."""
+
+import math
+from collections.abc import Callable
+
+import keras
+
+from gpt_keras.training.callbacks import perplexity_of
+
+
+class LossWatch(keras.callbacks.Callback):
+    """Stops the training at a loss that is not finite or leaps up, and says at which step.
+
+    A batch that the optimizer skipped, as those of `gk.training` do with `skip_above`, does not
+    stop it: it is told, and taken out of the metrics where its loss is not finite.
+
+    Args:
+        stop_above: a loss of a batch above so many times the running mean of the last hundred or
+            so stops the training; None: only one that is not finite does.
+        print_fn: what each message is handed to. Default: `print`.
+
+    Attributes:
+        incidents: a dict for each time: `step` (batches since the training began, the first one is
+            1), `epoch` and `batch` (both from 0, as Keras counts them), `loss` in nats per token,
+            `gradient_norm` (None if the optimizer does not say) and `action`, `"stopped"` or
+            `"skipped"`.
+
+    Raises:
+        ValueError: `stop_above` is not above 1; or, after the first batch, the model was compiled
+            without `Perplexity`.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> watch = gk.training.LossWatch(stop_above=2.0)
+    """
+
+    def __init__(self, stop_above: float | None = None, print_fn: Callable[[str], None] = print):
+        super().__init__()
+        if stop_above is not None and not stop_above > 1:
+            raise ValueError(f"`stop_above` must be above 1 or None, got {stop_above!r}.")
+        self.stop_above = stop_above
+        self.print_fn = print_fn
+        self.incidents: list[dict] = []
+
+    def on_train_begin(self, logs=None):
+        self._step = 0
+        self._mean = None
+        self._num_skipped = self._optimizer_value("num_skipped") or 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._batch = -1
+        self._before = 0.0, 0.0  # Keras has set all metrics back
+        self._values = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step += batch - self._batch  # more than 1 with steps_per_execution
+        self._batch = batch
+        metric = perplexity_of(self.model)
+        tokens = float(metric.count) - self._before[1]
+        loss = (float(metric.total) - self._before[0]) / tokens if tokens else math.nan
+        num_skipped = self._optimizer_value("num_skipped") or 0
+        if num_skipped > self._num_skipped:
+            self._num_skipped = num_skipped
+            self._report(loss, "skipped")
+            if not math.isfinite(loss):
+                self._take_back()
+        elif not math.isfinite(loss) or self._leaps(loss):
+            self._report(loss, "stopped")
+            self.model.stop_training = True
+        else:
+            self._mean = loss if self._mean is None else self._mean + 0.01 * (loss - self._mean)
+        self._before = float(metric.total), float(metric.count)
+        self._values = [v.numpy() for v in self._metric_variables()]
+
+    def _metric_variables(self):
+        return [variable for metric in self.model.metrics for variable in metric.variables]
+
+    def _take_back(self):
+        """Sets the metrics back to what they were before the batch."""
+        if self._values is None:
+            self.model.reset_metrics()
+            return
+        for variable, value in zip(self._metric_variables(), self._values, strict=True):
+            variable.assign(value)
+
+    def _leaps(self, loss):
+        return None not in (self.stop_above, self._mean) and loss > self.stop_above * self._mean
+
+    def _report(self, loss, action):
+        norm = self._optimizer_value("gradient_norm")
+        place = {"step": self._step, "epoch": self._epoch, "batch": self._batch}
+        self.incidents.append({**place, "loss": loss, "gradient_norm": norm, "action": action})
+        usual = "" if self._mean is None else f" (usual are {self._mean:.4g})"
+        gradients = "" if norm is None else f", gradients of norm {norm:.4g}"
+        what = {"skipped": "the batch was skipped", "stopped": "training stops"}[action]
+        self.print_fn(
+            f"step {self._step} (epoch {self._epoch}, batch {self._batch}): loss {loss:.4g}"
+            f"{usual}{gradients}; {what}"
+        )
+
+    def _optimizer_value(self, name):
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        variable = getattr(optimizer, name, None)
+        return None if variable is None else float(variable)

@@ -1,0 +1,225 @@
+"""What a training run was: run.json for programs, report.md for people."""
+
+import datetime
+import json
+import math
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gpt_keras.atomic import atomic_file
+from gpt_keras.config import check_positive
+from gpt_keras.training.callbacks import SampleText
+from gpt_keras.training.loss_watch import LossWatch
+from gpt_keras.version import __version__
+
+_PACKAGES = ("tensorflow", "keras", "numpy", "tokenizers")
+_WATTS_PER_CORE, _WATTS_PER_GPU = 15, 300
+
+
+class RunRecord(keras.callbacks.Callback):
+    """Keeps a record of a training in a directory: `run.json`, `report.md` and `training.png`.
+
+    They hold what the run was given, the model and the optimizer, versions of packages, seconds,
+    an estimate of the energy, the losses of each epoch and samples. They are written anew after
+    each epoch, so that a run that breaks off leaves them, too.
+
+    Args:
+        directory: where to write.
+        settings: what else the run was given, as JSON can hold it, such as the arguments of a
+            script.
+        data: what it was trained on, such as `{"sha256": gk.datasets.digest(corpus)}`.
+        samples: the `SampleText` callback whose samples are to be kept.
+        watch: the `LossWatch` callback whose incidents are to be kept.
+        watts: power that the machine is taken to use, for the estimate of the energy. Default: 300
+            for each GPU, or without one 15 for each core.
+
+    Attributes:
+        record: what `run.json` holds.
+
+    Raises:
+        ValueError: `watts` is not above 0, or `settings` or `data` is not for JSON.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> callback = gk.training.RunRecord("runs/1", data={"corpus": "my diary"})
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        settings: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        samples: SampleText | None = None,
+        watch: LossWatch | None = None,
+        watts: float | None = None,
+    ):
+        super().__init__()
+        if watts is not None:
+            check_positive("watts", watts)
+        for name, value in (("settings", settings), ("data", data)):
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"`{name}` must be what JSON can hold, got {value!r}: {error}."
+                ) from error
+        self.directory = pathlib.Path(directory)
+        self.samples = samples
+        self.watch = watch
+        self.watts = watts
+        self.record: dict[str, Any] = {"settings": dict(settings or {}), "data": dict(data or {})}
+
+    def on_train_begin(self, logs=None):
+        machine = _machine()
+        self._began = time.perf_counter()
+        self.record |= {
+            "model": _model(self.model),
+            "optimizer": keras.optimizers.serialize(self.model.optimizer),
+            "versions": _versions(),
+            "machine": machine,
+            "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "finished": False,
+            "assumed_watts": self.watts
+            or machine["gpus"] * _WATTS_PER_GPU
+            or machine["cores"] * _WATTS_PER_CORE,
+            "history": {},
+        }
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._write()
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self.record["history"].setdefault(name, []).append(float(value))
+        self._write()
+
+    def on_train_end(self, logs=None):
+        self.record["finished"] = True
+        self._write()
+
+    def _write(self):
+        record = self.record
+        record["seconds"] = round(time.perf_counter() - self._began, 1)
+        record["watt_hours"] = round(record["seconds"] * record["assumed_watts"] / 3600, 2)
+        if self.samples is not None:
+            record["samples"] = [
+                {"batches": batches, "text": text} for batches, text in self.samples.samples
+            ]
+        if self.watch is not None:
+            record["incidents"] = self.watch.incidents
+        # A loss that is not finite is a string: JSON has no such numbers.
+        text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False)
+        self._write_file("run.json", text + "\n")
+        has_curve = self._draw()
+        self._write_file("report.md", _report(record, has_curve))
+
+    def _draw(self) -> bool:
+        losses = self.record["history"].get("loss", [])
+        if len(losses) < 2 or not all(map(math.isfinite, losses)):
+            return False
+        from gpt_keras import plots  # brings matplotlib
+
+        figure = plots.training(self.record["history"])
+        with atomic_file(self.directory / "training.png") as file:
+            figure.savefig(file, dpi=150)
+        return True
+
+    def _write_file(self, name, text):
+        with atomic_file(self.directory / name) as file:
+            file.write_text(text, encoding="utf-8")
+
+
+def _model(model):
+    backbone = getattr(model, "backbone", model)
+    config = getattr(backbone, "config", None)
+    return {
+        "class": type(model).__name__,
+        "parameters": model.count_params(),
+        "config": config.to_dict() if hasattr(config, "to_dict") else None,
+        "dtype": backbone.dtype_policy.name,
+    }
+
+
+def _versions():
+    versions = {"python": platform.python_version(), "gpt_keras": __version__}
+    return versions | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def _machine():
+    return {
+        "system": platform.platform(),
+        "cores": os.cpu_count() or 1,
+        "gpus": len(tf.config.list_physical_devices("GPU")),
+    }
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _report(record, has_curve) -> str:
+    model, machine, history = record["model"], record["machine"], record["history"]
+    state = "finished" if record["finished"] else "not finished"
+    lines = [
+        "# Training run",
+        "",
+        f"Began {record['began']}, {state} after {record['seconds']:,.1f} s.",
+        "",
+        f"- Model: {model['class']}, {model['parameters']:,} parameters, {model['dtype']}",
+        f"- Machine: {machine['system']}, {machine['cores']} cores, {machine['gpus']} GPUs",
+        f"- Energy: about {record['watt_hours']:,.2f} Wh, if the machine uses "
+        f"{record['assumed_watts']:g} W",
+        "- Versions: " + ", ".join(f"{name} {v}" for name, v in record["versions"].items()),
+    ]
+    for title in ("data", "settings"):
+        if record[title]:
+            lines += ["", f"## {title.capitalize()}", "", "| | |", "|---|---|"]
+            lines += [f"| {name} | {_cell(value)} |" for name, value in record[title].items()]
+    if model["config"]:
+        lines += ["", "## Shape of the model", "", "| | |", "|---|---|"]
+        lines += [f"| {name} | {_cell(value)} |" for name, value in model["config"].items()]
+    if history:
+        names = list(history)
+        lines += ["", "## Losses", ""]
+        lines += ["![training and validation loss](training.png)", ""] if has_curve else []
+        lines += ["| epoch | " + " | ".join(names) + " |", "|--:" * (len(names) + 1) + "|"]
+        for epoch in range(len(history[names[0]])):
+            values = [
+                f"{history[name][epoch]:.5g}" if epoch < len(history[name]) else ""
+                for name in names
+            ]
+            lines.append(f"| {epoch + 1} | " + " | ".join(values) + " |")
+    if record.get("incidents"):
+        lines += ["", "## Incidents", "", "| step | loss | what happened |", "|--:|--:|---|"]
+        for incident in record["incidents"]:
+            lines.append(f"| {incident['step']} | {incident['loss']:.4g} | {incident['action']} |")
+    for sample in record.get("samples", [])[-1:]:
+        fence = _fence(sample["text"])
+        lines += ["", f"## Sample after {sample['batches']:,} batches", ""]
+        lines += [fence + "text", sample["text"], fence]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value) -> str:
+    return str(value).replace("|", "\\|").replace("\n", "⏎")
+
+
+def _fence(text) -> str:
+    """A fence of more backticks than the text has in a row."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return fence

@@ -1,0 +1,71 @@
+import keras
+import numpy as np
+import pytest
+from tiny_models import spread_weights, tiny_config
+
+import gpt_keras as gk
+
+
+def test_queries_of_zeros_attend_to_all_alike():
+    model = spread_weights(gk.GPT(tiny_config(attention_windows=(None, 2))))
+    for variable in model.variables:
+        if "/query/" in variable.path:
+            variable.assign(np.zeros(variable.shape))
+    weights = gk.interpretation.attention_weights(model, np.array([[5, 6, 7, 8]]))
+    assert weights.shape == (2, 1, 2, 4, 4)
+    everything = np.tri(4) / np.arange(1, 5)[:, None]
+    band = np.array([[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0.5, 0.5]])
+    for head in range(2):
+        np.testing.assert_allclose(weights[0, 0, head], everything, atol=1e-6)
+        np.testing.assert_allclose(weights[1, 0, head], band, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"norm_position": "post"},
+        {"num_key_value_heads": 1, "position_embedding": "rotary", "norm": "rms_norm"},
+        {"use_qk_norm": True, "attention_windows": (3,)},
+    ],
+)
+def test_values_mixed_with_the_weights_are_what_the_layer_gives(changes):
+    model = spread_weights(gk.GPT(tiny_config(**changes)))
+    block = model.blocks[0]
+    ids = np.random.default_rng(0).integers(32, size=(2, 9))
+    weights = gk.interpretation.attention_weights(gk.CausalLM(model), ids)[0]
+    x = keras.Model(model.inputs, block.input)(ids)
+    x = block.attention_norm(x) if model.config.norm_position == "pre" else x
+    attention = block.attention
+    value = np.array(attention.value(x)).reshape(2, 9, -1, attention.head_dim)
+    value = np.repeat(value, 2 // value.shape[2], axis=2)
+    mixed = np.einsum("bhqk,bkhd->bqhd", weights, value).reshape(2, 9, -1)
+    np.testing.assert_allclose(
+        attention.output_projection(mixed), attention(x), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_without_causality_padding_gets_nothing():
+    model = gk.GPT(tiny_config(causal=False))
+    inputs = {
+        "token_ids": np.array([[1, 2, 3]]),
+        "padding_mask": np.array([[True, True, False]]),
+    }
+    weights = gk.interpretation.attention_weights(model, inputs)
+    assert weights[..., 2].max() == 0
+    np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-6)
+    assert weights[..., 0, 1].min() > 0
+
+
+def test_a_functional_model_of_blocks():
+    ids = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(10, 8)(ids)
+    x = gk.layers.TransformerBlock(2)(x)
+    model = keras.Model(ids, keras.layers.Dense(10)(x))
+    assert gk.interpretation.attention_weights(model, [[1, 2, 3]]).shape == (1, 1, 2, 3, 3)
+
+
+def test_a_model_without_blocks_is_an_error():
+    model = gk.CausalLM(gk.LSTMBackbone(vocabulary_size=8, num_layers=1, hidden_dim=4))
+    with pytest.raises(ValueError, match="TransformerBlocks"):
+        gk.interpretation.attention_weights(model, [[1, 2]])

@@ -1,0 +1,90 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpt_keras as gk
+from gpt_keras.training.losses import cross_entropy
+
+
+def formula(targets, logits):
+    """Losses and the gradient of their sum, in float64."""
+    logits = np.asarray(logits, "float64")
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    softmax = np.exp(shifted) / np.exp(shifted).sum(axis=-1, keepdims=True)
+    one_hot = np.eye(logits.shape[-1])[targets]
+    log_softmax = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return -(one_hot * log_softmax).sum(axis=-1), softmax - one_hot
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    shape=st.lists(st.integers(1, 4), min_size=0, max_size=3),
+    vocabulary_size=st.integers(1, 9),
+    scale=st.sampled_from([0.0, 1.0, 50.0, 1e4]),
+    seed=st.integers(0, 99),
+)
+def test_loss_and_gradient_are_those_of_the_formula(shape, vocabulary_size, scale, seed):
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(vocabulary_size, size=shape)
+    logits = (scale * rng.normal(size=(*shape, vocabulary_size))).astype("float32")
+    upstream = rng.normal(size=shape).astype("float32")
+    losses, gradient = formula(targets, logits)
+    with tf.GradientTape() as tape:
+        x = tf.constant(logits)
+        tape.watch(x)
+        got = cross_entropy(targets, x)
+        total = tf.reduce_sum(got * upstream)
+    np.testing.assert_allclose(got, losses, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        tape.gradient(total, x), gradient * upstream[..., None], rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_compiled_gradient_is_the_same(jit_compile):
+    rng = np.random.default_rng(0)
+    targets, logits = rng.integers(11, size=(2, 5)), rng.normal(size=(2, 5, 11)).astype("float32")
+
+    @tf.function(jit_compile=jit_compile)
+    def gradient(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = tf.reduce_sum(cross_entropy(targets, logits))
+        return tape.gradient(loss, logits)
+
+    np.testing.assert_allclose(
+        gradient(tf.constant(logits)), formula(targets, logits)[1], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("sample_weight", [None, [[1, 0, 0.5], [1, 1, 0]]])
+def test_the_loss_is_that_of_keras(sample_weight):
+    rng = np.random.default_rng(0)
+    targets, logits = rng.integers(7, size=(2, 3)), rng.normal(size=(2, 3, 7)).astype("float32")
+    keras_loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction="mean_with_sample_weight"
+    )
+    weights = None if sample_weight is None else np.array(sample_weight)
+    expected = keras_loss(targets, logits, sample_weight=weights)
+    got = gk.training.CrossEntropy()(targets, logits, sample_weight=weights)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_a_target_that_is_no_id_makes_the_loss_infinite():
+    assert np.isposinf(cross_entropy(np.array([7, -1]), np.zeros((2, 7), "float32"))).all()
+
+
+def test_targets_of_another_rank_are_an_error():
+    with pytest.raises(ValueError, match=r"targets.*\(2, 3, 1\).*\(2, 3, 7\)"):
+        cross_entropy(np.zeros((2, 3, 1), int), np.zeros((2, 3, 7), "float32"))
+
+
+def test_it_is_saved_with_its_reduction():
+    loss = gk.training.CrossEntropy(reduction="sum", name="mine")
+    copy = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert (copy.reduction, copy.name) == ("sum", "mine")
+    targets, logits = np.array([[0, 1]]), np.zeros((1, 2, 4), "float32")
+    np.testing.assert_allclose(copy(targets, logits), 2 * np.log(4), rtol=1e-6)
