@@ -11,6 +11,7 @@ whose python `--torch_python` names; what is not installed is left out.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -134,9 +135,15 @@ def keras_hub(shape: Shape):
 PEERS = {OURS: ours, HUGGING_FACE: hugging_face, KERAS_HUB: keras_hub}
 
 
+LIBRARIES = {HUGGING_FACE: ["torch", "transformers"], KERAS_HUB: ["keras_hub"]}
+
+
 def serve(name: str, shape: Shape) -> None:
     """Takes a step for each line on standard input: seconds, loss, and memory at its peak."""
     answers, sys.stdout = sys.stdout, sys.stderr
+    for library in LIBRARIES.get(name, ["gpt_keras"]):
+        importlib.import_module(library)
+    print(json.dumps({"libraries": peak_memory()}), file=answers, flush=True)
     step = PEERS[name](shape)
     rng = np.random.default_rng(0)
     for _ in sys.stdin:
@@ -164,9 +171,13 @@ class Peer:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        self.libraries = self._read()["libraries"]
 
     def step(self) -> dict:
         print(file=self.process.stdin, flush=True)
+        return self._read()
+
+    def _read(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.process.args} ended; run it by hand to see why.")
@@ -209,7 +220,7 @@ def measure(shape: Shape, pythons: dict[str, str], repeats: int) -> None:
     )
     print(
         f"{'':14}{'s a step':>10}{'tokens/s':>10}{'x HF':>7}{'x hub':>7}{'GFLOP/s':>9}"
-        f"{'of the peak':>13}{'memory':>10}"
+        f"{'of the peak':>13}{'memory':>10}{'less libraries':>17}"
     )
     seconds = {
         name: statistics.median(a["seconds"] for a in found) for name, found in answers.items()
@@ -224,6 +235,7 @@ def measure(shape: Shape, pythons: dict[str, str], repeats: int) -> None:
             f"{name:14}{seconds[name]:10.3f}{shape.batch * shape.length / seconds[name]:10.0f}"
             f"{ratios}{speed / 1e9:9.1f}{speed / peak:12.0%}"
             f"{max(a['peak'] for a in found) / 1e6:7.0f} MB"
+            f"{(max(a['peak'] for a in found) - peers[name].libraries) / 1e6:14.0f} MB"
         )
     print(f"a product of 2,048 x 2,048 matrices: {peak / 1e9:.0f} GFLOP/s")
 

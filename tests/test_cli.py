@@ -1,6 +1,8 @@
 import dataclasses
 import inspect
+import json
 import os
+import pathlib
 import shlex
 import signal
 import sys
@@ -17,6 +19,7 @@ from gpt_keras import cli
 from gpt_keras.generation import PROCESSORS
 from gpt_keras.generation.settings import Number
 
+CONFIGS = pathlib.Path(__file__).parent.parent / "scripts" / "configs"
 TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 40
 
 # Small, and with one evaluation that compiles one shape: seconds go into compiling.
@@ -86,7 +89,20 @@ def test_train_generate_export_info(capsys, corpus, tmp_path):
     assert "trained 4 steps in " in out
     assert "validation loss 2." in out
     written = sorted(folder.iterdir())
-    assert [path.name for path in written] == ["config.json", "model.weights.h5", "tokenizer.json"]
+    assert [path.name for path in written] == [
+        "config.json",
+        "model.weights.h5",
+        "report.md",
+        "run.json",
+        "run.yaml",
+        "tokenizer.json",
+        "training.png",
+    ]
+    record = json.loads((folder / "run.json").read_text())
+    assert record["finished"]
+    assert record["data"]["sha256"] == gk.datasets.digest(corpus)
+    assert record["settings"] == yaml.safe_load((folder / "run.yaml").read_text())
+    assert [sample["batches"] for sample in record["samples"]] == [2, 4]
     assert all(f"wrote {path} (" in out for path in written)
     assert list(folder.parent.iterdir()) == [folder]
 
@@ -131,6 +147,43 @@ def test_a_config_file_equals_flags(capsys, corpus, tmp_path):
     a, b = (gk.GPTCausalLM.from_preset(tmp_path / name).get_weights() for name in "ab")
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_again_from_its_settings(capsys, corpus, tmp_path):
+    settings = {**SMALL, "optimizer": "muon", "accumulate": 2, "rematerialize": "true"}
+    assert run(capsys, "train", corpus, tmp_path / "a", *flags(settings))[0] == 0
+    again = ["--config", tmp_path / "a" / "run.yaml", corpus, tmp_path / "b"]
+    assert run(capsys, "train", *again)[0] == 0
+    a, b = (json.loads((tmp_path / name / "run.json").read_text()) for name in "ab")
+    assert a["history"]["val_loss"] == b["history"]["val_loss"]
+    a, b = ({**one["optimizer"]["config"], "name": None} for one in (a, b))
+    assert a == b
+    assert a["gradient_accumulation_steps"] == 2
+    weights = (gk.GPTCausalLM.from_preset(tmp_path / name).get_weights() for name in "ab")
+    for x, y in zip(*weights, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.slow
+def test_training_that_went_wrong_leaves_a_report_and_no_model(capsys, corpus, tmp_path):
+    # The loss of random weights is above that of the first batches, once steps are far too large.
+    settings = {**SMALL, "steps": 12, "learning_rate": 50.0, "warmup_steps": 0, "stop_above": 1.5}
+    code, out, err = run(capsys, "train", corpus, tmp_path / "a", *flags(settings))
+    assert code == 2
+    assert "training stops" in out
+    assert "the training stopped at step" in err
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert {"run.json", "report.md", "run.yaml"} <= names
+    assert not {"config.json", "model.weights.h5"} & names
+    assert "## Incidents" in (tmp_path / "a" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.name)
+def test_the_example_files_are_arguments_of_train(file):
+    arguments = cli._parser().parse_args(["train", "--config", str(file)])
+    given = yaml.safe_load(file.read_text())
+    assert {name: arguments.train[name] for name in given} == given
 
 
 def test_print_config_makes_a_config_file(capsys, preset, tmp_path):
@@ -333,7 +386,8 @@ def test_ctrl_c(capsys, corpus, tmp_path, monkeypatch):
     )
     code, _, err = run(capsys, "train", corpus, tmp_path / "new", *flags(SMALL))
     assert (code, err) == (130, "gpt-keras: interrupted\n")
-    assert not (tmp_path / "new").exists()
+    # What was asked is kept; nothing looks like a model.
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.yaml"]
 
 
 def test_without_jsonargparse(capsys, monkeypatch):

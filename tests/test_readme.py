@@ -15,13 +15,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(examples) == 6
+    assert len(examples) == 7
     names = {}
     for number, example in enumerate(examples):
         exec(compile(example, f"README example {number + 1}", "exec"), names)
     output = capsys.readouterr().out
     assert "VIOLA.\\nO" in output or "VIOLA.\nO" in output
     assert (tmp_path / "my_preset" / "tokenizer.json").exists()
+    assert "DUKE." in (tmp_path / "my_run" / "report.md").read_text(encoding="utf-8")
     assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
 
 

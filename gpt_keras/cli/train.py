@@ -59,8 +59,8 @@ def train(
 
     For example: gpt-keras train shakespeare my_model --steps 500
 
-    The output gets, besides the model, run.yaml, which is a --config to train the same again,
-    report.md and run.json.
+    The output gets, besides the model, report.md, run.json and run.yaml. To train the same again:
+    gpt-keras train --config my_model/run.yaml shakespeare another_model
 
     Args:
         corpus: Text to learn from: shakespeare or tang_poems, which come with the package, or the
@@ -194,7 +194,7 @@ def _write_settings(output: str, settings: Mapping[str, Any]) -> None:
 
     with atomic_file(pathlib.Path(output) / "run.yaml") as file:
         file.write_text(
-            "# gpt-keras train --config run.yaml trains the same again; change the output first.\n"
+            "# Trains the same again: gpt-keras train --config THIS_FILE CORPUS NEW_OUTPUT\n"
             + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
             encoding="utf-8",
         )

@@ -1,0 +1,69 @@
+"""Short floats and what goes with them, against training in float32."""
+
+import keras
+import numpy as np
+import pytest
+
+import gpt_keras as gk
+
+TEXT = "\n".join(gk.datasets.corpora.load("shakespeare"))[:60_000]
+
+
+def final_loss(dtype, tmp_path, **settings):
+    """Validation loss after 150 steps on the beginning of a play, of a model of two layers."""
+    keras.utils.set_random_seed(0)
+    tokenizer = gk.tokenizers.CharacterTokenizer.train(TEXT)
+    train, validation = gk.datasets.language_modeling(
+        TEXT, tokenizer, sequence_length=32, batch_size=16, cache_dir=tmp_path
+    )
+    config = gk.GPTConfig(
+        vocabulary_size=tokenizer.vocabulary_size,
+        max_sequence_length=32,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=32,
+    )
+    model = gk.GPTCausalLM(config, dtype=dtype)
+    model.compile(gk.training.adamw(1e-2, warmup_steps=10, total_steps=150, **settings))
+    model.fit(train.repeat(), steps_per_epoch=150, verbose=0)
+    return model, model.evaluate(validation, verbose=0)[0]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    return final_loss("float32", tmp_path_factory.mktemp("ids"))[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_learns_as_much(dtype, plain, tmp_path):
+    model, loss = final_loss(dtype, tmp_path)
+    assert plain < 2.6  # it learned something
+    assert loss == pytest.approx(plain, rel=0.01)
+    assert all(v.dtype == "float32" for v in model.trainable_variables)
+    is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert is_scaled == (dtype == "mixed_float16")
+
+
+@pytest.mark.slow
+def test_a_moving_average_in_fit_is_validated_and_kept(tmp_path):
+    keras.utils.set_random_seed(0)
+    ids = np.random.default_rng(0).integers(8, size=(64, 9)).astype("int32")
+    config = gk.GPTConfig(
+        vocabulary_size=8, max_sequence_length=8, num_layers=1, num_heads=2, hidden_dim=16
+    )
+    model = gk.GPTCausalLM(config)
+    model.compile(gk.training.adamw(1e-2, warmup_steps=0, use_ema=True, ema_momentum=0.9))
+    x, y = ids[:, :-1], ids[:, 1:]
+    history = model.fit(
+        x,
+        y,
+        validation_data=(x, y),
+        epochs=2,
+        batch_size=8,
+        verbose=0,
+        callbacks=[keras.callbacks.SwapEMAWeights()],
+    ).history
+    # After training the model has the average, with which it was validated.
+    assert model.evaluate(x, y, verbose=0)[0] == pytest.approx(history["val_loss"][-1], rel=1e-4)
