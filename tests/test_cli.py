@@ -285,7 +285,7 @@ train train.txt new                                     | got 'train.txt'
 train {corpus} {preset}                                 | exists already
 train {corpus} {corpus}/new                             | Not a directory
 train {corpus} new --lr 3                               | unrecognized arguments: --lr 3
-train {corpus} new --learning_rate x                    | "learning_rate": Expected a float
+train {corpus} new --learning_rate x                    | Expected a float
 train {corpus} new --learning_rate 0                    | `learning_rate` must be
 train {corpus} new --tokenizer word                     | 'byte_pair', 'character', 'gpt2'
 train {corpus} new --num_heads 3                        | multiple of `num_heads`

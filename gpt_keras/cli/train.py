@@ -16,6 +16,7 @@ from gpt_keras.cli.files import beginning, check_output, print_written, read_cor
 from gpt_keras.config import GPTConfig, check_positive_int, check_rate
 from gpt_keras.datasets.checks import check_seed
 from gpt_keras.datasets.token_cache import default_cache_dir
+from gpt_keras.presets.nano import nano
 
 # What `train` builds unless told otherwise; how many tokens there are, the tokenizer decides.
 _SHAPE = {
@@ -25,6 +26,8 @@ _SHAPE = {
     "num_heads": 4,
     "hidden_dim": 128,
 }
+
+_LEARNING_RATES = {"muon": 2e-2, "adamw": 1e-3}
 
 
 def train(
@@ -42,8 +45,8 @@ def train(
     batch_size: int = 16,
     accumulate: int = 1,
     steps: int = 1000,
-    optimizer: Literal["adamw", "muon"] = "adamw",
-    learning_rate: float = 1e-3,
+    optimizer: Literal["muon", "adamw"] = "muon",
+    learning_rate: float | None = None,
     warmup_steps: int | None = None,
     dtype: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32",
     rematerialize: bool = False,
@@ -70,7 +73,7 @@ def train(
             character takes single characters, gpt2 takes GPT-2's 50,257 pieces of words.
         vocabulary_size: Number of tokens that byte_pair learns; the others have their own.
         preset: Shape of a known model, such as gpt2_small, instead of num_layers, num_heads and
-            hidden_dim. Its weights start random.
+            hidden_dim, which are for a modern decoder. Its weights start random.
         num_layers: Number of transformer blocks; 4 unless given.
         num_heads: Number of attention heads in each block; must divide hidden_dim; 4 unless given.
         hidden_dim: Width of the model; 128 unless given.
@@ -82,9 +85,9 @@ def train(
         accumulate: Number of batches in each step; more than 1 for steps on more sequences than
             fit into memory.
         steps: Number of training steps.
-        optimizer: adamw, or muon for the matrices of the blocks with adamw for the rest.
+        optimizer: muon for the matrices of the blocks with adamw for the rest, or adamw for all.
         learning_rate: Highest learning rate, reached after the warm-up; a cosine then takes it
-            down to a tenth.
+            down, to 0 with muon and to a tenth with adamw. 0.02 and 0.001 unless given.
         warmup_steps: Number of first steps, in which the learning rate rises from 0; a tenth of
             steps, at most 100, unless given.
         dtype: What the layers compute in; the weights are float32. mixed_bfloat16 and
@@ -121,7 +124,7 @@ def train(
         raise ValueError(f"`warmup_steps` must be from 0 to below {steps}, got {warmup_steps!r}.")
     make_optimizer = {"adamw": gk.training.adamw, "muon": gk.training.muon}[optimizer]
     new_optimizer = make_optimizer(
-        learning_rate,
+        _LEARNING_RATES[optimizer] if learning_rate is None else learning_rate,
         warmup_steps=warmup_steps,
         total_steps=steps,
         skip_above=skip_above,
@@ -214,9 +217,10 @@ def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> GPTConfi
     given = {name: value for name, value in shape.items() if value is not None}
     if preset is not None and given:
         raise ValueError(f"`preset` decides {', '.join(given)}; give one or the other.")
-    fields = _SHAPE if preset is None else gk.presets.get(preset).to_dict()
     changes = {name: value for name, value in changes.items() if value is not None}
-    return GPTConfig.from_dict({**fields, **given, **changes})
+    if preset is None:
+        return nano(**_SHAPE | given | changes)
+    return GPTConfig.from_dict(gk.presets.get(preset).to_dict() | changes)
 
 
 def _tokenizer(kind: str, documents: list[str | pathlib.Path], vocabulary_size: int):

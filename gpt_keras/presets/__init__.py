@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from gpt_keras.config import GPTConfig
-from gpt_keras.presets import gpt1, gpt2, gpt3, gpt4, llama, mistral, qwen2, smollm2
+from gpt_keras.presets import gpt1, gpt2, gpt3, gpt4, llama, mistral, nano, qwen2, smollm2
 
-_FAMILIES = (gpt1, gpt2, gpt3, gpt4, llama, smollm2, qwen2, mistral)
+_FAMILIES = (nano, gpt1, gpt2, gpt3, gpt4, llama, smollm2, qwen2, mistral)
 _PRESETS = {name: config for family in _FAMILIES for name, config in family.PRESETS.items()}
 
 
@@ -36,9 +36,10 @@ def table() -> str:
 
     Example:
         >>> import gpt_keras as gk
-        >>> print(*gk.presets.table().splitlines()[:3], sep="\n")
+        >>> print(*gk.presets.table().splitlines()[:4], sep="\n")
         | preset | layers | width | heads | context | vocabulary | parameters |
         |---|--:|--:|--:|--:|--:|--:|
+        | `nano` | 4 | 128 | 4 | 128 | 4,096 | 1,303,936 |
         | `gpt1` | 12 | 768 | 12 | 512 | 40,478 | 116,534,784 |
     """
     lines = [
@@ -63,7 +64,7 @@ def list() -> Sequence[str]:  # the last one here: from now on it hides Python's
     Example:
         >>> import gpt_keras as gk
         >>> gk.presets.list()[:3]
-        ['gpt1', 'gpt2_small', 'gpt2_medium']
+        ['nano', 'gpt1', 'gpt2_small']
     """
     return [*_PRESETS]
 

@@ -30,7 +30,7 @@ def test_parameter_counts_are_the_published_ones():
 
 def test_every_preset_has_a_published_size():
     unreleased = {name for name in gk.presets.list() if name.startswith(("gpt3", "gpt4"))}
-    assert set(gk.presets.list()) == PUBLISHED.keys() | unreleased
+    assert set(gk.presets.list()) == PUBLISHED.keys() | unreleased | {"nano"}
 
 
 # Brown et al. 2020, table 2.1: parameters as printed, layers, width, heads, width of a head.
@@ -65,7 +65,7 @@ def test_gpt4_class_has_130_billion_parameters():
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match=r"`name` must be one of gpt1, gpt2_small.*'gpt5'"):
+    with pytest.raises(ValueError, match=r"`name` must be one of nano, gpt1, gpt2_small.*'gpt5'"):
         gk.presets.get("gpt5")
 
 

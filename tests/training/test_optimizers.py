@@ -140,6 +140,18 @@ def test_the_norm_of_gradients_can_be_read():
     assert float(optimizer.mean_gradient_norm) == pytest.approx(3)
 
 
+def test_the_norm_is_the_same_where_a_gradient_is_a_list_of_rows():
+    norms = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        model = gk.GPTCausalLM(tiny_config(tie_embeddings=False))
+        model.compile(gk.training.adamw(1e-2), jit_compile=jit_compile)
+        x, y = rows_of(4)
+        model.train_on_batch(x % 3, y)  # each row of the embeddings many times
+        norms.append(float(model.optimizer.gradient_norm))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
 @pytest.mark.parametrize("bad", [[np.nan, 0.0], [np.inf, 0.0], [0.0, 31.0]])
 @pytest.mark.parametrize("make", [gk.training.adamw, gk.training.muon])
 def test_a_bad_batch_changes_nothing(make, bad):
