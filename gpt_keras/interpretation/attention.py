@@ -35,16 +35,17 @@ def attention_weights(model: keras.Model, token_ids) -> np.ndarray:
     blocks = [layer for layer in backbone.layers if isinstance(layer, TransformerBlock)]
     if not blocks:
         raise ValueError(f"`model` must have TransformerBlocks; {backbone.name!r} has none.")
-    padding_mask = token_ids["padding_mask"] if isinstance(token_ids, dict) else None
-    inputs = token_ids if isinstance(token_ids, dict) else np.asarray(token_ids)
-    # A block that takes a mask, too, has two inputs.
+    is_causal = not isinstance(token_ids, dict)
     inner = keras.Model(
-        backbone.input, {block.name: keras.tree.flatten(block.input)[0] for block in blocks}
+        backbone.inputs[0] if is_causal else backbone.input,
+        # A block that takes a mask, too, has two inputs.
+        {block.name: keras.tree.flatten(block.input)[0] for block in blocks},
     )
-    streams = inner(inputs).values()
+    streams = inner(np.asarray(token_ids) if is_causal else token_ids)
+    padding_mask = None if is_causal else token_ids["padding_mask"]
     return np.stack(
         [
-            keras.ops.convert_to_numpy(block.attention_weights(x, padding_mask))
-            for block, x in zip(blocks, streams, strict=True)
+            keras.ops.convert_to_numpy(block.attention_weights(streams[block.name], padding_mask))
+            for block in blocks
         ]
     )

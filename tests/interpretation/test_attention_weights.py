@@ -34,7 +34,7 @@ def test_values_mixed_with_the_weights_are_what_the_layer_gives(changes):
     block = model.blocks[0]
     ids = np.random.default_rng(0).integers(32, size=(2, 9))
     weights = gk.interpretation.attention_weights(gk.CausalLM(model), ids)[0]
-    x = keras.Model(model.inputs, block.input)(ids)
+    x = keras.Model(model.inputs[0], block.input)(ids)
     x = block.attention_norm(x) if model.config.norm_position == "pre" else x
     attention = block.attention
     value = np.array(attention.value(x)).reshape(2, 9, -1, attention.head_dim)
@@ -55,6 +55,13 @@ def test_without_causality_padding_gets_nothing():
     assert weights[..., 2].max() == 0
     np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-6)
     assert weights[..., 0, 1].min() > 0
+
+
+def test_layers_come_in_their_order():
+    config = tiny_config(num_layers=12, attention_windows=tuple(range(1, 13)))
+    weights = gk.interpretation.attention_weights(gk.GPT(config), [range(13)])
+    seen = (weights[:, 0, 0, -1] > 0).sum(axis=-1)  # by the last token
+    assert seen.tolist() == list(range(1, 13))
 
 
 def test_a_functional_model_of_blocks():
