@@ -262,3 +262,45 @@ def without_chinese_fonts(monkeypatch):
 def test_chinese_font_says_how_to_get_one(without_chinese_fonts):
     with pytest.raises(RuntimeError, match="apt install fonts-noto-cjk"):
         plots.chinese_font()
+
+
+def test_attention_draws_the_weights_of_each_head():
+    weights = np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 4, 3))  # rows sum to 1
+    figure = plots.attention(weights, ["to", " be\n", "$x$"])
+    panels = figure.axes[:8]
+    for panel, expected in zip(panels, weights.reshape(8, 3, 3), strict=True):
+        (image,) = panel.images
+        np.testing.assert_allclose(image.get_array(), expected)
+        assert image.get_clim() == (0, 1)
+    assert [panel.get_title() for panel in panels[3:5]] == ["layer 0, head 3", "layer 1, head 0"]
+    labels = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert labels == ["to", "␣be⏎", "$x$"]
+    lightness = matplotlib.colors.rgb_to_hsv(panels[0].images[0].cmap([0.0, 1.0])[:, :3])[:, 2]
+    assert lightness[0] > 0.95 > 0.05 > lightness[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "tokens", "message"),
+    [
+        ((2, 3, 3), ["a", "b"], r"weights.*2, got shape \(1, 2, 3, 3\)"),
+        ((3, 3), ["a", "b", "c"], "weights"),
+        ((0, 1, 1), ["a"], "weights"),
+        ((1, 65, 65), ["a"] * 65, "tokens.*64.*65"),
+    ],
+)
+def test_attention_refuses(shape, tokens, message):
+    with pytest.raises(ValueError, match=message):
+        plots.attention(np.zeros(shape), tokens)
+
+
+def test_scaling_law_draws_what_was_measured_and_what_is_left_over():
+    law = gk.evaluation.PowerLaw(1.5, 20.0, 0.3)
+    sizes = np.array([1e3, 1e4, 1e5])
+    losses = law(sizes) + np.array([0.01, -0.02, 0.0])
+    above, below = plots.scaling_law(sizes, losses, law).axes
+    np.testing.assert_allclose(above.lines[1].get_xdata(), sizes)
+    np.testing.assert_allclose(above.lines[1].get_ydata(), losses)
+    line = above.lines[0]
+    np.testing.assert_allclose(line.get_ydata(), law(line.get_xdata()))
+    np.testing.assert_allclose(below.lines[1].get_ydata(), [0.01, -0.02, 0.0], atol=1e-12)
+    assert above.get_xscale() == "log"

@@ -6,6 +6,7 @@ import numpy as np
 
 from gpt_keras.plots.figure import Figure
 from gpt_keras.plots.fonts import drawable, fonts_for
+from gpt_keras.tokenizers.visible import visible
 
 _MAX_TOKENS = 64  # more labels than that cannot be read
 _SIDE = 2.4  # inches for a head, with some for each token
@@ -19,7 +20,7 @@ def attention(weights: np.ndarray, tokens: Sequence[str], title: str = "layer") 
         weights: `(heads, length, length)`, as `gk.interpretation.attention_weights` gives them for
             one layer and one text; or `(layers, heads, length, length)` for several, a row of
             panels each.
-        tokens: the text of each token.
+        tokens: the text of each token; a space is drawn as ␣, a line end as ⏎.
         title: what a row of panels is called, before its number.
 
     Returns:
@@ -48,8 +49,9 @@ def attention(weights: np.ndarray, tokens: Sequence[str], title: str = "layer") 
     if length > _MAX_TOKENS:
         raise ValueError(f"`tokens` must be at most {_MAX_TOKENS}, got {length}.")
     num_layers, num_heads = weights.shape[:2]
-    fonts = fonts_for("".join(tokens))
-    labels = [drawable(token, fonts) for token in tokens]
+    labels = [visible(token.encode("utf-8", errors="replace")) for token in tokens]
+    fonts = fonts_for("".join(labels))
+    labels = [drawable(label, fonts) for label in labels]
     side = _SIDE + _PER_TOKEN * length
     figure = Figure(figsize=(side * num_heads, side * num_layers), layout="constrained")
     panels = figure.subplots(num_layers, num_heads, squeeze=False)
