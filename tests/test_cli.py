@@ -6,6 +6,7 @@ import pathlib
 import shlex
 import signal
 import sys
+import time
 
 import docstring_parser
 import keras
@@ -381,9 +382,11 @@ def test_a_bug_shows_its_traceback(corpus, tmp_path, monkeypatch):
 
 
 def test_ctrl_c(capsys, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        gk.CausalLM, "fit", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT)
-    )
+    def fit(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)  # which the signal ends, whenever it comes
+
+    monkeypatch.setattr(gk.CausalLM, "fit", fit)
     code, _, err = run(capsys, "train", corpus, tmp_path / "new", *flags(SMALL))
     assert (code, err) == (130, "gpt-keras: interrupted\n")
     # What was asked is kept; nothing looks like a model.
