@@ -387,7 +387,12 @@ def test_ctrl_c(capsys, corpus, tmp_path, monkeypatch):
         time.sleep(10)  # which the signal ends, whenever it comes
 
     monkeypatch.setattr(gk.CausalLM, "fit", fit)
-    code, _, err = run(capsys, "train", corpus, tmp_path / "new", *flags(SMALL))
+    # A shell's background processes, and those that they start, ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, _, err = run(capsys, "train", corpus, tmp_path / "new", *flags(SMALL))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, err) == (130, "gpt-keras: interrupted\n")
     # What was asked is kept; nothing looks like a model.
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.yaml"]

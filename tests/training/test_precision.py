@@ -39,7 +39,7 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_learns_as_much(dtype, plain, tmp_path):
     model, loss = final_loss(dtype, tmp_path)
-    assert plain < 2.6  # it learned something
+    assert plain < 2.8  # it learned something: at first it is above 4
     assert loss == pytest.approx(plain, rel=0.01)
     assert all(v.dtype == "float32" for v in model.trainable_variables)
     is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
