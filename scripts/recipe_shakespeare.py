@@ -8,7 +8,8 @@ The budget is that of nanoGPT's example for a CPU: characters, 4 layers of width
 12 x 64 tokens. The text is the one that comes with the package. For the comparison the last tenth
 is held out; for the ablation, in which choices are made, the tenth before it, and nothing is
 trained on either. The loss is that of all windows of 64 characters of the held-out part, in nats
-per character. Runs with the same seed see the same windows in the same order. Each run is a process
+per character. Runs with the same seed and
+sampling see the same windows in the same order. Each run is a process
 of its own on one core, so that as many run at a time as `--workers` says; times are for comparison
 with other runs of the same call only.
 """
