@@ -1,7 +1,7 @@
 """A small decoder to train from nothing on one's own text, and what `gpt-keras train` builds.
 
 Its parts were chosen by measurement, see `scripts/recipe_shakespeare.py`: with `gk.training.muon`
-it learns more from the same tokens, in the same time, than a GPT-2 of its size does with AdamW.
+it learns more from the same tokens than a GPT-2 of its size does with AdamW.
 """
 
 from typing import Any
