@@ -124,12 +124,14 @@ class _Servable(tf.Module):
             ),
             tf.debugging.assert_non_negative(time_limit, "time_limit must be at least 0; 0 is off"),
         ]
-        with tf.control_dependencies(checks):  # nothing runs before all of them have passed
+        with tf.control_dependencies(checks):  # nothing runs before all of them have passed,
+            now = tf.timestamp()
+        with tf.control_dependencies([now]):  # nor before the clock has been read
             lengths, limits = tf.identity(lengths), tf.identity(limits)
             token_ids = token_ids.with_values(tf.identity(token_ids.values)).to_tensor()
             seeds = row_seeds(given["seed"], tf.shape(lengths)[0])
         seconds = tf.where(time_limit > 0, tf.cast(time_limit, tf.float64), NO_DEADLINE)
-        settings |= {"stop": given["stop"], "deadline": tf.timestamp() + seconds}
+        settings |= {"stop": given["stop"], "deadline": now + seconds}
 
         request = Request(token_ids, lengths, limits, seeds, cache_length=tf.constant(0))
         state = self._generator.start_in_graph(request)

@@ -45,7 +45,10 @@ class Rules:
 
         Such an end is a stop string, a choice that is complete, or the end of the time.
         """
-        late = tf.timestamp() >= settings["deadline"]
+        # A graph reads the clock whenever it likes, even before the deadline is known, unless it
+        # is told what must have been computed by then.
+        with tf.control_dependencies([settings["deadline"], state.token_ids]):
+            late = tf.timestamp() >= settings["deadline"]
         complete = choices_complete(settings, self._context(state))
         if self._token_bytes is None:
             return complete | late

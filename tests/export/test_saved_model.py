@@ -100,8 +100,9 @@ def test_stop_strings_cut_as_in_generate(spread_model, loaded, plain):
 
 def test_time_is_limited(loaded, plain):
     assert texts_of(loaded.generate(PROMPTS, 18, 11, time_limit=60.0)) == plain
-    short = texts_of(loaded.generate(PROMPTS, 18, 11, time_limit=1e-9))
-    assert [len(text) for text in short] == [len(prompt) + 1 for prompt in PROMPTS]
+    for _ in range(40):  # one call in fourteen, on a busy machine, read the clock too early
+        short = texts_of(loaded.generate(PROMPTS, 18, 11, time_limit=1e-9))
+        assert [len(text) for text in short] == [len(prompt) + 1 for prompt in PROMPTS]
 
 
 def test_signatures_serve_the_same(spread_model, loaded):
