@@ -253,6 +253,17 @@ def test_strategies_and_scores(capsys, preset):
         assert greedy == plain
 
 
+def test_explain_writes_a_page(capsys, preset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "explain", preset, "the cat")
+    assert code == 0
+    assert out.startswith("wrote explanation.html (")
+    page = (tmp_path / "explanation.html").read_text(encoding="utf-8")
+    model = gk.CausalLM.from_preset(preset)
+    assert page == gk.interpretation.explanation_page(model, "the cat", preset.name)
+    assert list(tmp_path.iterdir()) == [tmp_path / "explanation.html"]
+
+
 def test_info_of_a_preset(capsys):
     code, out, _ = run(capsys, "info", "gpt2_small")
     lines = {line[2:20].strip(): line[20:].split() for line in out.splitlines()[1:]}
@@ -322,6 +333,11 @@ generate {preset} a --draft nothing                     | nothing
 generate {preset} a --sliding_window true               | `sliding_window` must be False
 generate {preset} Q                                     | ['Q']
 generate {preset} ''                                    | empty
+explain {preset}                                        | required: text
+explain nothing hello                                   | nothing
+explain {preset} ''                                     | from 1 to 16 tokens
+explain {preset} hello page.txt                         | must end in .html
+explain {preset} hello taken.html                       | exists already
 export {preset} {preset}                                | exists already
 export nothing new                                      | nothing
 export {preset} new --jit_compile maybe                 | "jit_compile": Expected a bool
@@ -341,6 +357,7 @@ def test_bad_arguments_give_one_line_before_any_work(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.keras").write_bytes(b"PK no zip")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "taken.html").touch()
     before = sorted(tmp_path.rglob("*"))
     for work in ("BytePairTokenizer", "CharacterTokenizer"):
         monkeypatch.setattr(getattr(gk.tokenizers, work), "train", None)
@@ -405,7 +422,9 @@ def test_without_jsonargparse(capsys, monkeypatch):
     assert "pip install 'gpt_keras[cli]'" in err
 
 
-@pytest.mark.parametrize("command", [cli.train, cli.generate, cli.chat, cli.export, cli.info])
+@pytest.mark.parametrize(
+    "command", [cli.train, cli.generate, cli.chat, cli.explain, cli.export, cli.info]
+)
 def test_help_explains_every_argument(capsys, command):
     with pytest.raises(SystemExit) as error:
         cli.main([command.__name__, "--help"])

@@ -304,3 +304,68 @@ def test_scaling_law_draws_what_was_measured_and_what_is_left_over():
     np.testing.assert_allclose(line.get_ydata(), law(line.get_xdata()))
     np.testing.assert_allclose(below.lines[1].get_ydata(), [0.01, -0.02, 0.0], atol=1e-12)
     assert above.get_xscale() == "log"
+
+
+def test_tables_by_layer_have_each_number():
+    values = np.array([[0.5, -0.25, 0.0], [1.25, -2.0, 0.125]])
+    for figure in (
+        plots.by_head(values, "loss"),
+        plots.by_token(values, ["a", "$x$", " "], "loss"),
+    ):
+        axes = figure.axes[0]
+        found = [float(text.get_text().replace("−", "-")) for text in axes.texts]
+        np.testing.assert_allclose(np.reshape(found, (2, 3)), values, atol=0.051)
+        np.testing.assert_allclose(axes.images[0].get_array(), np.abs(values))
+        # Dark cells have white numbers.
+        assert [text.get_color() for text in axes.texts].count("white") == 2
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "$x$", "␣"]
+    small = plots.by_head(np.array([[0.0123, -0.0004]]), "loss").axes[0]
+    assert [text.get_text() for text in small.texts] == ["0.0123", "−0.0004"]
+
+
+def test_logit_lens_writes_the_likeliest_token_in_each_cell():
+    logits = np.random.default_rng(0).normal(size=(3, 4, 5)) * 3
+    vocabulary = ["a", " b", "山", "\n", "e"]
+    axes = plots.logit_lens(logits, ["山", "高", "a", " "], vocabulary).axes[0]
+    names = ["a", "␣b", "山", "⏎", "e"]
+    expected = [names[i] for i in logits.argmax(axis=-1).ravel()]
+    assert [text.get_text() for text in axes.texts] == expected
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(axes.images[0].get_array(), probabilities.max(axis=-1))
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows == ["embedding", "layer 0", "layer 1"]
+
+
+def test_attribution_tells_for_from_against_without_colour():
+    scores = np.array([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]])
+    figure = plots.attribution(scores, ["a", "b", "c"], "山")
+    assert len(figure.axes) == 2
+    for axes, values in zip(figure.axes, scores, strict=True):
+        np.testing.assert_allclose([bar.get_width() for bar in axes.patches], values)
+        assert [bool(bar.get_hatch()) for bar in axes.patches] == (values < 0).tolist()
+    assert figure.axes[0].get_xlabel() == "part in the logit of “山”"
+
+
+def test_embeddings_have_their_names():
+    points = np.array([[0.0, 1.0], [2.0, 3.0]])
+    axes = plots.embeddings(points, ["山", "$"], np.array([0.6, 0.2])).axes[0]
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), points)
+    assert [(text.get_text(), text.xy) for text in axes.texts] == [("山", (0, 1)), ("$", (2, 3))]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.by_head(np.zeros(3), "loss"),
+        lambda: plots.by_head(np.full((1, 1), np.nan), "loss"),
+        lambda: plots.by_head(np.zeros((1, 65)), "loss"),
+        lambda: plots.by_token(np.zeros((2, 2)), ["a"], "loss"),
+        lambda: plots.logit_lens(np.zeros((2, 2, 3)), ["a", "b"], ["a", "b"]),
+        lambda: plots.attribution(np.zeros(2), ["a"], "b"),
+        lambda: plots.embeddings(np.zeros((2, 3)), ["a", "b"], np.ones(2)),
+        lambda: plots.embeddings(np.zeros((2, 2)), ["a"], np.ones(2)),
+    ],
+)
+def test_figures_of_the_inside_refuse_other_shapes(draw):
+    with pytest.raises(ValueError, match="must be"):
+        draw()

@@ -1,4 +1,4 @@
-"""The command line: `gpt-keras train | generate | chat | export | info | tokenizer ...`.
+"""The command line: `gpt-keras train | generate | chat | explain | export | info | tokenizer ...`.
 
 Each command is a function in a module of this package. Its signature gives the arguments of the
 command and its docstring their help; jsonargparse reads both. Printing happens here and nowhere
@@ -17,16 +17,17 @@ from collections.abc import Callable
 import gpt_keras as gk
 from gpt_keras.cli import tokenizers
 from gpt_keras.cli.chat import chat
-from gpt_keras.cli.models import export, generate, info
+from gpt_keras.cli.models import explain, export, generate, info
 from gpt_keras.cli.train import train
 
-__all__ = ["chat", "export", "generate", "info", "main", "train"]
+__all__ = ["chat", "explain", "export", "generate", "info", "main", "train"]
 
 # Of a group of commands a dict, whose help is in `_HELP`.
 _COMMANDS = {
     "train": train,
     "generate": generate,
     "chat": chat,
+    "explain": explain,
     "export": export,
     "info": info,
     "tokenizer": {

@@ -1,11 +1,12 @@
-"""The commands for trained models: `gpt-keras generate | export | info`."""
+"""The commands for trained models: `gpt-keras generate | explain | export | info`."""
 
 import pathlib
 import time
 from collections.abc import Iterable
 
 import gpt_keras as gk
-from gpt_keras.cli.files import check_output, describe_size, print_written
+from gpt_keras.atomic import atomic_file
+from gpt_keras.cli.files import check_output, check_writable, describe_size, print_written
 from gpt_keras.cli.settings import strategy_of, takes_processors
 from gpt_keras.config import GPTConfig
 from gpt_keras.models.preset_folder import read_config
@@ -70,6 +71,30 @@ def generate(
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+
+
+def explain(model: str, text: str, output: str = "explanation.html") -> None:
+    """Write a page for a browser that shows what a model makes of a text.
+
+    It shows attention by head, what each layer would predict, and which tokens the prediction rests
+    on. For example: gpt-keras explain my_model "To be, or not to be"
+
+    Args:
+        model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
+        text: The text, of at most 128 tokens.
+        output: New file for the page, whose name ends in .html. It needs no network.
+    """
+    path = pathlib.Path(output)
+    if path.suffix != ".html":
+        raise ValueError(f"`output` must end in .html, got {output!r}.")
+    if path.exists():
+        raise ValueError(f"`output` must be a new file, but {output!r} exists already.")
+    check_writable(output)
+    name = pathlib.Path(model).absolute().name
+    page = gk.interpretation.explanation_page(gk.CausalLM.from_preset(model), text, name)
+    with atomic_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    print_written(output)
 
 
 def export(model: str, directory: str, *, jit_compile: bool = True) -> None:

@@ -18,15 +18,6 @@ from gpt_keras.datasets.checks import check_seed
 from gpt_keras.datasets.token_cache import default_cache_dir
 from gpt_keras.presets.nano import nano
 
-# What `train` builds unless told otherwise; how many tokens there are, the tokenizer decides.
-_SHAPE = {
-    "vocabulary_size": 1,
-    "max_sequence_length": 128,
-    "num_layers": 4,
-    "num_heads": 4,
-    "hidden_dim": 128,
-}
-
 _LEARNING_RATES = {"muon": 2e-2, "adamw": 1e-3}
 
 
@@ -219,7 +210,7 @@ def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> GPTConfi
         raise ValueError(f"`preset` decides {', '.join(given)}; give one or the other.")
     changes = {name: value for name, value in changes.items() if value is not None}
     if preset is None:
-        return nano(**_SHAPE | given | changes)
+        return nano(**given | changes)
     return GPTConfig.from_dict(gk.presets.get(preset).to_dict() | changes)
 
 

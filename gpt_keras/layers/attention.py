@@ -10,6 +10,7 @@ from gpt_keras.config import (
     check_rate,
 )
 from gpt_keras.layers.device import has_gpu
+from gpt_keras.layers.probe import probed
 from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
 
@@ -333,8 +334,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
     def _output(self, mixed):
         """Project what was mixed for blocks of queries, each `(batch, heads, length, head_dim)`."""
         mixed = ops.concatenate(mixed, axis=2) if len(mixed) > 1 else mixed[0]
-        batch, length = ops.shape(mixed)[0], ops.shape(mixed)[2]
-        mixed = ops.transpose(mixed, (0, 2, 1, 3))
+        mixed = probed(self, "heads", ops.transpose(mixed, (0, 2, 1, 3)))
+        batch, length = ops.shape(mixed)[0], ops.shape(mixed)[1]
         mixed = ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
         return self.output_projection(mixed)
 

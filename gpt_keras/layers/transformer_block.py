@@ -12,6 +12,7 @@ from gpt_keras.config import (
 )
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
+from gpt_keras.layers.probe import probed
 from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
 from gpt_keras.layers.rematerialization import rematerialized
 
@@ -182,14 +183,16 @@ class TransformerBlock(keras.layers.Layer):
         return rematerialized(self, run, x) if self.rematerialize and training else run(x)
 
     def _run(self, x, padding_mask, training):
+        x = probed(self, "input", x)
         h = self._before(self.attention_norm, x)
         h = self.attention(h, padding_mask=padding_mask, training=training)
-        h = self.residual_dropout(h, training=training)
+        h = self.residual_dropout(probed(self, "attention", h), training=training)
         x = self._after(self.attention_norm, _add(self.attention_residual, x, h))
         # Said to all, since what is rematerialized runs outside of the model's call.
         h = self.feed_forward(self._before(self.feed_forward_norm, x), training=training)
-        h = self.residual_dropout(h, training=training)
-        return self._after(self.feed_forward_norm, _add(self.feed_forward_residual, x, h))
+        h = self.residual_dropout(probed(self, "feed_forward", h), training=training)
+        x = self._after(self.feed_forward_norm, _add(self.feed_forward_residual, x, h))
+        return probed(self, "output", x)
 
     def extend(self, x, cache, index, starts, window=None):
         """Run new tokens against the cache of the earlier ones.

@@ -7,6 +7,13 @@ black and white; the colours are Okabe and Ito's, which colour-blind people tell
 from gpt_keras.plots.attention import attention
 from gpt_keras.plots.figure import Figure
 from gpt_keras.plots.fonts import chinese_font
+from gpt_keras.plots.interpretation import (
+    attribution,
+    by_head,
+    by_token,
+    embeddings,
+    logit_lens,
+)
 from gpt_keras.plots.prediction import next_tokens
 from gpt_keras.plots.scaling import scaling_law
 from gpt_keras.plots.tokenization import tokenization
@@ -15,8 +22,13 @@ from gpt_keras.plots.training import learning_rate, loss_by_position, training
 __all__ = [
     "Figure",
     "attention",
+    "attribution",
+    "by_head",
+    "by_token",
     "chinese_font",
+    "embeddings",
     "learning_rate",
+    "logit_lens",
     "loss_by_position",
     "next_tokens",
     "scaling_law",

@@ -10,26 +10,30 @@ from gpt_keras.config import GPTConfig
 from gpt_keras.presets.modern import modern_decoder
 
 
-def nano(hidden_dim: int, **fields: Any) -> GPTConfig:
+def nano(hidden_dim: int = 128, **fields: Any) -> GPTConfig:
     """Return a decoder of the Llama type with norms of queries and keys.
 
     Args:
         hidden_dim: width of the model. Inside the feed-forward layer it is 8/3 of that, a multiple
             of 16, so that the three matrices have as many weights as two of four times the width.
-        **fields: other fields of `GPTConfig`.
+        **fields: other fields of `GPTConfig`. Default: those of the preset `nano`.
 
     Example:
         >>> from gpt_keras.presets.nano import nano
-        >>> config = nano(128, vocabulary_size=71, max_sequence_length=64, num_layers=4,
-        ...               num_heads=4)
+        >>> config = nano(vocabulary_size=71, max_sequence_length=64)
         >>> config.intermediate_dim, config.num_parameters
         (336, 788736)
     """
-    inner = 16 * max(1, round(hidden_dim / 6))
-    common = {"hidden_dim": hidden_dim, "intermediate_dim": inner, "use_qk_norm": True}
+    common = {
+        "vocabulary_size": 4096,
+        "max_sequence_length": 128,
+        "num_layers": 4,
+        "num_heads": 4,
+        "hidden_dim": hidden_dim,
+        "intermediate_dim": 16 * max(1, round(hidden_dim / 6)),
+        "use_qk_norm": True,
+    }
     return modern_decoder(**common | fields)
 
 
-PRESETS = {
-    "nano": nano(128, vocabulary_size=4096, max_sequence_length=128, num_layers=4, num_heads=4)
-}
+PRESETS = {"nano": nano()}

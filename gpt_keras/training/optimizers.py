@@ -268,13 +268,13 @@ def muon(
     beta_1: float = 0.9,
     beta_2: float = 0.99,
     adam_ratio: float = 1.0,
+    ns_steps: int = 3,
     global_clipnorm: float | None = 1.0,
     **kwargs,
 ) -> Muon:
     """Return Muon with AdamW for what is no matrix of a block.
 
-    The learning rate and the betas are those of `scripts/recipe_shakespeare.py`, which takes three
-    iterations a step (`ns_steps=3`) where five are Keras's default: cheaper, and a little worse.
+    The settings are those that `scripts/recipe_shakespeare.py` found.
 
     Args:
         learning_rate: the highest learning rate, reached after the warm-up.
@@ -286,6 +286,8 @@ def muon(
         beta_1: AdamW's decay of the mean of gradients.
         beta_2: AdamW's decay of the mean of squared gradients.
         adam_ratio: AdamW's learning rate over Muon's.
+        ns_steps: iterations of Newton and Schulz in each update. Keras's default is five, which
+            take a small model longer and taught it no more.
         global_clipnorm: largest norm of all gradients together; None does not clip.
         **kwargs: further arguments of `Muon` and `keras.optimizers.Muon`.
 
@@ -305,6 +307,7 @@ def muon(
     for name, value in (("momentum", momentum), ("beta_1", beta_1), ("beta_2", beta_2)):
         check_rate(name, value)
     check_positive("adam_ratio", adam_ratio)
+    check_positive_int("ns_steps", ns_steps)
     if total_steps is not None and final_learning_rate is None:
         final_learning_rate = 0.0
     _check(weight_decay, global_clipnorm)
@@ -316,6 +319,7 @@ def muon(
         adam_beta_1=beta_1,
         adam_beta_2=beta_2,
         adam_lr_ratio=adam_ratio,
+        ns_steps=ns_steps,
         global_clipnorm=global_clipnorm,
         **kwargs,
     )

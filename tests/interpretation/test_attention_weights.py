@@ -76,3 +76,33 @@ def test_a_model_without_blocks_is_an_error():
     model = gk.CausalLM(gk.LSTMBackbone(vocabulary_size=8, num_layers=1, hidden_dim=4))
     with pytest.raises(ValueError, match="TransformerBlocks"):
         gk.interpretation.attention_weights(model, [[1, 2]])
+
+
+def test_heads_that_look_one_period_back_less_one():
+    # The positions alone decide: the query of each is the key of the one `length - 1` before it.
+    length = 6
+    model = gk.GPT(tiny_config(hidden_dim=48, num_heads=4, num_layers=1))
+    attention = model.blocks[0].attention
+    shift = np.eye(48, k=-(length - 1))[:, :12] * 1e4
+    for variable in model.variables:
+        if "embedding" in variable.path or "/query/" in variable.path or "/key/" in variable.path:
+            variable.assign(np.zeros(variable.shape))
+    model.position_embedding.weights[0].assign(np.eye(48))
+    keys, queries = np.zeros((48, 48)), np.zeros((48, 48))
+    keys[:, :12] = np.eye(48)[:, :12]
+    queries[:, :12] = shift
+    attention.key.kernel.assign(keys)
+    attention.query.kernel.assign(queries)
+    scores = gk.interpretation.induction_scores(model, length=length)
+    assert scores.shape == (1, 4)
+    np.testing.assert_allclose(scores[0, 0], 1, atol=1e-3)
+    # The others attend to all tokens alike.
+    alike = np.mean([1 / n for n in range(length + 1, 2 * length + 1)])
+    np.testing.assert_allclose(scores[0, 1:], alike, rtol=1e-5)
+
+
+def test_bad_arguments_for_induction():
+    model = gk.GPT(tiny_config())
+    for name in ("length", "batch_size", "vocabulary_size"):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            gk.interpretation.induction_scores(model, **{name: 0})

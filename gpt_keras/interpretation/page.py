@@ -1,0 +1,98 @@
+"""A page for a browser, to look inside a model at one text."""
+
+import base64
+import importlib.resources
+import json
+from collections.abc import Callable
+
+import numpy as np
+
+from gpt_keras.interpretation.activations import logit_lens
+from gpt_keras.interpretation.attention import attention_weights
+from gpt_keras.interpretation.attribution import (
+    gradient_times_input,
+    integrated_gradients,
+    occlusion,
+)
+from gpt_keras.tokenizers.visible import visible
+
+_MAX_TOKENS = 128
+_BEST = 5
+
+
+def explanation_page(model, text: str, name: str = "a GPT") -> str:
+    """Return an HTML page that shows attention, logit lens and attribution of one text.
+
+    Everything is in the page; it needs no network.
+
+    Args:
+        model: a causal `CausalLM` with a tokenizer.
+        text: the text, of at most 128 tokens.
+        name: what the page calls the model.
+
+    Returns:
+        The page, to be written to a file whose name ends in .html.
+
+    Raises:
+        ValueError: the model has no tokenizer, or the text is empty or too long.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
+        >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
+        ...                       num_heads=2, hidden_dim=8)
+        >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+        >>> page = gk.interpretation.explanation_page(model, "abc")
+        >>> page.startswith("<!DOCTYPE html>")
+        True
+    """
+    if model.tokenizer is None:
+        raise ValueError("`model` must have a tokenizer, but has none.")
+    ids = np.array(model.tokenizer.encode(text), dtype=np.int32)
+    longest = min(_MAX_TOKENS, getattr(model.backbone, "max_sequence_length", _MAX_TOKENS))
+    if not 0 < len(ids) <= longest:
+        raise ValueError(f"`text` must have from 1 to {longest} tokens, got {len(ids)}.")
+    weights = attention_weights(model, ids[None])[:, 0]
+    logits = logit_lens(model, ids[None])[:, 0].astype(float)
+    logits[..., model.tokenizer.vocabulary_size :] = -np.inf  # ids that the tokenizer has not
+    log_probabilities = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    target = int(log_probabilities[-1, -1].argmax())
+    losses = -log_probabilities[-1, np.arange(len(ids) - 1), ids[1:]]
+
+    def texts(token_ids):
+        return [visible(piece) for piece in model.tokenizer.pieces(list(map(int, token_ids)))]
+
+    def likeliest(row):
+        best = np.argsort(-row, kind="stable")[:_BEST]
+        return list(zip(texts(best), np.exp(row[best]).round(4).tolist(), strict=True))
+
+    data = {
+        "model": name,
+        "tokens": texts(ids),
+        "layers": weights.shape[0],
+        "heads": weights.shape[1],
+        "attention": base64.b64encode((weights * 255).round().astype(np.uint8)).decode("ascii"),
+        "losses": losses.round(4).tolist(),
+        "lens": [[likeliest(row) for row in rows] for rows in log_probabilities],
+        "target": texts([target])[0],
+        "attribution": {
+            label: method(model, ids, target).round(5).tolist()
+            for label, method in _methods(model).items()
+        },
+    }
+    template = importlib.resources.files("gpt_keras.interpretation").joinpath("page.html")
+    # Inside a script a browser looks for its end before it looks for strings.
+    written = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    return template.read_text(encoding="utf-8").replace("@DATA@", written)
+
+
+def _methods(model) -> dict[str, Callable]:
+    methods = {"gradient times input": gradient_times_input}
+    # The others compare with a text of ends of texts, where the tokenizer has that token.
+    if model.tokenizer.end_of_text_id is not None:
+        methods = {
+            "integrated gradients": integrated_gradients,
+            "occlusion": occlusion,
+            **methods,
+        }
+    return methods
