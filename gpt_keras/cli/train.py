@@ -18,8 +18,6 @@ from gpt_keras.datasets.checks import check_seed
 from gpt_keras.datasets.token_cache import default_cache_dir
 from gpt_keras.presets.nano import nano
 
-_LEARNING_RATES = {"muon": 2e-2, "adamw": 1e-3}
-
 
 def train(
     corpus: str,
@@ -115,7 +113,7 @@ def train(
         raise ValueError(f"`warmup_steps` must be from 0 to below {steps}, got {warmup_steps!r}.")
     make_optimizer = {"adamw": gk.training.adamw, "muon": gk.training.muon}[optimizer]
     new_optimizer = make_optimizer(
-        _LEARNING_RATES[optimizer] if learning_rate is None else learning_rate,
+        **({} if learning_rate is None else {"learning_rate": learning_rate}),
         warmup_steps=warmup_steps,
         total_steps=steps,
         skip_above=skip_above,

@@ -42,7 +42,7 @@ def gradient_times_input(model: keras.Model, token_ids, target: int | None = Non
     target = _target(model, token_ids, target)
     stream = _embedded(model, token_ids)
     _, gradient = _logits_and_gradients(model, token_ids, target, stream)
-    return (gradient * stream).sum(axis=-1)[0]
+    return (gradient * stream).sum(axis=-1, dtype=float)[0]
 
 
 def integrated_gradients(
@@ -138,7 +138,7 @@ def occlusion(
     is_replaced = np.eye(token_ids.shape[1], dtype=bool)
     replaced = np.where(is_replaced, _baseline(model, baseline), token_ids)
     logits = run(model, np.concatenate([token_ids, replaced]))[:, -1, target]
-    logits = keras.ops.convert_to_numpy(logits)
+    logits = keras.ops.convert_to_numpy(logits).astype(float)
     return logits[0] - logits[1:]
 
 
