@@ -336,8 +336,8 @@ generate {preset} ''                                    | empty
 explain {preset}                                        | required: text
 explain nothing hello                                   | nothing
 explain {preset} ''                                     | from 1 to 16 tokens
-explain {preset} hello page.txt                         | must end in .html
-explain {preset} hello taken.html                       | exists already
+explain {preset} hello --output page.txt                | must end in .html
+explain {preset} hello --output taken.html              | exists already
 export {preset} {preset}                                | exists already
 export nothing new                                      | nothing
 export {preset} new --jit_compile maybe                 | "jit_compile": Expected a bool

@@ -88,7 +88,7 @@ def test_patching_the_last_stream_brings_the_other_prediction(model):
     np.testing.assert_allclose(found[1, -1], change, rtol=1e-3, atol=1e-5)
     # After the last block the other tokens can say nothing any more.
     np.testing.assert_allclose(found[1, :-1], 0, atol=1e-6)
-    assert found[0, 0] == 0  # the token is the same in both, and sees nothing else
+    assert abs(found[0, 0]) < 1e-5  # the token is the same in both, and sees nothing else
     before = gk.interpretation.layer_patching(model, text, source, target=7, point="input")
     np.testing.assert_allclose(before[0, 1], change, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(before[0, [0, 2, 3, 4]], 0, atol=1e-6)
