@@ -43,8 +43,9 @@ class TransformerBlock(keras.layers.Layer):
         causal: whether a token sees only itself and what came before.
         rotary_embedding: a `RotaryEmbedding` for queries and keys, or None.
         feed_forward: a layer to take the place of the `FeedForward` that the arguments describe.
-        residual: a layer, called with the stream and the output of a sub-layer, to take the place
-            of their sum; each of the two sub-layers gets a new one of its config. None for sums.
+        residual: a layer, called with the stream and the output of a sub-layer and built with both
+            shapes, to take the place of their sum; each of the two sub-layers gets a new one of its
+            config. None for sums.
         kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
         residual_initializer: initializer of the two kernels whose products are added to the
             residual stream. GPT-2 divides their deviation by `sqrt(2 * num_layers)`. Default:
