@@ -48,10 +48,10 @@ def run(model: keras.Model, token_ids, edit: Callable | None = None):
         TensorShape([1, 3, 100])
     """
 
-    def edit_at(layer, point, value):
+    def edit_at(block, point, layer, value):
         return None if edit is None else edit(point, layer, value)
 
-    return run_layers(model, token_ids, lambda block, point, i, x: edit_at(i, point, x))
+    return run_layers(model, token_ids, edit_at)
 
 
 def run_layers(model, token_ids, edit):

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.config import check_positive, check_positive_int
-from gpt_keras.interpretation.activations import run
+from gpt_keras.interpretation.activations import record, run
 
 _FIRST_STEPS = 32
 
@@ -170,14 +170,7 @@ def _baseline(model, baseline):
 
 def _embedded(model, token_ids) -> np.ndarray:
     """The stream before the first block, `(1, length, hidden_dim)`."""
-    found = []
-
-    def keep(point, layer, value):
-        if (point, layer) == ("input", 0):
-            found.append(keras.ops.convert_to_numpy(value))
-
-    run(model, token_ids, keep)
-    return found[0]
+    return record(model, token_ids, "input")[0]
 
 
 def _logits_and_gradients(model, token_ids, target, streams):

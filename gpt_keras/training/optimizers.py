@@ -287,7 +287,7 @@ def muon(
         beta_2: AdamW's decay of the mean of squared gradients.
         adam_ratio: AdamW's learning rate over Muon's.
         ns_steps: iterations of Newton and Schulz in each update. Keras's default is five, which
-            take a small model longer and taught it no more.
+            take a small model longer, for a gain or loss within the noise of single runs.
         global_clipnorm: largest norm of all gradients together; None does not clip.
         **kwargs: further arguments of `Muon` and `keras.optimizers.Muon`.
 
