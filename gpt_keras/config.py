@@ -38,7 +38,9 @@ class GPTConfig:
             (Primer, So et al. 2021) or `"swiglu"`.
         dropout: rate, in [0, 1), of the three dropouts that GPT-2 has: embeddings, attention
             weights, and the output of each sub-layer.
-        position_embedding: `"learned"`, `"sinusoidal"`, `"rotary"` or `"none"`.
+        position_embedding: `"learned"`, `"sinusoidal"`, `"rotary"` or `"none"`. With sinusoids the
+            token embeddings are multiplied by the root of `hidden_dim` (Vaswani et al. 2017,
+            section 3.4), or else the positions would outweigh them.
         rotary_base: base of the rotary angles (RoFormer, Su et al. 2021, section 3.4.3).
         norm: `"layer_norm"` or `"rms_norm"`.
         norm_position: `"pre"` (GPT-2: before each sub-layer and once at the end) or `"post"`

@@ -5,6 +5,8 @@
     python scripts/build_tutorials.py --all             # all of them
     python scripts/build_tutorials.py --fast            # all, few steps, thrown away: for tests
 
+A chapter's thumbnail, for the map in tutorials/README.md, is the first picture of its section Look.
+
 A notebook holds the hash of the source it was built from. What differs from run to run without
 meaning anything (times, progress bars, log lines, random cell ids) is taken out, so that building
 an unchanged chapter again changes no more of its file than its numbers changed.
@@ -12,7 +14,9 @@ an unchanged chapter again changes no more of its file than its numbers changed.
 
 import argparse
 import asyncio
+import base64
 import hashlib
+import io
 import json
 import os
 import re
@@ -24,6 +28,7 @@ from pathlib import Path
 import jupytext
 import nbclient
 import nbformat
+import PIL.Image
 from ipykernel.kernelspec import write_kernel_spec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -34,6 +39,7 @@ _LOG_LINE = re.compile(
     r"WARNING: All log messages before absl|[IWEF]\d{4} [\d:. ]+\S+:\d+\] |[IWEF]0000 00:00:"
     r"|(INFO|WARNING):tensorflow:|To enable the following instructions"
     r"|\d{4}-\d\d-\d\d [\d:.]+: [IWEF] "
+    r"|\*{32}$|\[Compiling module "  # XLA, where compiling takes minutes on a busy machine
 )
 # "12s 34ms/step" of verbose=1, "12s - 34ms/step" of verbose=2.
 _STEP_TIME = re.compile(r"( -)? \d+(s|:\d\d)? (- )?\d+(\.\d+)?(ms|us|s)/(step|epoch)")
@@ -216,6 +222,29 @@ def clean_text(text: str) -> str:
     return "\n".join(lines)
 
 
+def thumbnail(notebook: nbformat.NotebookNode) -> PIL.Image.Image:
+    """Return the first picture of a chapter's section Look, at most 320 pixels wide.
+
+    Raises:
+        ValueError: there is no such picture.
+    """
+    looking = False
+    for cell in notebook.cells:
+        looking = looking or re.search(r"^## Look$", cell.source, re.MULTILINE) is not None
+        for output in cell.get("outputs", ()):
+            if looking and "image/png" in output.get("data", {}):
+                picture = PIL.Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+                picture = picture.convert("RGB")
+                picture.thumbnail((320, 240), PIL.Image.Resampling.LANCZOS)
+                return picture
+    raise ValueError("the chapter has no picture in its section Look")
+
+
+def thumbnail_path(source: Path) -> Path:
+    """Where a chapter's thumbnail is kept."""
+    return TUTORIALS / "images" / f"{source.stem}.png"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Build what the command line asks for; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -245,6 +274,9 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{name}: FAILED in {error}\n", file=sys.stderr, flush=True)
             else:
                 print(f"{name}: {seconds:.0f} s", flush=True)
+                if source.parent == TUTORIALS and not options.fast:
+                    notebook = nbformat.read(target, as_version=4)
+                    thumbnail(notebook).save(thumbnail_path(source), optimize=True)
     return 1 if failed else 0
 
 

@@ -7,10 +7,13 @@ import re
 
 import nbclient
 import nbformat
+import numpy as np
+import PIL.Image
 import pytest
 
 TUTORIALS = pathlib.Path(__file__).parent.parent / "tutorials"
 SCRIPT = TUTORIALS.parent / "scripts" / "build_tutorials.py"
+MAP = (TUTORIALS / "README.md").read_text(encoding="utf-8")
 
 HEADINGS = [
     "What you will be able to do",
@@ -126,6 +129,30 @@ def test_chapter_has_pictures_and_states_its_time(source):
 
 
 @every_chapter
+def test_thumbnail_is_the_first_picture_of_look(source):
+    made = build_tutorials.thumbnail(_notebook(source))
+    with PIL.Image.open(build_tutorials.thumbnail_path(source)) as stored:
+        # Versions of the image library may round differently.
+        np.testing.assert_allclose(np.asarray(stored, int), np.asarray(made, int), atol=8)
+
+
+@every_chapter
+def test_the_map_shows_the_chapter_and_states_the_same_time(source):
+    (row,) = [line for line in MAP.splitlines() if f"]({source.stem}.ipynb)" in line]
+    title = re.match(r"# (\d+\. .+)", _notebook(source).cells[0].source).group(1)
+    assert f"[{title}]({source.stem}.ipynb)" in row
+    assert f"](images/{source.stem}.png)" in row
+    first = _notebook(source).cells[0].source.replace("\n", " ")
+    full, fast = re.search(r"about (\S+) minutes?, or (.+?) with the", first).groups()
+    assert f"| {full} | {fast} |" in row
+
+
+def test_the_map_links_to_what_there_is():
+    links = re.findall(r"\]\(([^)#]+)\)", MAP)
+    assert [link for link in links if "://" not in link and not (TUTORIALS / link).exists()] == []
+
+
+@every_chapter
 def test_chapter_has_four_exercises_and_their_solutions(source):
     exercises = _notebook(source).cells[-1].source.split("## Further reading")[0]
     assert re.findall(r"^(\d)\. ", exercises, re.MULTILINE) == ["1", "2", "3", "4"]
@@ -151,6 +178,8 @@ def test_changed_source_changes_the_hash(tmp_path):
         ("WARNING: All log messages before absl::InitializeLog() is called\nkept\n", "kept\n"),
         ("I0000 00:00:1795303356.06 5381 port.cc:153] oneDNN\nkept\n", "kept\n"),
         ("2026-11-21 23:00:00.1: I tensorflow/core/x.cc:1] y\nkept\n", "kept\n"),
+        (f"{'*' * 32}\n[Compiling module a_b.1] Very slow compile? If you\nkept\n", "kept\n"),
+        ("**** four stars\n", "**** four stars\n"),
         ("I took 3s to say so\n", "I took 3s to say so\n"),
     ],
 )

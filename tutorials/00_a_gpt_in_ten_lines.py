@@ -297,7 +297,7 @@ plt.show()
 # ## What goes wrong
 #
 # **A character it has never seen.** The tokenizer knows the characters of the plays and no others.
-# It says so rather than skip them. (Byte-pair encoding, in chapter 1, knows every text.)
+# It says so rather than skip them. (Byte-pair encoding, in chapter 2, knows every text.)
 
 # %%
 try:

@@ -280,7 +280,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         mask = self._sees(position[:, None], position[None, :])
         if padding_mask is not None:
             mask = mask & ops.cast(padding_mask, "bool")[:, None, None, :]
-        return ops.softmax(ops.where(mask, ops.cast(scores, "float32"), _MASKED), axis=-1)
+        return _softmax(scores, mask)
 
     def initial_cache(self, batch_size, length):
         """Return empty keys and values, `(batch_size, num_key_value_heads, length, head_dim)`."""
@@ -319,8 +319,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         scores = ops.concatenate(scores, axis=-1) if len(scores) > 1 else scores[0]
         num_keys = ops.shape(scores)[-1]
         scores = ops.reshape(scores, (batch, self.num_key_value_heads, group, length, num_keys))
-        scores = ops.where(mask, ops.cast(scores, "float32"), _MASKED)
-        weights = ops.cast(ops.softmax(scores, axis=-1), query.dtype)
+        weights = ops.cast(_softmax(scores, mask), query.dtype)
         weights = self.weights_dropout(weights, training=training)
         weights = ops.reshape(weights, (*grouped[:-1], num_keys))
 
@@ -379,3 +378,11 @@ def _fused(query, key, value, mask):
     parts = query, ops.repeat(key, group, axis=1), ops.repeat(value, group, axis=1)
     parts = (ops.transpose(part, (0, 2, 1, 3)) for part in parts)
     return ops.transpose(ops.dot_product_attention(*parts, mask=mask), (0, 2, 1, 3))
+
+
+def _softmax(scores, mask):
+    """The weights of the keys that the mask lets through, in float32."""
+    scores = ops.where(mask, ops.cast(scores, "float32"), _MASKED)
+    if scores.shape[-1] == 1:
+        return ops.ones_like(scores)  # a prompt of one token; Keras warns of such a softmax
+    return ops.softmax(scores, axis=-1)

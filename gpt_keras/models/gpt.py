@@ -40,7 +40,7 @@ class GPT(keras.Model):
 
     The initial weights are GPT-2's: normal with deviation 0.02, 0.01 for positions, and
     `0.02 / sqrt(2 * num_layers)` for the projections into the residual stream (Radford et al. 2019,
-    section 2.3).
+    section 2.3). With `norm_position="post"`, as in GPT-1, those have 0.02, too.
 
     Args:
         config: a `GPTConfig`.
@@ -125,13 +125,20 @@ class GPT(keras.Model):
         token_ids, padding = inputs, {}
         if isinstance(inputs, dict):  # the config is not causal
             token_ids, padding = inputs["token_ids"], {"padding_mask": inputs["padding_mask"]}
-        x = self.token_embedding(token_ids)
-        if self.position_embedding is not None:
-            x = self.position_embedding(x)
+        x = self._embed(token_ids)
         x = self.embedding_dropout(x, training=training)
         for block in self.blocks:
             x = block(x, **padding, training=training)
         return x if self.final_norm is None else self.final_norm(x)
+
+    def _embed(self, token_ids, **positions):
+        """The vectors that the first block gets; `positions` as the position embedding takes it."""
+        x = self.token_embedding(token_ids)
+        if self.position_embedding is None:
+            return x
+        if isinstance(self.position_embedding, SinusoidalPositionalEncoding):
+            x = x * x.shape[-1] ** 0.5
+        return self.position_embedding(x, **positions)
 
     def unembed(self, hidden_states):
         """Return the logits that belong to final hidden states."""
@@ -207,9 +214,7 @@ class GPT(keras.Model):
         if self.has_learned_positions:
             # Of tokens that are guessed those past the last position are never read.
             positions = ops.minimum(positions, self.max_sequence_length - 1)
-        x = self.token_embedding(token_ids)
-        if self.position_embedding is not None:
-            x = self.position_embedding(x, positions=positions)
+        x = self._embed(token_ids, positions=positions)
         updates = []
         for block, block_cache in zip(self.blocks, cache, strict=True):
             x, update = block.extend(x, block_cache, index, starts, window)
@@ -309,7 +314,9 @@ def _position_embedding(config, policy):
 
 def _block(config, layer, residual, policy):
     policy = policy_below(policy, f"block_{layer}")
-    residual_initializer = _normal(0.02 * (2 * config.num_layers) ** -0.5)
+    # The norms of post-norm blocks stand on the stream, which does not grow with the depth.
+    into_stream = (2 * config.num_layers) ** -0.5 if config.norm_position == "pre" else 1.0
+    residual_initializer = _normal(0.02 * into_stream)
     feed_forward = None
     if config.num_experts is not None:
         feed_forward = MixtureOfExperts(

@@ -205,6 +205,16 @@ def test_dropout_acts_in_training_only():
     assert not np.allclose(layer(x, training=True), layer(x, training=True))
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_token_is_a_case_like_any_other():
+    layer = gk.layers.CausalMultiHeadAttention(2)
+    layer.build((None, None, 8))
+    spread_weights(layer)
+    x = np.random.default_rng(0).normal(size=(2, 1, 8)).astype("float32")
+    np.testing.assert_allclose(layer(x), reference(layer, np.float64(x)), atol=1e-5)
+    np.testing.assert_array_equal(layer.attention_weights(x), np.ones((2, 2, 1, 1)))
+
+
 def test_config_round_trip():
     layer = built(
         4,

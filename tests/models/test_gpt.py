@@ -149,6 +149,13 @@ def test_initial_weights_are_those_of_gpt2():
     assert not np.array_equal(block.attention.query.kernel, block.attention.key.kernel)
 
 
+def test_projections_into_the_stream_are_smaller_only_where_norms_stand_before():
+    gpt = gk.GPT(tiny_config(hidden_dim=128, num_layers=8, num_heads=4, norm_position="post"))
+    for block in gpt.blocks:
+        for layer in (block.attention.output_projection, block.feed_forward.down):
+            assert np.std(layer.kernel) == pytest.approx(0.02, rel=0.03)
+
+
 def test_the_summary_names_every_layer():
     lines = []
     variant(0).summary(print_fn=lines.append)

@@ -37,7 +37,9 @@ def reference(gpt, token_ids, positions, padding_mask=None):
     seen = np.tril(np.ones((length, length), bool)) if config.causal else np.ones(length, bool)
     if padding_mask is not None:
         seen = seen & padding_mask
-    x = weights["token_embedding/embeddings"][token_ids] + positions
+    # "Attention Is All You Need", section 3.4
+    factor = np.sqrt(config.hidden_dim) if config.position_embedding == "sinusoidal" else 1.0
+    x = factor * weights["token_embedding/embeddings"][token_ids] + positions
     for block in (f"block_{i}" for i in range(config.num_layers)):
         h = norm(f"{block}/attention_norm", x)
         query, key, value = (
