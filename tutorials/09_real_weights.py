@@ -346,11 +346,12 @@ gk.convert.to_gguf(small, folder.parent / "small_f32.gguf", dtype="f32")
 info = read_header(folder.parent / "small_f32.gguf").tensors["blk.0.attn_q.weight"]
 raw = (folder.parent / "small_f32.gguf").read_bytes()[info.offset :][: 4 * 128 * 128]
 in_file = np.frombuffer(raw, "<f4").reshape(128, 128)  # (outputs, inputs)
-ours = np.array(small.backbone.blocks[0].attention.query.kernel).reshape(128, 128)
+ours = keras.ops.convert_to_numpy(small.backbone.blocks[0].attention.query.kernel)
 neighbours = np.arange(32).reshape(2, 16).T.ravel()  # 0, 16, 1, 17, ...
 print("rows of ours that the file's first rows are:", neighbours[:6], "...")
-np.testing.assert_allclose(in_file[:32, 0], ours.T[neighbours, 0])
-assert not np.allclose(in_file[:32, 0], ours.T[:32, 0])
+ours = ours.reshape(128, 128).T  # (outputs, inputs)
+np.testing.assert_allclose(in_file[:32, 0], ours[neighbours, 0])
+assert not np.allclose(in_file[:32, 0], ours[:32, 0])
 
 # %% [markdown]
 # ## On real text
@@ -430,8 +431,8 @@ print(f"first {values} values of {kind}:", by_hand[:5].round(4), "...")
 
 # %%
 model = gk.GPTCausalLM.from_preset(file)
-kernel = np.array(model.backbone.blocks[0].feed_forward.up.kernel)  # (inputs, outputs)
-np.testing.assert_allclose(kernel[:values, 0], by_hand, rtol=1e-5, atol=1e-6)
+kernel = keras.ops.convert_to_numpy(model.backbone.blocks[0].feed_forward.up.kernel)
+np.testing.assert_allclose(kernel[:values, 0], by_hand, rtol=1e-5, atol=1e-6)  # inputs first
 bits_each = 8 * file.stat().st_size / model.count_params()
 print(f"{model.count_params():,} parameters, {bits_each:.2f} bits of the file for each")
 
@@ -585,9 +586,9 @@ plt.show()
 #
 # ## What goes wrong
 #
-# **The wrong template.** How likely is the right answer, if the question is asked in the right
-# form, and in four others that people use? The score is the mean log-probability of a token of the
-# answer.
+# **The wrong template.** The question in its right form, and in four others that people use. How
+# likely is the right answer (the mean log-probability of its tokens), how likely the token that
+# ends a turn, after the answer? And what does the model write?
 
 # %%
 answer = model.tokenizer.encode("The capital of France is Paris.")
@@ -603,12 +604,16 @@ forms = {
     "another model's template": other,
 }
 for name, prompt in forms.items():
-    score = float(model.score(answer, prompts=prompt).mean())
-    print(f"{name:32}{len(prompt):4} tokens   {score:7.3f} nats per token")
+    scores = model.score([*answer, model.end_token_ids[0]], prompts=prompt)
+    print(f"{name}: answer {scores[:-1].mean():.2f}, end of the turn {scores[-1]:.2f}")
+    (found,) = model.generate_with_scores(prompt, max_new_tokens=24, temperature=0)
+    print("    ", repr(model.tokenizer.decode(found.token_ids)))
 
 # %% [markdown]
-# A model of this size forgives much when the question is easy. But look at the differences: each of
-# these forms is a text that it was not trained on, and none of them raises an error.
+# None of these raises an error, and an easy question is answered in most of them. What suffers is
+# the end. Where the marks are plain letters, or those of another model, the token that ends a turn
+# is far less likely, and the model goes on after its answer: it says it again, or asks itself the
+# next question. Where a model does not stop, look at the template first.
 #
 # **The wrong tokenizer, transposed kernels, rows in the wrong order.** Three mistakes in loading
 # that leave all shapes as they should be. On the passage:
@@ -624,7 +629,7 @@ losses["GPT-2's tokenizer"] = -model.score(wrong_ids, prompts=start).mean()
 def loss_with(change, layer_names):
     """The loss with kernels of the first four blocks changed; they are put back."""
     layers = [getattr(b.attention, n) for b in model.backbone.blocks[:4] for n in layer_names]
-    before = [np.array(layer.kernel) for layer in layers]
+    before = [keras.ops.convert_to_numpy(layer.kernel) for layer in layers]
     for layer, kernel in zip(layers, before):
         layer.kernel.assign(change(kernel))
     loss = -model.score(passage, prompts="\n").mean()
