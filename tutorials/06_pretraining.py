@@ -105,7 +105,8 @@ print("stream:", stream)
 
 # %% [markdown]
 # Windows of 4 tokens. Each needs one token more than it has inputs, for its last target; that token
-# is also the first input of the next window, so every token but the first is a target once.
+# is also the first input of the next window, so every token but the first is a target once, save
+# those that are left over at the end, here two.
 
 # %%
 length = 4
@@ -153,8 +154,9 @@ print("learning rates:", np.round(hand_rates, 6))
 # $$\theta \leftarrow \theta - \eta \left( \frac{\hat m}{\sqrt{\hat v} + \epsilon}
 #   + \lambda\, \theta \right)$$
 #
-# where $\lambda = 0$ for biases, for the gains and offsets of norms, and for embeddings: decay is
-# meant to keep the matrices from growing, and those are not matrices that multiply activations.
+# where $\lambda = 0$ for biases, for the gains and offsets of norms, and for embeddings. Decay is
+# meant to keep the kernels from growing; biases and gains are none, and in an embedding it would
+# shrink the rows of rare tokens, which hardly ever get a gradient.
 #
 # ## The class
 #
@@ -282,7 +284,7 @@ def poem_model(dropout):
         dropout=dropout,
     )
     model = gk.GPTCausalLM(config, tokenizer=hanzi)
-    # XLA makes the steps faster, once it has compiled them: a few steps are not worth it.
+    # XLA, TensorFlow's compiler, makes the steps faster: not worth its time for a few of them.
     model.compile(gk.training.adamw(3e-3, warmup_steps=50), jit_compile=not FAST)
     return model
 
@@ -358,7 +360,8 @@ figure
 
 # %% [markdown]
 # **What it expects.** The most likely characters after three beginnings of verses. After the five
-# characters of a whole verse it expects a comma; after four it does not. It has begun to count.
+# characters of a whole verse a comma is by far the likeliest. After four it is not; after three a
+# mark leads again, though with little certainty. It has begun to count, and counts badly.
 
 # %%
 if chinese:

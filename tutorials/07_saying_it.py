@@ -487,9 +487,9 @@ for language, results in (("Shakespeare", bard_results), ("Tang poems", poet_res
 
 # %% [markdown]
 # Read the rows against the author's. Greedy and beam search write what the model finds far more
-# likely than anything the author wrote, and most of it is repetition. **The most likely text is not
-# a typical text**, as the most likely outcome of a hundred throws of a biased coin is a hundred
-# heads. Drawing at temperature 1 comes close to the author in all three numbers. Lower
+# likely than anything the author wrote, and about half of it is repetition. **The most likely text
+# is not a typical text**, as the most likely outcome of a hundred throws of a biased coin is a
+# hundred heads. Drawing at temperature 1 comes close to the author in all three numbers. Lower
 # temperatures, top-k and top-p lie between: they leave out the unlikely tokens, where a small model
 # makes its mistakes, and pay with some variety.
 #
@@ -552,15 +552,16 @@ config = gk.GPTConfig(
     hidden_dim=256,
 )
 timed = gk.GPTCausalLM(config)
-_ = timed.generate([1], max_new_tokens=2, cache_length=context_length, temperature=0)  # compiles
+settings = {"temperature": 0, "cache_length": context_length}
+_ = timed.generate([1], max_new_tokens=2, callback=lambda new: None, **settings)  # compiles
 
 # %%
 clock = [time.perf_counter()]
 timed.generate(
     [1],
     max_length=context_length,
-    temperature=0,
     callback=lambda new: clock.append(time.perf_counter()),
+    **settings,
 )
 with_cache = np.diff(clock)
 
@@ -618,7 +619,9 @@ figure.supxlabel(f"next token after “{prompt.splitlines()[-1]}”, the 14 like
 plt.show()
 
 # %% [markdown]
-# **The same for Chinese.** After the first half of a couplet, after a whole verse, after a name.
+# **The same for Chinese.** After four of the five characters of a verse, after a whole verse, after
+# a family name. This poet expects a comma after four characters as much as after five: it knows
+# that marks come often, and does not count.
 
 # %%
 if chinese:
@@ -710,8 +713,8 @@ print("\nno_repeat_ngram_size=3 writes:", repr(bard.tokenizer.decode(remedies[na
 # tokens that it did not want, and a ban also forbids names and line ends that ought to come again.
 # The fourth remedy, and the best, is to draw.
 #
-# **Too hot.** The share of the words that exist, in the sense that the plays have them. At a
-# temperature of 1 the small model already invents some; above it, the language falls apart.
+# **Too hot.** The share of the words that exist, in the sense that the plays have them. The small
+# model invents some even at 0.5, and the hotter it is the more, until the language falls apart.
 
 # %%
 known = set("".join(gk.datasets.corpora.load("shakespeare")).split())
@@ -723,8 +726,8 @@ for t in (0.5, 0.8, 1.0, 1.3, 1.7):
 
 # %% [markdown]
 # **Beams are all alike.** Beam search finds the likeliest text, and then the second likeliest,
-# which is the first with a comma moved. Four beams of one beginning, against four draws: the share
-# of positions at which two of them have the same token.
+# which is the first with a comma moved. Four beams of each beginning, against eight draws for one
+# of them: the share of positions at which two of them have the same token.
 
 
 # %%
@@ -812,8 +815,9 @@ print(f"mean of {len(bad)} words, space with the prompt: {np.mean([s.sum() for s
 #    does a step bring (count the calls of `callback`), with a model that repeats itself and with
 #    one that does not?
 # 4. *Open.* In a poem of five-character lines, a comma or a full stop stands after every fifth
-#    character. Train a better poet (with `gk.training.muon`, say), and find settings with which the
-#    share of such verses is as high as in the real poems, while the texts repeat hardly more.
+#    character. Train a better poet (with the optimizer `gk.training.muon`, say), and find settings
+#    with which the share of such verses is as high as in the real poems, while the texts repeat
+#    hardly more.
 #
 # Solutions: `solutions/07_saying_it.ipynb`.
 #
@@ -822,7 +826,7 @@ print(f"mean of {len(bad)} words, space with the prompt: {np.mean([s.sum() for s
 # - A. Holtzman et al., *The Curious Case of Neural Text Degeneration*, 2020: section 3 for top-p,
 #   section 4 for why the likeliest text is not a human one; figure 2 is our picture of
 #   log-probabilities.
-# - A. Fan, M. Lewis and Y. Dauphin, *Hierarchical Neural Story Generation*, 2018, section 5.2:
+# - A. Fan, M. Lewis and Y. Dauphin, *Hierarchical Neural Story Generation*, 2018, section 5.4:
 #   top-k.
 # - N. Keskar et al., *CTRL*, 2019, section 4.1: the repetition penalty.
 # - Y. Wu et al., *Google's Neural Machine Translation System*, 2016, section 7: beam search and its

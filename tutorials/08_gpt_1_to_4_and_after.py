@@ -68,6 +68,9 @@ STYLES = [
 # | GPT-4, 2023 | unpublished | unpublished | unpublished | unpublished | unpublished |
 # | open models since | before, RMSNorm | rotary | grouped queries | SwiGLU, experts | varies |
 #
+# Rotary positions are those of chapter 3; the other words of the last row stand under *The
+# formula*.
+#
 # What changed far more is the size. The picture shows the numbers of parameters that follow from
 # the published shapes, and where none was published it shows none.
 
@@ -86,11 +89,13 @@ for year, name, label in sizes:
     is_gpt = label.startswith("GPT")
     style = {**STYLES[0 if is_gpt else 1], "linestyle": "none", "markersize": 9}
     axes.plot(year, gk.presets.get(name).num_parameters, **style)
-    axes.text(year + 0.08, 1.25 * gk.presets.get(name).num_parameters, label)
+    below = name == "llama2_7b"  # its neighbour is near
+    height = (0.75 if below else 1.25) * gk.presets.get(name).num_parameters
+    axes.text(year + 0.08, height, label, va="top" if below else "baseline")
 axes.axvspan(2023.12, 2023.28, facecolor="white", edgecolor="black", hatch="///")
 axes.text(2023.05, 2.2e8, "GPT-4:\nnot published", ha="right")
 axes.set_yscale("log")
-axes.set_xlim(2018, 2027)
+axes.set_xlim(2018, 2026.5)
 axes.set_ylim(7e7, 7e11)
 axes.set_xlabel("year")
 axes.set_ylabel("parameters")
@@ -228,7 +233,7 @@ STEPS = 20 if FAST else 150
 small = dict(max_sequence_length=64, num_layers=2, num_heads=4, hidden_dim=64, dropout=0.0)
 small["vocabulary_size"] = tokenizer.vocabulary_size
 preset = gk.presets.get
-variants = {
+variants = {  # `nano` is this package's own small modern model
     "GPT-1": preset("gpt1").replace(**small),
     "GPT-2": preset("gpt2_small").replace(**small),
     "GPT-3": preset("gpt3_small").replace(**small, attention_windows=(None, 16)),
@@ -327,13 +332,17 @@ print(
 )
 
 # %% [markdown]
+# The six foretell too much: with a fixed amount of text the larger models gain less and less, and
+# only from those does one learn that there is a floor at all. Whoever extends a law to sizes a
+# hundred times as large should know how far it has been off at twice the size.
+
+# %% [markdown]
 # ## Look
 #
-# **The scaling law,** with what it leaves over below. Look at how straight the points lie and how
-# small the residuals are, then at the floor that was fitted: with a budget of steps this small it
-# is the floor of *this* training, not of English. A law that is fitted to five sizes within two
-# powers of ten says little about sizes outside. The second picture is that of the eight sizes, with
-# ten times the steps: the losses are lower, and a single training may lie off the line by more than
+# **The scaling law,** with what it leaves over below. Look at how near the points lie to the curve,
+# then at the floor that was fitted: with a budget of steps this small it is the floor of *this*
+# training, not of English. The second picture is that of the eight sizes, with ten times the steps:
+# the losses are lower, so is the floor, and a single training may lie off the line by as much as
 # the next size brings.
 
 # %%
@@ -343,7 +352,8 @@ gk.plots.scaling_law(counted, law_losses, law)
 gk.plots.scaling_law(eight_sizes, eight_losses, of_eight)
 
 # %% [markdown]
-# **The losses of the generations** while they learnt.
+# **The losses of the generations** while they learnt. (That of the variant with experts holds a
+# small term more, which keeps the router from sending all tokens to one of them.)
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -356,9 +366,9 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# **What the band does.** Attention of one head in the two layers of the GPT-3 variant, on one line
-# of a play: dense below, banded above. Nothing in the second picture is further than 15 tokens from
-# the diagonal.
+# **What the band does.** Attention of one head in the two layers of the GPT-3 variant, on 64
+# characters of a play: dense in layer 0, banded in layer 1. Nothing in the second picture is
+# further than 15 tokens from the diagonal.
 
 # %%
 inputs = next(iter(held_out))[0][:1]
@@ -469,8 +479,9 @@ for causal in (True, False):
 # instead.)
 #
 # **"GPT-4 has so and so many parameters."** Nobody who may say so has said so. A count is worth as
-# much as its source. These presets say where theirs come from: a paper's table or a released file.
-# And even papers are only roughly right about themselves:
+# much as its source. Our presets say where theirs come from: a paper's table or a released file;
+# and those of GPT-4's class say that nothing in them is known. Even papers are only roughly right
+# about themselves:
 
 # %%
 for name, said in (("gpt1", "117M"), ("gpt2_small", "117M"), ("gpt3_175b", "175.0B")):

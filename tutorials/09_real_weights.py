@@ -68,7 +68,9 @@ except RuntimeError as error:
 # A pretrained model is not a program. It is a list of named tables of numbers, a few settings (how
 # many layers, how many heads), a tokenizer, and for a model that chats a *template*: how a
 # conversation is written as one text. Whoever knows the formulas of chapters 2 to 5 can run it.
-# All formats hold the same things, in another order and under other names.
+# All formats hold the same things, in another order and under other names. *Hugging Face* is a site
+# on which models are published, and its library `transformers` runs them; *llama.cpp* is a program
+# that runs models on ordinary computers, and *GGUF* is its file format.
 
 # %%
 formats = {
@@ -247,9 +249,9 @@ np.testing.assert_allclose(scores["halves"], scores["neighbours, reordered"])
 #
 # ## The formula
 #
-# Let $W$ be a kernel of ours with $n$ inputs and $m$ outputs, $y = xW + b$. In a file it is
+# Let $W$ be a kernel of ours with $n$ inputs and $p$ outputs, $y = xW + b$. In a file it is
 #
-# $$W_{\text{Conv1D}} = W \quad (n \times m) \qquad W_{\text{Linear}} = W^\top \quad (m \times n)
+# $$W_{\text{Conv1D}} = W \quad (n \times p) \qquad W_{\text{Linear}} = W^\top \quad (p \times n)
 #   \qquad W_{\text{c\_attn}} = [\,W_Q \; W_K \; W_V\,] \quad (n \times 3n)$$
 #
 # A quantized block of 32 weights with scale $d$ and smallest value $m$ is
@@ -409,14 +411,15 @@ print(f"from: {source} ({file.stat().st_size / 1e6:.1f} MB)")
 
 # %% [markdown]
 # **What is inside.** The head of a GGUF file holds settings, tokenizer and template by name, and
-# then the name, the shape and the type of each tensor. The first block of a quantized tensor, read
-# by hand, is what the reader makes of it.
+# then the name, the shape and the type of each tensor. It states the axes the other way round:
+# (576, 1536) is a matrix of 1,536 rows of 576. The first block of a quantized tensor, read by hand,
+# is what the reader makes of it.
 
 # %%
 head = read_header(file)
 for key, value in head.metadata.items():
     if key.startswith(("llama.", "general.arch", "tokenizer.ggml.pre", "tokenizer.ggml.bos")):
-        print(f"  {key:40}{value}")
+        print(f"  {key:40}{value.decode() if isinstance(value, bytes) else value}")
 types = {int(kind): kind.name for kind in gguf.GGMLQuantizationType}
 names = ["token_embd.weight", *(name for name in head.tensors if name.startswith("blk.0."))]
 for name in names:
@@ -598,7 +601,7 @@ plain = model.tokenizer.encode("What is the capital of France?\n")
 other = model.tokenizer.encode("### Instruction:\nWhat is the capital of France?\n### Response:\n")
 forms = {
     "the model's own template": right,
-    "without the first token (BOS)": right[1:],
+    "without its first token": right[1:],
     "special tokens as plain text": as_text,
     "no template": plain,
     "another model's template": other,

@@ -219,7 +219,8 @@ print("change in loss without each head (rows: layers):\n", found.round(5))
 # **A model that must copy.** The smallest thing that a GPT does and a table of counts cannot:
 # continue a pattern that it has never seen. The training text is random tokens, given again after
 # 8 to 24 of them. Nothing helps but to find the place where the present token stood before, and to
-# look what came next.
+# look what came next. (`nano` is a small model with the modern parts of chapter 8, and `muon` an
+# optimizer that learns faster than AdamW at this size; neither matters for what follows.)
 
 # %%
 SIZE = 40
@@ -284,8 +285,9 @@ print(
 
 # %% [markdown]
 # **Ablation.** The change in loss over both rounds without each head. What counts is not only the
-# induction heads: without the heads of the first layer that look at the token just before, the
-# induction heads have nothing to match with.
+# induction heads: without the head of the first layer that looks at the token just before, they
+# have nothing to match with. (Layer 0 may have another head that is needed, and hardly looks there:
+# what it does, these two tables do not tell.)
 
 # %%
 changes = interpretation.head_ablation(copier, twice)
@@ -360,9 +362,10 @@ print(f"explanation.html: {len(page.encode()) / 1024:.0f} KiB, to be opened in a
 # %% [markdown]
 # ## Look
 #
-# **The moment it understood.** The loss stays near that of a guess, then falls at once; the scores
-# of the heads of layer 1 rise in the same batches. This sudden turn was seen in models of all
-# sizes.
+# **The moment it understood.** The loss sinks slowly, then falls at once; the scores
+# of the heads of layer 1 rise in the same batches. This sudden turn was seen in models of many
+# sizes, if they had more than one layer. (The first round of each row remains a guess, so the loss
+# cannot come near 0.)
 
 # %%
 figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.4, 5), sharex=True, layout="constrained")
@@ -401,8 +404,8 @@ gk.plots.by_head(changes, "change in loss (nats per token)")
 
 # %% [markdown]
 # **Where the answer is.** The column is the token whose stream is exchanged after the layer. After
-# layer 0 the news is still at the token that differs, in column 5; after layer 1 it has moved to
-# the last token, where the answer is given.
+# layer 0 the news is still at the token that differs, 17; after layer 1 it has moved to the last
+# token, the second 5, where the answer is given.
 
 # %%
 gk.plots.by_token(by_layer, [str(i) for i in text], "change in the loss of 23 (nats)")
@@ -454,7 +457,8 @@ print("by zeros, minus by the mean:\n", (zeros - changes).round(3))
 # %% [markdown]
 # **The gradient at one point.** It says what a very small change would do, not what it took to come
 # here. So the sum of its parts misses what there is to explain, while the integrated gradients,
-# which ask all along the way, hit it.
+# which ask all along the way, hit it. Occlusion need not add up either: where any one of five
+# characters is enough to spoil the prediction, each of them gets the whole of it.
 
 # %%
 difference = logits[target] - nothing[target]
@@ -474,8 +478,8 @@ np.testing.assert_allclose(parts["integrated gradients"].sum(), difference, rtol
 #    and an `edit` of your own. Is the damage the sum of the two?
 # 3. *Medium.* Train the copier with one layer in place of two. Can it do the task? Explain the
 #    result with what layer 0 is needed for.
-# 4. *Open.* Chapter 6 found that a model of the poems knows when five characters are over. Which
-#    head of the poet counts? Form a guess from attention maps, then test it by ablation.
+# 4. *Open.* The poet puts a comma after the five characters of 白日依山盡. Which of its heads
+#    counts? Form a guess from attention maps, then test it by ablation.
 #
 # Solutions: `solutions/13_looking_inside.ipynb`.
 #

@@ -68,8 +68,8 @@ for length in (10, 20, 30):
 # ## Exercise 2
 #
 # `edit` gets each head's output before it is projected. Here the mean over all tokens takes its
-# place, as in `head_ablation`. With one of them gone the other still copies; with both gone nothing
-# does. So the damage of both is more than the sum: the heads are each other's reserve.
+# place, as in `head_ablation`. With one of them gone the other still copies; with both gone hardly
+# anything does. So the damage of both is more than the sum: the heads are each other's reserve.
 
 # %%
 scores = interpretation.induction_scores(copier, length=20)
@@ -99,7 +99,7 @@ for removed in ([best[0]], [best[1]], best):
 #
 # With one layer, a head at a token can look for the same token earlier, but not for "the token
 # whose predecessor was this one": that a token's predecessor is written into its stream is the work
-# of layer 0, and only a second layer can read it. The loss of the second round stays high.
+# of layer 0, and only a second layer can read it. The loss of the second round falls only halfway.
 
 # %%
 single = trained(num_layers=1)
