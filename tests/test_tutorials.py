@@ -86,8 +86,8 @@ def test_all_cells_ran_in_order_and_without_error(source):
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     kinds = {output.output_type for cell in cells for output in cell.outputs}
     assert "error" not in kinds
-    # Cells that import or define show nothing; most do show something.
-    assert sum(bool(cell.outputs) for cell in cells) > len(cells) / 2
+    # Cells that import or define show nothing; half of them or more do show something.
+    assert sum(bool(cell.outputs) for cell in cells) >= len(cells) / 2
 
 
 @every_source
@@ -141,7 +141,7 @@ def test_the_map_shows_the_chapter_and_states_the_same_time(source):
     (row,) = [line for line in MAP.splitlines() if f"]({source.stem}.ipynb)" in line]
     title = re.match(r"# (\d+\. .+)", _notebook(source).cells[0].source).group(1)
     assert f"[{title}]({source.stem}.ipynb)" in row
-    assert f"](images/{source.stem}.png)" in row
+    assert f'src="images/{source.stem}.png"' in row
     first = _notebook(source).cells[0].source.replace("\n", " ")
     full, fast = re.search(r"about (\S+) minutes?, or (.+?) with the", first).groups()
     assert f"| {full} | {fast} |" in row

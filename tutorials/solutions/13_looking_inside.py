@@ -43,6 +43,7 @@ def trained(num_layers):
     return model
 
 
+# %%
 def losses_of(logits, ids):
     """The loss of each token but the first, averaged over texts."""
     losses = keras.losses.sparse_categorical_crossentropy(ids[:, 1:], logits, from_logits=True)
@@ -51,6 +52,7 @@ def losses_of(logits, ids):
 
 copier = trained(num_layers=2)
 twice = np.tile(np.random.default_rng(7).integers(SIZE, size=(16, 20)), 2)
+print(f"mean loss of the copier: {losses_of(copier(twice[:, :-1]), twice).mean():.2f}")
 
 # %% [markdown]
 # ## Exercise 1
