@@ -243,7 +243,7 @@ def trained(kind, num_layers=2):
     keras.utils.set_random_seed(0)
     config = gk.GPTConfig(max_sequence_length=128, position_embedding=kind, **shape)
     model = gk.GPTCausalLM(config.replace(num_layers=num_layers), tokenizer=letters)
-    model.compile(gk.training.adamw(4e-3, warmup_steps=30, total_steps=700))
+    model.compile(gk.training.adamw(4e-3, warmup_steps=30, total_steps=700), jit_compile=not FAST)
     model.fit(train.repeat(), steps_per_epoch=700, epochs=1, verbose=0)
     logits = model.predict(inputs, verbose=0)
     return model, keras.losses.sparse_categorical_crossentropy(targets, logits, True).numpy()
@@ -431,7 +431,7 @@ for _ in range(2):
     h = gk.layers.TransformerBlock(num_heads=2)(h)
 h = keras.layers.LayerNormalization()(h)
 drowned = gk.CausalLM(keras.Model(token_ids, embedding(h, reverse=True)))
-drowned.compile(gk.training.adamw(4e-3, warmup_steps=30, total_steps=700))
+drowned.compile(gk.training.adamw(4e-3, warmup_steps=30, total_steps=700), jit_compile=not FAST)
 drowned.fit(train.repeat(), steps_per_epoch=700, epochs=1, verbose=0)
 loss = drowned.evaluate(inputs[:, :64], targets[:, :64], verbose=0, return_dict=True)["loss"]
 print(

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 5. From block to GPT
 #
-# Time on 2 CPU cores: about 2 minutes, or half a minute with the environment variable
+# Time on 2 CPU cores: about 2 minutes, or 1 minute with the environment variable
 # `GPT_KERAS_FAST=1`, which cuts the training short. You need chapter 0; attention, which comes from
 # chapter 4, is written here once more in one line.
 

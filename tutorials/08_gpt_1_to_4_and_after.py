@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 8. GPT-1, GPT-2, GPT-3, GPT-4 and after
 #
-# Time on 2 CPU cores: about 3 minutes, or half a minute with the environment variable
+# Time on 2 CPU cores: about 3 minutes, or 1 minute with the environment variable
 # `GPT_KERAS_FAST=1`, which cuts the training short. You need chapter 5, where a block and a GPT are
 # built.
 
