@@ -61,7 +61,9 @@ print(model.generate("MACBETH.\n", temperature=0.7, seed=0))
 # %% [markdown]
 # It is no Shakespeare, but a few minutes ago it was random numbers: it has found out letters,
 # words, line ends and the form of a play, from nothing but the text. The rest of the chapter takes
-# these ten lines apart.
+# these ten lines apart. (They take windows of 96 characters; two layers, four attention heads and
+# vectors of 128 numbers, which chapters 3 to 5 explain; and a learning rate that grows during the
+# first 50 steps, which chapter 6 does.)
 #
 # ## The idea
 #
@@ -154,7 +156,8 @@ print(" ".join(written))
 # $$p_\theta(x_1, \dots, x_T) = \prod_{t=1}^{T} p_\theta(x_t \mid x_1, \dots, x_{t-1})$$
 #
 # The network gives one number for each token $v$ of the vocabulary of size $V$, its *logit* $z_v$,
-# and the softmax makes probabilities of them. The loss is the mean surprise:
+# and the softmax makes probabilities of them. The loss is the mean surprise. (By hand the first
+# word was left out, since nothing stood before it.)
 #
 # $$p_\theta(v \mid x_{<t}) = \frac{e^{z_v}}{\sum_{u=1}^{V} e^{z_u}} \qquad
 #   L(\theta) = -\frac{1}{T} \sum_{t=1}^{T} \ln p_\theta(x_t \mid x_{<t}) \qquad
@@ -192,7 +195,7 @@ np.testing.assert_allclose(result["perplexity"], np.exp(hand_loss), rtol=1e-5)
 # %%
 table.set_weights([np.random.default_rng(0).normal(size=(size, size))])
 bigram.compile(keras.optimizers.Adam(0.3))
-# A hundred copies of the text in one epoch; the fast setting takes 20 steps of them.
+# Two hundred copies of the text in one epoch; the fast setting takes 20 steps of them.
 bigram.fit(np.repeat(inputs, 200, axis=0), np.repeat(targets, 200, axis=0), batch_size=1, verbose=0)
 learnt = np.array(keras.ops.softmax(table.get_weights()[0]))
 the = vocabulary.index("the")
@@ -202,7 +205,7 @@ print("after `the`, learnt: ", learnt[the].round(3))
 # %% [markdown]
 # ## On real text
 #
-# Back to the plays. How good is the loss of the GPT that we trained? By itself a number like 1.7
+# Back to the plays. How good is the loss of the GPT that we trained? By itself a number like 1.9
 # says little, so here are three simpler models to compare with, on the same validation text, which
 # none of them has seen: equal chances, counted characters, counted pairs of characters. The data is
 # what `fit` got: pairs of inputs and of targets, which are the inputs shifted by one.
@@ -278,8 +281,9 @@ gk.plots.loss_by_position(
 )
 
 # %% [markdown]
-# **Where it is surprised.** One line of the validation text, and the surprise at each of its
-# characters. The beginnings of words are hard, their ends are easy.
+# **Where it is surprised.** 48 characters of the validation text, and the surprise at each. The
+# beginnings of most words are hard and most ends are easy; the highest bars stand where a word or a
+# sentence ends sooner than the model thought.
 
 # %%
 line, nats = after[1, :48], np.array(gpt_losses)[1, :48]
@@ -318,8 +322,9 @@ wrong = keras.losses.sparse_categorical_crossentropy(after[:32], logits[:32])
 print(f"what Keras would have reported: {float(np.mean(wrong)):.2f}, right: {by_hand:.2f}")
 
 # %% [markdown]
-# **Never drawing.** Temperature 0 takes the most likely character each time, which sounds like the
-# best text there is. It runs in circles. A temperature above 1 makes unlikely characters likelier.
+# **Never drawing.** The *temperature* divides the logits before the softmax: below 1 the likely
+# characters get likelier still, above 1 the unlikely ones do. Temperature 0 takes the most likely
+# character each time, which sounds like the best text there is. It runs in circles.
 
 # %%
 for temperature in (0, 0.7, 1.5):

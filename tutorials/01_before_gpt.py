@@ -112,7 +112,7 @@ vocabulary = sorted(set(words))
 size = len(vocabulary)
 pairs = Counter(pairwise(["■", *words]))
 contexts = Counter(["■", *words[:-1]])
-print(f"{len(words)} words, {size} different; {len(pairs)} of {size * size} pairs were seen:")
+print(f"{len(words)} words, {size} different; {len(pairs)} of {(size + 1) * size} pairs were seen:")
 print("  ".join(f"{a} {b}: {count}" for (a, b), count in pairs.most_common()))
 
 # %% [markdown]
@@ -213,9 +213,10 @@ assert kneser_ney < absolute < added < counted
 # **An LSTM's step.** A *recurrent* network reads one token at a time and keeps a *state*, a vector
 # of fixed size, which is all that it knows of the past. A *long short-term memory* has two such
 # vectors: the *cell* $c$, its memory, and the output $h$, which is what it shows of it. At each
-# step it looks at the new input and at its last output, and computes for each number of the cell
-# three *gates* between 0 and 1: how much of the old memory to keep, how much of the new to write,
-# how much to show. Here are two inputs, a cell of three numbers, and random weights.
+# step it looks at the new input and at its last output, and computes for each number of the cell a
+# *candidate* for what to remember, and three *gates*, which the *sigmoid* $1/(1+e^{-z})$ keeps
+# between 0 and 1: how much of the old memory to keep, how much of the candidate to write, how much
+# to show. Here are two inputs, a cell of three numbers, and random weights.
 
 
 # %%
@@ -424,7 +425,8 @@ poem_history = poem_lstm.fit(
 poem_result = gk.evaluation.perplexity(poem_lstm, new_poems, sequence_length=64, batch_size=16)
 print(f"LSTM: perplexity {poem_result.perplexity:.1f} of new poems")
 print(f"best n-gram: perplexity {np.exp(poem_losses[:, 1].min()):.1f}")
-#
+
+# %% [markdown]
 # **Samples.** What each of them writes, by drawing from its probabilities. You can hear the order.
 
 # %%
@@ -619,11 +621,11 @@ for distance in (1, 10, 30, 60):
 
 # %% [markdown]
 # On this scale a straight line is decay by a constant factor at each step, which is what a product
-# of forget gates makes: a gate of 0.9, sixty times, leaves $0.9^{60} = 0.002$. The LSTM was
-# invented against this very thing and softens it, but does not end it. Everything about the past
-# must squeeze through a state of fixed size, one step after the other. A GPT has no such state: it
-# looks at every earlier token directly, however far back it is. That is *attention*, and chapters 3
-# to 5 build it.
+# of equal forget gates makes: 0.9, sixty times, leaves $0.9^{60} = 0.002$. Ours falls faster, and
+# bends, since some cells keep longer than others. The LSTM was invented against this very thing and
+# softens it, but does not end it. Everything about the past must squeeze through a state of fixed
+# size, one step after the other. A GPT has no such state: it looks at every earlier token of its
+# window directly, however far back it is. That is *attention*, and chapters 3 to 5 build it.
 #
 # ## Exercises
 #

@@ -158,9 +158,9 @@ words = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
 merges = train(words, 6)
 
 # %% [markdown]
-# `est`, a real ending of English, was found by counting alone. The same procedure on Chinese bytes
-# finds out first what a character is. Here are four verses by 李白, cut at the punctuation as
-# GPT-2 would cut them.
+# `est`, a real ending of English, was found by counting alone. On Chinese bytes the same procedure
+# has to put the characters together first, and nobody tells it where they begin and end. Here are
+# four verses by 李白, cut at the punctuation as GPT-2 would cut them.
 
 # %%
 verses = ["床前明月光", "疑是地上霜", "舉頭望明月", "低頭思故鄉"]
@@ -443,7 +443,9 @@ plt.show()
 # A few words come all the time, and a long tail comes once or twice. A vocabulary of words spends
 # nearly all its ids, and a model nearly all its embeddings, on that tail, and still has no id for
 # tomorrow's name. Byte pairs cut the tail off: a rare word is spelled from parts that are not rare,
-# so that the curve of the byte pairs lies high to its end. Characters of Chinese behave like words.
+# so that the curve of the byte pairs lies above that of the words nearly to its end. (Where it
+# drops are tokens that were only steps on the way to longer ones, and are hardly ever left over.)
+# Characters of Chinese behave like words.
 #
 # ## What goes wrong
 #

@@ -138,8 +138,11 @@ print("dot products of positions:", sinusoids @ sinusoids.T, sep="\n")
 #
 # **Rotary positions** make that their principle. Nothing is added to the tokens; instead the
 # queries and keys of attention (chapter 4) are turned, pair by pair, by the angle of their
-# position. Here one query and one key stand at several places. Component $i$ is paired with
-# component $i + d/2$.
+# position. All you need of these here: attention makes two vectors of each token, a *query* for
+# when it looks at others and a *key* for when it is looked at, and their dot product says how much
+# the one looks at the other. It does so several times side by side, in *heads*, and $d_k$ is the
+# width of one head's queries and keys. Here one query and one key stand at several places.
+# Component $i$ is paired with component $i + d/2$.
 
 
 # %%
@@ -223,7 +226,7 @@ for kind in kinds:
 # %% [markdown]
 # ## On real text
 #
-# The same small GPT four times, with the same initial weights but for the positions, on the plays,
+# The same small GPT four times, with the same data and the same seed, on the plays,
 # in windows of 64 characters. All could take 128.
 
 # %%
@@ -263,12 +266,14 @@ for name, loss in {**losses, "none, one layer": one_layer}.items():
 # %% [markdown]
 # In the first half, which all of them have been trained on, the models with positions are ahead of
 # those without. That the one with two layers and no positions learns anything about order is due to
-# the causal mask: an early token sees few others, a late one many. In the second half stand
-# positions that none of them has met. Compare how much each loses there.
+# the *causal mask* (chapter 4), by which a token sees only those before it: an early token sees few
+# others, a late one many. In the second half stand positions that none of them has met. Compare how
+# much each loses there.
 #
 # **Word vectors.** The rows of a trained table say something about the tokens, since tokens that
 # are used alike are best given like vectors. One can get such vectors without any network: count
-# which words stand near which others, and compress the table of counts by a *singular value
+# which words stand near which others, take the logarithm of how many times more often they do so
+# than by chance (0 where it is less often), and compress that table by a *singular value
 # decomposition* (SVD) to a few columns. GloVe and word2vec, made from billions of words, are
 # relatives of this.
 
@@ -452,7 +457,7 @@ for at_query, at_key in ((3, 1), (10, 8), (502, 500)):
 assert abs(turn(query, 3) @ key - turn(query, 10) @ key) > 1e-3
 
 # %% [markdown]
-# **More positions than there are.** A learned table ends. The layer says so; a plain look-up on
+# **More positions than there are.** A learned table ends. The model says so; a plain look-up on
 # some devices returns zeros without a word.
 
 # %%

@@ -270,8 +270,8 @@ show(by_hand, columns=["?"] * 4)
 # **Cost.** A product of an $m \times n$ with an $n \times p$ matrix takes $2mnp$ operations. For
 # $T$ tokens the four projections take $8 T d^2$, and the two products with $T \times T$ matrices,
 # $Q K^\top$ and $A V$, take $4 T^2 d$ for all heads together. Twice the length is four times the
-# second number, and four times the memory for $A$. The heads cost nothing: there are $H$ of them,
-# each $H$ times narrower.
+# second number, and four times the memory for $A$. More heads cost no more operations: there are
+# $H$ of them, each $H$ times narrower. But each has an $A$ of its own, so they do cost memory.
 #
 # ## The class
 #
@@ -385,7 +385,8 @@ history = model.fit(train, validation_data=validation, epochs=epochs, verbose=2)
 # %% [markdown]
 # `gk.interpretation.attention_weights` gives the weights of all layers and heads for a batch. We
 # take 64 windows of the validation text, and measure for each head where its attention goes: to the
-# token itself, to the one before it, to a blank or a line end, and how far back on average.
+# token itself, to the one before it, to a *mark* (a blank, a line end or a punctuation mark), and
+# how far back on average.
 
 
 # %%
@@ -467,9 +468,9 @@ else:
     print("no font here has Chinese glyphs; gk.plots.chinese_font() says how to get one")
 
 # %% [markdown]
-# **How far back?** The mean weight against the distance, over all the held-out windows of both
-# texts. The letters' first layer falls off within a word; the head that looks for marks stays high
-# for the length of a line of verse, and then falls.
+# **How far back?** The mean weight against the distance, over the 64 held-out windows of
+# Shakespeare and all of the poems. The letters' first layer falls off within a word; the head that
+# looks for marks stays high for the length of a line of verse, and then falls.
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
@@ -634,7 +635,7 @@ assert leaks == {"causal": False, "no mask": True}
 
 # %% [markdown]
 # **The softmax over the wrong axis.** Everything has the right shape, and the training runs. But
-# the *columns* sum to 1, not the rows: some tokens take more than a mean, others almost nothing.
+# the *columns* sum to 1, not the rows: some rows sum to nearly 2, others to a fifth.
 # And the mask no longer helps: the sum of a column runs over later queries, so the future leaks
 # into the past.
 

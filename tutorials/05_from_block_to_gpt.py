@@ -538,8 +538,10 @@ plt.show()
 # %% [markdown]
 # Compare the right-hand ends. With pre-norm the gradients get smaller from block to block, since
 # the stream grows and the last norm divides by its size. With post-norm every block hands on a
-# stream of size 1, and the gradients of the last blocks are several times as large. Xiong et al.,
-# who measured this first, see in it the reason why post-norm is so hard to train without a warm-up.
+# stream of size 1, and the gradients of the later blocks are more than twice as large. Xiong et
+# al., who measured this first, see in it the reason why post-norm is so hard to train without a
+# *warm-up*, some first steps in which the learning rate grows from near 0 (`warmup_steps` in all
+# our calls; chapter 6 says more).
 
 # %%
 last = {position: values[len(values) // 2 :].mean() for position, values in norms.items()}
@@ -581,7 +583,7 @@ plt.show()
 # decided by norms, depth, first weights and learning rate together: one often reads that post-norm
 # fails without a warm-up, but a shallow post-norm model with small first weights may bear it, and a
 # pre-norm model with large ones may not. A warm-up is cheap against all of them. Try it:
-# `fit(model, 2e-3, warmup_steps=50)`.
+# `fit(gpt_from_layers(six_blocks, kernel_initializer="glorot_uniform"), 2e-3, 50)`.
 #
 # **No residuals.** A layer that is given as `residual` takes the place of the sums. This one
 # forgets the stream and passes on only what the sub-layer has found. Attention mixes the tokens;
