@@ -382,7 +382,6 @@ def _fused(query, key, value, mask):
 
 def _softmax(scores, mask):
     """The weights of the keys that the mask lets through, in float32."""
-    scores = ops.where(mask, ops.cast(scores, "float32"), _MASKED)
-    if scores.shape[-1] == 1:
-        return ops.ones_like(scores)  # a prompt of one token; Keras warns of such a softmax
-    return ops.softmax(scores, axis=-1)
+    if scores.shape[-1] == 1:  # a prompt of one token; Keras warns of a softmax over one number
+        return ops.ones_like(scores, dtype="float32")
+    return ops.softmax(ops.where(mask, ops.cast(scores, "float32"), _MASKED), axis=-1)

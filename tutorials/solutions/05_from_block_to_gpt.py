@@ -81,6 +81,7 @@ plays = gk.datasets.corpora.load("shakespeare")
 tokenizer = gk.tokenizers.CharacterTokenizer.train(plays, end_of_text=True)
 train, _ = gk.datasets.language_modeling(plays, tokenizer, sequence_length=32, batch_size=16)
 batches = list(train.take(3))
+print("batches:", [tuple(inputs.shape) for inputs, _ in batches])
 config = gk.GPTConfig(
     vocabulary_size=tokenizer.vocabulary_size,
     max_sequence_length=32,
