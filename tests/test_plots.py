@@ -5,6 +5,7 @@ import re
 import keras
 import matplotlib.colors
 import matplotlib.figure
+import matplotlib.pyplot
 import numpy as np
 import pytest
 from matplotlib import font_manager
@@ -88,15 +89,18 @@ def test_learning_rate_may_be_constant():
 
 def test_loss_by_position_is_the_mean_over_windows():
     losses = np.arange(6.0).reshape(2, 3)
-    axes = plots.loss_by_position({"a": losses, "b": 2 * losses}).axes[0]
+    figure = plots.loss_by_position({"a": losses, "b": 2 * losses})
+    axes = figure.axes[0]
     np.testing.assert_allclose(axes.lines[0].get_xdata(), [1, 2, 3])
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [1.5, 2.5, 3.5])
     np.testing.assert_allclose(axes.lines[1].get_ydata(), [3, 5, 7])
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     assert axes.get_ylabel() == "mean loss (nats per token)"
 
 
-@pytest.mark.parametrize("losses", [{}, {"a": [1.0, 2.0]}])
+@pytest.mark.parametrize(
+    "losses", [{}, {"a": [1.0, 2.0]}, {str(i): np.ones((2, 3)) for i in range(6)}]
+)
 def test_loss_by_position_refuses_other_shapes(losses):
     with pytest.raises(ValueError, match="losses"):
         plots.loss_by_position(losses)
@@ -113,6 +117,21 @@ def test_next_tokens_draws_the_probabilities(spread_model):
     expected = [spread_model.tokenizer.decode([i]) for i in np.argsort(-probabilities)[:4]]
     assert names == [name.replace(" ", "␣") for name in expected]
     assert "hello" in axes.get_title()
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        plots.training({"loss": [3.0, 2.0, 1.0, 2.0, 3.0], "val_loss": [3.0, 1.0, 3.0, 1.0, 3.0]}),
+        plots.loss_by_position({str(i): np.ones((2, 8)) + i for i in range(5)}),
+    ],
+)
+def test_legends_lie_over_no_curve(figure):
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert not legend.get_window_extent().overlaps(figure.axes[0].bbox)
+    assert figure.bbox.fully_containsx(legend.get_window_extent().x0)
+    assert figure.bbox.fully_containsy(legend.get_window_extent().y1)
 
 
 @pytest.mark.parametrize("prompts", ["", [], ["a", ""]])
@@ -180,7 +199,7 @@ def test_tokenization_stays_inside_the_figure_and_boxes_apart(gpt2):
     text = "some words of a line, " * 8 + "\nand one\n" + "-" * 64
     for tokenizer in (gpt2, CharacterTokenizer.train(text)):
         figure = plots.tokenization(text, {"one": tokenizer})
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         axes = figure.axes[0]
         places = [patch.get_window_extent() for patch in axes.patches]
         for place, label in zip(places, axes.texts):
@@ -247,6 +266,24 @@ def test_chinese_font_has_the_glyphs(recwarn):
     figure.text(0.1, 0.5, "春眠不覺曉", fontfamily=plots.chinese_font())
     figure._repr_png_()
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_use_chinese_font_is_for_figures_of_pyplot_too(recwarn):
+    skip_without_chinese_font()
+    with matplotlib.rc_context():
+        assert plots.use_chinese_font() is True
+        figure, axes = matplotlib.pyplot.subplots()
+        axes.set_title("春眠不覺曉 abc")
+        figure.draw_without_rendering()
+        matplotlib.pyplot.close(figure)
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+def test_use_chinese_font_without_one_changes_nothing(without_chinese_fonts):
+    before = dict(matplotlib.rcParams)
+    with pytest.warns(UserWarning, match="apt install fonts-noto-cjk"):
+        assert plots.use_chinese_font() is False
+    assert dict(matplotlib.rcParams) == before
 
 
 @pytest.fixture

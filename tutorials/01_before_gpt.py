@@ -36,14 +36,8 @@ import gpt_keras as gk
 
 FAST = os.environ.get("GPT_KERAS_FAST") == "1"
 keras.utils.set_random_seed(0)
-colours = ["#0072B2", "#D55E00", "#009E73", "#555555"]
-plt.rcParams["axes.prop_cycle"] = plt.cycler(color=colours)
-try:
-    chinese = gk.plots.chinese_font()
-    plt.rcParams["font.family"] = ["DejaVu Sans", chinese]  # the second for what the first lacks
-except RuntimeError as error:
-    chinese = None
-    print(error)
+gk.plots.use_chinese_font()  # a warning, where none is installed, says how to get one
+plt.rcParams["axes.prop_cycle"] = plt.cycler(color=[s["color"] for s in gk.plots.STYLES])
 
 # %% [markdown]
 # ## What you will be able to do
@@ -511,10 +505,7 @@ logits = recurrent_model.predict(before, batch_size=64, verbose=0)
 losses["LSTM"] = np.array(
     keras.losses.sparse_categorical_crossentropy(after, logits, from_logits=True)
 )
-figure = gk.plots.loss_by_position(losses)
-figure.axes[0].set_ylim(top=1.12 * figure.axes[0].get_ylim()[1])
-figure.axes[0].legend(loc="upper center", ncols=4)
-figure
+gk.plots.loss_by_position(losses)
 
 # %% [markdown]
 # With one character of context the LSTM is a bigram model, no more. Its curve falls steeply over

@@ -35,14 +35,8 @@ import tensorflow as tf
 import gpt_keras as gk
 
 FAST = os.environ.get("GPT_KERAS_FAST") == "1"
-colours = ["#0072B2", "#D55E00", "#009E73", "#555555"]
-plt.rcParams["axes.prop_cycle"] = plt.cycler(color=colours)
-try:
-    chinese = gk.plots.chinese_font()
-    plt.rcParams["font.family"] = ["DejaVu Sans", chinese]  # the second for what the first lacks
-except RuntimeError as error:
-    chinese = None
-    print(error)
+plt.rcParams["axes.prop_cycle"] = plt.cycler(color=[s["color"] for s in gk.plots.STYLES])
+chinese = gk.plots.use_chinese_font()  # False, with a warning, where no font has the glyphs
 
 # %% [markdown]
 # ## What you will be able to do

@@ -38,14 +38,7 @@ if FAST:
     keras.config.set_max_steps_per_epoch(10)
 keras.utils.set_random_seed(0)
 np.set_printoptions(precision=3, suppress=True)
-
-# %%
-try:
-    chinese = gk.plots.chinese_font()
-    plt.rcParams["font.family"] = ["DejaVu Sans", chinese]  # the second for what the first lacks
-except RuntimeError as error:
-    chinese = None
-    print(error)
+chinese = gk.plots.use_chinese_font()  # False, with a warning, where no font has the glyphs
 
 # %% [markdown]
 # ## What you will be able to do

@@ -36,12 +36,6 @@ FAST = os.environ.get("GPT_KERAS_FAST") == "1"
 keras.utils.set_random_seed(0)
 np.set_printoptions(precision=3, suppress=True)
 
-# A colour, a line style and a marker for each curve.
-STYLES = [
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-]
-
 # %% [markdown]
 # ## What you will be able to do
 #
@@ -478,7 +472,7 @@ for (n, scaled), size in sizes.items():
 figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 for (n, scaled), size in sizes.items():
     name = f"{n} blocks, " + (r"times $1/\sqrt{2L}$" if scaled else "unscaled")
-    style = {**STYLES[int(scaled)], "markerfacecolor": "white" if n < deep else None}
+    style = {**gk.plots.STYLES[int(scaled)], "markerfacecolor": "white" if n < deep else None}
     axes.plot(size, **style, markersize=7 if n < deep else 4, label=name)
     depth = np.arange(n + 1)
     growth = (size[-1] ** 2 - size[0] ** 2) / n
@@ -527,7 +521,7 @@ norms = {
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-for style, (position, values) in zip(STYLES, norms.items()):
+for style, (position, values) in zip(gk.plots.STYLES, norms.items()):
     axes.plot(range(1, len(values) + 1), values, **style, label=f"{position}-norm")
 axes.set_yscale("log")
 axes.set_xlabel("block")
@@ -570,7 +564,7 @@ for name, initializer in (("deviation 0.02", None), ("Glorot", "glorot_uniform")
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
-for style, (name, losses) in zip(STYLES, curves.items()):
+for style, (name, losses) in zip(gk.plots.STYLES, curves.items()):
     axes.plot(10 * np.arange(len(losses)) + 5, losses, **style, label=name)
 axes.axhline(counted, color="black", linestyle=":", label="counted characters")
 axes.set_xlabel("training steps")
@@ -616,7 +610,7 @@ def cosines(model):
 with_sums = gpt_from_layers(ten_blocks)
 without_sums = gpt_from_layers(ten_blocks, residual=NoSum())
 figure, axes = plt.subplots(figsize=(7, 3.4), layout="constrained")
-for style, name, model in zip(STYLES, ("with", "without"), (with_sums, without_sums)):
+for style, name, model in zip(gk.plots.STYLES, ("with", "without"), (with_sums, without_sums)):
     alike = cosines(model)
     axes.plot(alike, **style, label=f"{name} residuals")
     print(

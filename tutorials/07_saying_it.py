@@ -41,14 +41,7 @@ if FAST:
     keras.config.set_max_steps_per_epoch(15)
 keras.utils.set_random_seed(0)
 COLOURS = ["#56B4E9", "#F0E442", "#009E73", "#E69F00", "#CC79A7", "#0072B2", "#D55E00", "#555555"]
-
-# %%
-try:
-    chinese = gk.plots.chinese_font()
-    plt.rcParams["font.family"] = ["DejaVu Sans", chinese]  # the second for what the first lacks
-except RuntimeError as error:
-    chinese = None
-    print(error)
+chinese = gk.plots.use_chinese_font()  # False, with a warning, where no font has the glyphs
 
 # %% [markdown]
 # ## What you will be able to do

@@ -36,15 +36,6 @@ FAST = os.environ.get("GPT_KERAS_FAST") == "1"
 keras.utils.set_random_seed(0)
 np.set_printoptions(precision=3, suppress=True)
 
-# A colour, a line style and a marker for each curve.
-STYLES = [
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    {"color": "#555555", "linestyle": (0, (1, 1)), "marker": "D"},
-    {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
-]
-
 # %% [markdown]
 # ## What you will be able to do
 #
@@ -87,7 +78,7 @@ sizes = [
 figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
 for year, name, label in sizes:
     is_gpt = label.startswith("GPT")
-    style = {**STYLES[0 if is_gpt else 1], "linestyle": "none", "markersize": 9}
+    style = {**gk.plots.STYLES[0 if is_gpt else 1], "linestyle": "none", "markersize": 9}
     axes.plot(year, gk.presets.get(name).num_parameters, **style)
     below = name == "llama2_7b"  # its neighbour is near
     height = (0.75 if below else 1.25) * gk.presets.get(name).num_parameters
@@ -358,7 +349,7 @@ gk.plots.scaling_law(eight_sizes, eight_losses, of_eight)
 # %%
 figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 each = STEPS // 10
-for style, (name, (losses, _, _)) in zip(STYLES, results.items()):
+for style, (name, (losses, _, _)) in zip(gk.plots.STYLES, results.items()):
     axes.plot(each * np.arange(10) + each / 2, losses, **style, label=name)
 axes.set_xlabel("training steps")
 axes.set_ylabel("loss (nats per token)")
@@ -392,7 +383,7 @@ assert weights[far].max() < 1e-6
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
 lengths = 2 ** np.arange(8, 14)
-for style, name in zip(STYLES, ("llama2_7b", "llama3_8b", "smollm2_135m")):
+for style, name in zip(gk.plots.STYLES, ("llama2_7b", "llama3_8b", "smollm2_135m")):
     config = preset(name)
     gib = [config.kv_cache_bytes(1, int(length), "bfloat16") / 2**30 for length in lengths]
     label = f"{name}: {config.num_heads} heads, {config.num_key_value_heads} for keys"

@@ -44,14 +44,7 @@ FAST = os.environ.get("GPT_KERAS_FAST") == "1"
 if FAST:
     keras.config.set_max_steps_per_epoch(15)
 keras.utils.set_random_seed(0)
-
-# %%
-try:
-    chinese = gk.plots.chinese_font()
-    plt.rcParams["font.family"] = ["DejaVu Sans", chinese]  # the second for what the first lacks
-except RuntimeError as error:
-    chinese = None
-    print(error)
+chinese = gk.plots.use_chinese_font()  # False, with a warning, where no font has the glyphs
 
 # %% [markdown]
 # ## What you will be able to do

@@ -35,13 +35,7 @@ from gpt_keras.presets.nano import nano
 
 FAST = os.environ.get("GPT_KERAS_FAST") == "1"
 keras.utils.set_random_seed(0)
-
-# %%
-try:
-    chinese = gk.plots.chinese_font()
-except RuntimeError as error:
-    chinese = None
-    print(error)
+chinese = gk.plots.use_chinese_font()  # False, with a warning, where no font has the glyphs
 
 # %% [markdown]
 # ## What you will be able to do

@@ -5,8 +5,8 @@ black and white; the colours are Okabe and Ito's, which colour-blind people tell
 """
 
 from gpt_keras.plots.attention import attention
-from gpt_keras.plots.figure import Figure
-from gpt_keras.plots.fonts import chinese_font
+from gpt_keras.plots.figure import STYLES, Figure
+from gpt_keras.plots.fonts import chinese_font, use_chinese_font
 from gpt_keras.plots.interpretation import (
     attribution,
     by_head,
@@ -20,6 +20,7 @@ from gpt_keras.plots.tokenization import tokenization
 from gpt_keras.plots.training import learning_rate, loss_by_position, training
 
 __all__ = [
+    "STYLES",
     "Figure",
     "attention",
     "attribution",
@@ -34,4 +35,5 @@ __all__ = [
     "scaling_law",
     "tokenization",
     "training",
+    "use_chinese_font",
 ]

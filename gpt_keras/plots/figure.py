@@ -5,12 +5,13 @@ import io
 import matplotlib.axes
 import matplotlib.figure
 
-# A colour, a line style and a marker for each series.
+# A colour, a line style and a marker for each series, as arguments of `Axes.plot`.
 STYLES = (
     {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},
     {"color": "#009E73", "linestyle": "-.", "marker": "^"},
     {"color": "#555555", "linestyle": ":", "marker": "D"},
+    {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
 )
 
 
@@ -31,3 +32,8 @@ def new_axes(xlabel: str, ylabel: str) -> tuple[Figure, matplotlib.axes.Axes]:
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3)
     return figure, axes
+
+
+def legend_above(figure: Figure, axes: matplotlib.axes.Axes) -> None:
+    """Puts the legend of the axes above them, where it lies over no curve."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)

@@ -1,7 +1,9 @@
 """Fonts that have the glyphs of a text."""
 
 import functools
+import warnings
 
+import matplotlib
 from matplotlib import font_manager, ft2font
 
 # Fonts made for Chinese come before any other font that happens to have the glyphs.
@@ -16,6 +18,7 @@ _CHINESE_FONTS = (
     "Microsoft YaHei",
     "SimHei",
 )
+_LATIN_FONT = "DejaVu Sans"  # comes with matplotlib
 _CHINESE_SAMPLE = "詩诗山水，。"  # in traditional and simplified characters
 
 
@@ -23,8 +26,8 @@ def chinese_font() -> str:
     """Return the name of an installed font that has Chinese glyphs.
 
     Returns:
-        A font family, for `matplotlib.rcParams["font.family"] = ["DejaVu Sans", name]` or the
-        argument `fontfamily` of a text.
+        A font family, such as the argument `fontfamily` of a text takes. `use_chinese_font` sets
+        it for all figures.
 
     Raises:
         RuntimeError: no installed font has them; the message says how to install one.
@@ -51,6 +54,30 @@ def chinese_font() -> str:
     )
 
 
+def use_chinese_font() -> bool:
+    """Have matplotlib draw Chinese in every figure from here on, those of pyplot included.
+
+    Text in Latin letters keeps matplotlib's own font; a Chinese one is asked for what that lacks.
+    The functions of `gk.plots` that draw tokens find it by themselves and need no call of this.
+
+    Returns:
+        Whether an installed font has Chinese glyphs. If none has, a warning says how to install
+        one, and nothing is changed.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> chinese = gk.plots.use_chinese_font()
+        >>> title = "靜夜思" if chinese else "Thoughts in the silent night"
+    """
+    try:
+        name = chinese_font()
+    except RuntimeError as error:
+        warnings.warn(str(error), stacklevel=2)
+        return False
+    matplotlib.rcParams["font.family"] = [_LATIN_FONT, name]
+    return True
+
+
 def _preference(entry) -> tuple[int, str]:
     known = entry.name in _CHINESE_FONTS
     return (_CHINESE_FONTS.index(entry.name) if known else len(_CHINESE_FONTS), entry.name)
@@ -70,7 +97,7 @@ def fonts_for(text: str) -> list[str]:
     Raises:
         RuntimeError: there are Chinese characters in it and no font here has them.
     """
-    fonts = ["DejaVu Sans"]
+    fonts = [_LATIN_FONT]
     if any(_is_chinese(character) for character in text):
         fonts.append(chinese_font())
     return fonts

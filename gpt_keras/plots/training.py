@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import ticker
 
 from gpt_keras.config import check_positive_int
-from gpt_keras.plots.figure import STYLES, Figure, new_axes
+from gpt_keras.plots.figure import STYLES, Figure, legend_above, new_axes
 
 
 def training(
@@ -62,7 +62,7 @@ def training(
         )
     axes.set_xlim(ends[0] - 1, ends[-1] + 0.02 * len(ends))
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    axes.legend()
+    legend_above(figure, axes)
 
     perplexity = axes.secondary_yaxis("right", functions=(np.exp, _log))
     perplexity.set_ylabel("perplexity")
@@ -113,8 +113,8 @@ def loss_by_position(losses: Mapping[str, np.ndarray]) -> Figure:
         The figure.
 
     Raises:
-        ValueError: there are no losses, or more than four series, or an array has not two
-            dimensions.
+        ValueError: there are no losses, or more series than `gk.plots.STYLES`, or an array has not
+            two dimensions.
 
     Example:
         >>> import gpt_keras as gk
@@ -139,7 +139,7 @@ def loss_by_position(losses: Mapping[str, np.ndarray]) -> Figure:
         axes.plot(context, means, **style, markevery=powers, label=label)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axes.legend()
+    legend_above(figure, axes)
     return figure
 
 
