@@ -5,7 +5,8 @@
 Writes `scaling_law.json` (every size with its loss, the fit and its residuals) and
 `scaling_law.png`. The law is that of Kaplan et al. 2020, section 3.2, with a floor (Hoffmann et al.
 2022, section 3.3): loss = floor + scale * N^-exponent, where N counts the parameters that are not
-embeddings. All sizes see the same batches of the bundled Shakespeare in the same order.
+embeddings. All sizes see the same batches of the bundled Shakespeare in the same order; the loss is
+that on a play that none of them has seen.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def main():
     documents = gk.datasets.corpora.load("shakespeare")
     tokenizer = gk.tokenizers.CharacterTokenizer.train(documents)
     data, validation = gk.datasets.language_modeling(
-        "\n".join(documents), tokenizer, sequence_length=LENGTH, batch_size=BATCH
+        documents, tokenizer, sequence_length=LENGTH, batch_size=BATCH
     )
     runs = []
     print(f"{'layers':>7}{'width':>7}{'parameters':>12}{'loss':>9}{'seconds':>9}")

@@ -358,6 +358,21 @@ def test_tables_by_layer_have_each_number():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "$x$", "␣"]
     small = plots.by_head(np.array([[0.0123, -0.0004]]), "loss").axes[0]
     assert [text.get_text() for text in small.texts] == ["0.0123", "−0.0004"]
+    nearly = plots.by_head(np.array([[5.0, -0.04]]), "loss").axes[0]
+    assert [text.get_text() for text in nearly.texts] == ["5.0", "0.0"]
+
+
+def test_characters_stand_upright_below_their_columns():
+    for tokens, rotation in (("春眠不", 0), (["春眠", "不覺曉"], 90)):
+        skip_without_chinese_font()
+        size = len(tokens)
+        for figure in (
+            plots.attention(np.eye(size)[None], tokens),
+            plots.by_token(np.eye(size), tokens, "loss"),
+            plots.logit_lens(np.zeros((2, size, 3)), tokens, ["a", "b", "c"]),
+        ):
+            for label in figure.axes[0].get_xticklabels():
+                assert label.get_rotation() == rotation
 
 
 def test_logit_lens_writes_the_likeliest_token_in_each_cell():

@@ -282,8 +282,8 @@ gk.plots.loss_by_position(
 
 # %% [markdown]
 # **Where it is surprised.** 48 characters of the validation text, and the surprise at each. The
-# beginnings of most words are hard and most ends are easy; the highest bars stand where a word or a
-# sentence ends sooner than the model thought.
+# beginnings of most words are hard and most ends are easy; the two highest bars are semicolons,
+# where the model thought that the sentence would go on.
 
 # %%
 line, nats = after[1, :48], np.array(gpt_losses)[1, :48]

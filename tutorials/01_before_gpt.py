@@ -43,8 +43,8 @@ plt.rcParams["axes.prop_cycle"] = plt.cycler(color=[s["color"] for s in gk.plots
 # ## What you will be able to do
 #
 # For half a century a language model was a table of counts, and for some years after that a
-# recurrent network. Both still run in a minute, and both are what a GPT has to beat. At the end of
-# the chapter you will be able to
+# recurrent network. Both still run in a minute, and a GPT has to beat both, which is harder than it
+# sounds. At the end of the chapter you will be able to
 #
 # - build an *n-gram* model, say why a count of zero ruins it, and smooth it as Kneser and Ney did;
 # - compute the step of an *LSTM* with a pencil, gate by gate;
@@ -144,8 +144,8 @@ print(f"pocus after hocus: counted {4 / 4:.2f}, with one added {5 / (4 + size):.
 # Finite, but generous to a fault: the model has seen `pocus` after `hocus` four times out of four,
 # and now gives it less than half. With real vocabularies of thousands of words it gets far worse.
 #
-# **Absolute discounting** takes a little off each count that is there: half of it, and never more
-# than 1.5. A count of 1 is worth 0.5 then, one of 2 is worth 1, and one of 4 is worth 2.5. (Real
+# **Absolute discounting** takes a constant off each count that is there, here one of three: 0.5 off
+# a count of 1, 1 off a count of 2 and 1.5 off all others, so that a count of 4 is worth 2.5. (Real
 # programs estimate the *discounts* from the text. A text as small as ours has too little for that,
 # and these are the values that `gk.NGramLM` then takes.) What was taken off goes to the model that
 # knows one word less, here to the frequencies of single words.
@@ -370,8 +370,9 @@ poem_ngrams, poem_losses = by_order(range(1, 6), hanzi, train_poems, new_poems)
 # comes to an end. In Chinese, where contexts of two characters are mostly new, that end is there at
 # once.
 #
-# **An LSTM.** It has the cache that `gk.CausalLM` asks for, so it trains and generates as the GPT
-# of chapter 0 does. XLA does not help a loop over time steps, so it is switched off.
+# **An LSTM.** It has the methods by which `generate` goes on from a stored state, so it trains and
+# generates as the GPT of chapter 0 does. `jit_compile=False` switches off XLA, a compiler, which
+# does not help a loop over time steps.
 
 # %%
 width, window = (48, 32) if FAST else (256, 64)
@@ -617,6 +618,11 @@ for distance in (1, 10, 30, 60):
 # softens it, but does not end it. Everything about the past must squeeze through a state of fixed
 # size, one step after the other. A GPT has no such state: it looks at every earlier token of its
 # window directly, however far back it is. That is *attention*, and chapters 3 to 5 build it.
+#
+# That it *can* look back does not say that a small one has learnt to. The GPT of chapter 0 has a
+# perplexity of 6.5 on its play, and the curve of its loss by position is soon as flat as this one.
+# With a million characters and some minutes of training, counting is hard to beat; chapter 6 puts
+# the numbers side by side.
 #
 # ## Exercises
 #

@@ -425,7 +425,7 @@ for label, tokens, style in (
 ):
     counts = np.array(sorted(Counter(tokens).values(), reverse=True))
     axes.loglog(range(1, len(counts) + 1), counts / len(tokens), style, label=label)
-    print(f"{label}: {len(counts):,} kinds, {(counts == 1).mean():.0%} of them come once")
+    print(f"{label}: {len(counts):,} kinds, {(counts <= 2).mean():.0%} of them come at most twice")
 ranks = np.array([1, 10_000])
 axes.loglog(ranks, 0.1 / ranks, "k:", label="1/rank")
 axes.set_xlabel("rank r")
@@ -435,11 +435,11 @@ plt.show()
 
 # %% [markdown]
 # A few words come all the time, and a long tail comes once or twice. A vocabulary of words spends
-# nearly all its ids, and a model nearly all its embeddings, on that tail, and still has no id for
-# tomorrow's name. Byte pairs cut the tail off: a rare word is spelled from parts that are not rare,
-# so that the curve of the byte pairs lies above that of the words nearly to its end. (Where it
-# drops are tokens that were only steps on the way to longer ones, and are hardly ever left over.)
-# Characters of Chinese behave like words.
+# more than half its ids, and a model more than half its embeddings, on that tail, and still has no
+# id for tomorrow's name. Byte pairs cut the tail off: a rare word is spelled from parts that are
+# not rare, so that from about the hundredth rank on the curve of the byte pairs lies above that of
+# the words, nearly to its end. (Where it drops are tokens that were only steps on the way to longer
+# ones, and are hardly ever left over.) Characters of Chinese behave like words.
 #
 # ## What goes wrong
 #
@@ -452,7 +452,7 @@ for name, tokenizer in (("GPT-2's", gpt2), ("ours, for plays and poems", both)):
     print(
         f"{name:26} English {1024 / english:6.0f} characters, Chinese {1024 / han:5.0f}; "
         f"Chinese characters of one token: "
-        f"{np.mean([len(tokenizer.encode(c)) == 1 for c in ''.join(new_poems)]):.0%}"
+        f"{np.mean([len(tokenizer.encode(c)) == 1 for c in ''.join(new_poems) if c.isalpha()]):.0%}"
     )
 if chinese:
     shown = {"GPT-2": gpt2, "plays and poems": both}
@@ -535,7 +535,8 @@ assert gpt2.encode(typed, allowed_special=["<|endoftext|>"])[-1] == gpt2.end_of_
 #    one trained on the poems. What do they tell about the corpus? Which would you rather not have?
 # 3. *Medium.* Take 南京市 out of the dictionary and cut 南京市長江大橋 again. Then use the tokens
 #    of a byte-pair tokenizer of the poems as a dictionary, cut the new poems by maximum matching,
-#    and compare the number of pieces with byte-pair encoding's. Which cuts finer, and why?
+#    and compare the number of pieces with byte-pair encoding's, on runs of characters all of which
+#    have a token. Does one cut finer? Make up tokens and a word for which the two must differ.
 # 4. *Open.* One vocabulary of 4,096 tokens for two languages: train it on all poems and on 1, 2, 4
 #    and 8 plays, and draw the cost of each language against the share of Chinese. What would you
 #    choose for a model of both?

@@ -135,7 +135,9 @@ print("dot products of positions:", sinusoids @ sinusoids.T, sep="\n")
 # when it looks at others and a *key* for when it is looked at, and their dot product says how much
 # the one looks at the other. It does so several times side by side, in *heads*, and $d_k$ is the
 # width of one head's queries and keys. Here one query and one key stand at several places.
-# Component $i$ is paired with component $i + d/2$.
+# Component $i$ is paired with component $i + d_k/2$, and not with its neighbour as in the
+# sinusoids. (The first paper pairs neighbours here as well. It is the same but for the order of the
+# columns.)
 
 
 # %%
@@ -165,8 +167,8 @@ np.testing.assert_allclose(
 #
 # $$h_t = E_{x_t} + P_t$$
 #
-# *Sinusoidal* positions take a fixed $P$, and longer vectors of tokens so that these are not
-# outweighed, $h_t = \sqrt{d}\, E_{x_t} + P_t$. For $i = 0, \dots, d/2 - 1$:
+# *Sinusoidal* positions take a fixed $P$, and longer vectors of tokens, $h_t = \sqrt{d}\, E_{x_t} +
+# P_t$. For $i = 0, \dots, d/2 - 1$:
 #
 # $$P_{t, 2i} = \sin(t\, \omega_i) \qquad P_{t, 2i + 1} = \cos(t\, \omega_i) \qquad
 #   \omega_i = 10000^{-2i/d}$$
@@ -261,7 +263,8 @@ for name, loss in {**losses, "none, one layer": one_layer}.items():
 # those without. That the one with two layers and no positions learns anything about order is due to
 # the *causal mask* (chapter 4), by which a token sees only those before it: an early token sees few
 # others, a late one many. In the second half stand positions that none of them has met. Compare how
-# much each loses there.
+# much each loses there. (Do not trust rotary positions with more than twice the length because of
+# this: further out they fail, too, and exercise 3 is about a remedy.)
 #
 # **Word vectors.** The rows of a trained table say something about the tokens, since tokens that
 # are used alike are best given like vectors. One can get such vectors without any network: count
@@ -404,8 +407,10 @@ assert spread[0] < 1e-3 < 0.1 < spread[1]
 # %% [markdown]
 # **Positions that drown the tokens.** Sinusoids have a length of $\sqrt{d/2}$ each. A fresh table
 # of GPT-2's deviation of 0.02 has rows that are far shorter, so at first a model would see
-# positions and hardly any tokens. That is what the factor $\sqrt d$ in the formula is for, which is
-# easily forgotten. Here is the model with sinusoids once more, from layers, without the factor.
+# positions and hardly any tokens. The factor $\sqrt d$ in the formula helps, and is easily
+# forgotten. (With rows of deviation $1/\sqrt d$ it would put the tokens above the sinusoids; with
+# those of GPT-2 they stay below.) Here is the model with sinusoids once more, from layers, without
+# the factor.
 
 # %%
 fresh = keras.initializers.RandomNormal(stddev=0.02, seed=0)((72, 64))
@@ -426,8 +431,9 @@ embedding = keras.layers.ReversibleEmbedding(
 )
 h = gk.layers.SinusoidalPositionalEncoding()(embedding(token_ids))
 for _ in range(2):
-    h = gk.layers.TransformerBlock(num_heads=2)(h)
-h = keras.layers.LayerNormalization()(h)
+    smaller = keras.initializers.RandomNormal(stddev=0.02 / np.sqrt(2 * 2))  # as in `gk.GPT`
+    h = gk.layers.TransformerBlock(num_heads=2, residual_initializer=smaller)(h)
+h = keras.layers.LayerNormalization(epsilon=1e-5)(h)
 drowned = gk.CausalLM(keras.Model(token_ids, embedding(h, reverse=True)))
 drowned.compile(gk.training.adamw(4e-3, warmup_steps=30, total_steps=700), jit_compile=not FAST)
 drowned.fit(train.repeat(), steps_per_epoch=700, epochs=1, verbose=0)

@@ -52,10 +52,11 @@ chinese = gk.plots.use_chinese_font()  # False, with a warning, where no font ha
 # ## The idea
 #
 # What is a *bank*? In `the river bank` it is land beside water, in `the savings bank` it is a house
-# with money. The word alone does not tell; the word before it does. Chinese has the same: 行 is
-# "to walk" in 步行 and "a firm" in 银行. A model that turns each token into a vector, as in chapter
-# 3, gives `bank` the same vector in both. *Attention* is how a token asks the others what it means
-# here. It works like looking something up in a dictionary, only softly:
+# with money. The word alone does not tell; the word before it does. Chinese has the same: 行 is "to
+# walk" in 步行 and "a firm" in 銀行, where it is even read differently (*xíng* and *háng*). A model
+# that turns each token into a vector, as in chapter 3, gives `bank` the same vector in both.
+# *Attention* is how a token asks the others what it means here. It works like looking something up
+# in a dictionary, only softly:
 #
 # - each token puts out a *key*: what it has to offer;
 # - each token has a *query*: what it is looking for;
@@ -330,12 +331,14 @@ for number in (12, 4, 1):
 
 # %% [markdown]
 # **Windows.** With `window=3` a token sees itself and the two before it. Such a layer costs $T$
-# times the window, not $T^2$. **Dropout** sets a share of the attention weights to 0 in training
-# and divides the others by what is left, so that the sum is right on average.
+# times the window, not $T^2$. (It is shown on zeros, so all scores are equal.) **Dropout** sets a
+# share of the attention weights to 0 in training and divides the others by what is left, so that
+# the sum is right on average.
 
 # %%
 banded = gk.layers.CausalMultiHeadAttention(num_heads=1, window=3)
-print(np.array(banded.attention_weights(banded(tested[:, :6]) * 0))[0, 0])
+banded.build((None, 6, 64))
+print(np.array(banded.attention_weights(np.zeros((1, 6, 64))))[0, 0])
 
 dropping = gk.layers.CausalMultiHeadAttention(num_heads=2, use_bias=False, dropout=0.2)
 dropping.build((None, 4, 4))
@@ -406,8 +409,8 @@ head_table(model, held_out, marks)
 
 # %% [markdown]
 # Nobody told the layers to share the work, and they do. The first one looks at the last few
-# letters, at the one before more than at any other: it makes syllables. The second one has those
-# syllables to work with, and gathers from further back.
+# letters, at the one before more than at any other, as if to put them together. The second one
+# gathers from further back.
 #
 # **Tang poems.** The same in Chinese. Regulated verse has lines of five or seven characters, each
 # closed by a mark: something to count, and attention can count.
@@ -429,9 +432,10 @@ print(f"marks are {np.isin(held_out_poems, marks).mean():.0%} of the tokens")
 head_table(poet, held_out_poems, marks)
 
 # %% [markdown]
-# Compare the column of marks with the share of marks among the tokens. One of the heads, in the
-# second layer, spends most of its attention on them, wherever it stands. The picture below shows
-# what for.
+# The validation loss hardly moves after the first epoch: from there on the poet learns its poems by
+# heart. What it does learn of all poems is their form, and that its heads show. Compare the column
+# of marks with the share of marks among the tokens. One of the heads, in the second layer, spends
+# most of its attention on them, wherever it stands. The picture below shows what for.
 
 # %% [markdown]
 # ## Look
@@ -477,8 +481,9 @@ for axes, name, used, ids in (
             of_head = mean[layer_number, head]
             by_distance = [np.diag(of_head, -back).mean() for back in range(21)]
             label = f"layer {layer_number}, head {head}"
-            axes.plot(by_distance, style, color=colour, marker=".sox"[2 * layer_number + head],
-                      markersize=4, label=label)  # fmt: skip
+            number = 2 * layer_number + head
+            shape = {"marker": "os^D"[number], "markerfacecolor": "none", "markevery": (number, 4)}
+            axes.plot(by_distance, style, color=colour, **shape, label=label)
     axes.set_title(name)
     axes.set_xlabel("steps back (tokens)")
     axes.set_xticks(range(0, 21, 5))

@@ -437,15 +437,14 @@ best = np.argsort(-probabilities)[:5]
 print(line, "->", {hanzi.decode([i]): round(float(probabilities[i]), 3) for i in best})
 
 # %% [markdown]
-# After a few steps it knows which characters are frequent, and where commas and full stops come,
-# and little more. Chapter 6 goes on from here.
+# After a few steps it knows which characters are frequent, commas and full stops before all, and
+# little more: here a fifth character is due, not a mark. Chapter 6 goes on from here.
 #
 # ## Look
 #
 # **The size of the stream by depth**, before training: the deviation of the numbers in the stream
 # before the first block and after each, for a model of 6 blocks and one of 24, with GPT-2's smaller
-# last matrices and without. The thin lines are the formula: the variance of the embeddings, and
-# then equal shares.
+# last matrices and without. The thin lines join the ends as equal shares of variance would.
 
 # %%
 deep_config = config.replace(num_layers=8 if FAST else 24, hidden_dim=128)
@@ -532,10 +531,11 @@ plt.show()
 # %% [markdown]
 # Compare the right-hand ends. With pre-norm the gradients get smaller from block to block, since
 # the stream grows and the last norm divides by its size. With post-norm every block hands on a
-# stream of size 1, and the gradients of the later blocks are more than twice as large. Xiong et
-# al., who measured this first, see in it the reason why post-norm is so hard to train without a
-# *warm-up*, some first steps in which the learning rate grows from near 0 (`warmup_steps` in all
-# our calls; chapter 6 says more).
+# stream of size 1, and the gradients of the later blocks are more than twice as large. (The first
+# post-norm block stands out, since the embeddings that it adds to are tiny, 0.02, and its first
+# norm divides by their size.) Xiong et al., who measured this first, see in it the reason why
+# post-norm is so hard to train without a *warm-up*, some first steps in which the learning rate
+# grows from near 0 (`warmup_steps` in all our calls; chapter 6 says more).
 
 # %%
 last = {position: values[len(values) // 2 :].mean() for position, values in norms.items()}
@@ -660,6 +660,7 @@ assert watch.incidents[0]["action"] == "stopped"
 #    once not. Where does the formula fail, and why?
 # 3. *Medium.* Memory holds half of the batch that you want. Change the training loop: two halves,
 #    two tapes, one update. Show that the weights after three steps are those of whole batches.
+#    (Take `keras.optimizers.SGD`. Why does Adam agree less well?)
 # 4. *Open.* Write a layer for `residual=` that adds the sub-layer's output times one trained
 #    number, which begins at 0 (ReZero). Train a stack of such blocks beside pre-norm and post-norm,
 #    at a high learning rate without warm-up. What is each block at the first step?

@@ -480,7 +480,7 @@ for language, results in (("Shakespeare", bard_results), ("Tang poems", poet_res
 
 # %% [markdown]
 # Read the rows against the author's. Greedy and beam search write what the model finds far more
-# likely than anything the author wrote, and about half of it is repetition. **The most likely text
+# likely than anything the author wrote, and much of it is repetition. **The most likely text
 # is not a typical text**, as the most likely outcome of a hundred throws of a biased coin is a
 # hundred heads. Drawing at temperature 1 comes close to the author in all three numbers. Lower
 # temperatures, top-k and top-p lie between: they leave out the unlikely tokens, where a small model
@@ -532,8 +532,8 @@ assert not any("\ufffd" in piece for piece in pieces)
 #
 # **Time.** Now the cache, measured on a model that is large enough for its arithmetic to matter.
 # Its weights are random, since the text is not. We take the time after each token (`callback` is
-# called after every one), once with the cache, and once without: a full pass over the whole text
-# for each new token, in a compiled graph.
+# called after each pass of the model, which brings one token here), once with the cache, and once
+# without: a full pass over the whole text for each new token, in a compiled graph.
 
 # %%
 context_length = 128 if FAST else 512
@@ -718,7 +718,7 @@ for t in (0.5, 0.8, 1.0, 1.3, 1.7):
     print(f"temperature {t}: {share:6.1%} known words   {written[2:9]}")
 
 # %% [markdown]
-# **Beams are all alike.** Beam search finds the likeliest text, and then the second likeliest,
+# **Beams are all alike.** Beam search looks for the likeliest text, and then the second likeliest,
 # which is the first with a comma moved. Four beams of each beginning, against eight draws for one
 # of them: the share of positions at which two of them have the same token.
 
@@ -772,8 +772,9 @@ plt.show()
 # Top-p takes as many as the case needs. That is the whole reason for it.
 #
 # **A prompt that ends with a space.** In byte-pair tokens a space belongs to the word after it. A
-# prompt with a space at its end forces a token that the training text hardly had, and the word must
-# then begin without its space, which it never does. Measured on words of the held-out play: the
+# prompt with a space at its end forces a token that is rare in the training text (one in two
+# hundred, most of them before capitals), and the word must then begin without its space, which
+# common words hardly ever do. Measured on words of the held-out play: the
 # log-probability of the *same* word after both prompts.
 
 # %%

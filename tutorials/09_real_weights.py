@@ -3,8 +3,8 @@
 #
 # Time on 2 CPU cores: about 3 minutes, or half a minute with the environment variable
 # `GPT_KERAS_FAST=1`, which takes a tiny model in place of the real one. You need chapter 0;
-# chapters 2 to 5 explain the layers whose weights are read here, chapter 7 how text is drawn from
-# them.
+# chapters 2 to 5 explain the layers whose weights are read here, chapter 8 those of SmolLM2 that
+# GPT-2 has not, chapter 7 how text is drawn from them.
 
 # %%
 import importlib.util
@@ -475,8 +475,8 @@ for said in ("What is the capital of France?", "And of Italy?", "你好！你是
 
 # %% [markdown]
 # The second question makes sense only with the first: the conversation is one growing text, of
-# which the cache keeps what was run already. The model was trained on English; it reads Chinese
-# byte by byte, and what it answers shows how little of it it has met.
+# which the cache keeps what was run already. The model was trained on English; it reads most
+# Chinese characters byte by byte, and what it answers shows how little of it it has met.
 #
 # **How good is it?** On a passage of a play that our small model has not seen, and on a Tang poem,
 # in bits per character. (SmolLM2 has surely read Shakespeare: this is no test of whether it
@@ -519,7 +519,8 @@ else:
 
 # %% [markdown]
 # **Where it is surprised.** The surprise at each token of a well-known line, for both models. The
-# real one knows the line by heart: look how it falls after the first words.
+# real one knows the first half by heart: from `not` to `question` it is hardly surprised. After the
+# colon it is, as at the start.
 
 # %%
 line = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer"
@@ -577,8 +578,11 @@ axes.legend(ncols=2)
 plt.show()
 
 # %% [markdown]
-# Each bit less about doubles the error of a weight. The loss moves far less than the weights do:
-# the errors of many weights go in all directions, and mostly cancel in the sums.
+# Each bit less of $q$ about doubles the error of a weight (from `Q5_0` to `Q4_0`). The smallest
+# value that the `_1` types keep for each block costs half a bit a weight, and takes away a tenth of
+# the error. The loss moves far less than the weights do: the errors of many weights go in all
+# directions, and mostly cancel in the sums. What is left, some thousandths on one passage, is
+# chance: `Q4_0` is not better than `F32`.
 #
 # ## What goes wrong
 #

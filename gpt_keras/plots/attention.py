@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpt_keras.plots.figure import Figure
+from gpt_keras.plots.figure import Figure, tick_rotation
 from gpt_keras.plots.fonts import drawable, fonts_for
 from gpt_keras.tokenizers.visible import visible
 
@@ -59,7 +59,13 @@ def attention(weights: np.ndarray, tokens: Sequence[str], title: str = "layer") 
         for head, axes in enumerate(row):
             image = axes.imshow(weights[layer, head], cmap="Greys", vmin=0, vmax=1)
             axes.set_title(f"{title} {layer}, head {head}" if num_layers > 1 else f"head {head}")
-            axes.set_xticks(range(length), labels, rotation=90, fontfamily=fonts, fontsize=8)
+            axes.set_xticks(
+                range(length),
+                labels,
+                rotation=tick_rotation(labels, 1),
+                fontfamily=fonts,
+                fontsize=8,
+            )
             axes.set_yticks(range(length), labels, fontfamily=fonts, fontsize=8)
             for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
                 text.set_parse_math(False)

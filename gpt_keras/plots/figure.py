@@ -1,6 +1,7 @@
 """What the figures share."""
 
 import io
+from collections.abc import Sequence
 
 import matplotlib.axes
 import matplotlib.figure
@@ -37,3 +38,8 @@ def new_axes(xlabel: str, ylabel: str) -> tuple[Figure, matplotlib.axes.Axes]:
 def legend_above(figure: Figure, axes: matplotlib.axes.Axes) -> None:
     """Puts the legend of the axes above them, where it lies over no curve."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+
+
+def tick_rotation(names: Sequence[str], longest: int) -> int:
+    """Degrees by which names below a column are turned: none where each has room upright."""
+    return 0 if max(map(len, names)) <= longest else 90

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpt_keras.plots.figure import Figure, new_axes
+from gpt_keras.plots.figure import Figure, new_axes, tick_rotation
 from gpt_keras.plots.fonts import drawable, fonts_for
 from gpt_keras.tokenizers.visible import visible
 
@@ -74,18 +74,17 @@ def _by_layer(values, names, fonts, xlabel, label) -> Figure:
     digits = int(np.clip(2 - np.floor(np.log10(largest)), 0, 4)) if largest < 1 else 1
     for layer in range(num_layers):
         for column in range(number):
-            value = values[layer, column]
+            value = round(float(values[layer, column]), digits) + 0.0  # no -0
             colour = "white" if abs(value) > 0.55 * largest else "black"
-            text = f"{value + 0.0:.{digits}f}".replace("-", "−")
+            text = f"{value:.{digits}f}".replace("-", "−")
             axes.text(column, layer, text, ha="center", va="center", color=colour, fontsize=8)
-    rotation = 90 if fonts else 0
-    axes.set_xticks(range(number), names, fontfamily=fonts, rotation=rotation)
+    axes.set_xticks(range(number), names, fontfamily=fonts, rotation=tick_rotation(names, 2))
     axes.set_yticks(range(num_layers))
     for text in axes.get_xticklabels():
         text.set_parse_math(False)
     axes.set_xlabel(xlabel)
     axes.set_ylabel("layer")
-    figure.colorbar(image, ax=axes, label=f"size of the {label}")
+    figure.colorbar(image, ax=axes, label=f"size of the\n{label}")
     return figure
 
 
@@ -144,7 +143,7 @@ def logit_lens(logits: np.ndarray, tokens: Sequence[str], vocabulary: Sequence[s
                 parse_math=False,
                 clip_on=True,
             )
-    axes.set_xticks(range(length), names, fontfamily=fonts, rotation=90)
+    axes.set_xticks(range(length), names, fontfamily=fonts, rotation=tick_rotation(names, 2))
     for text in axes.get_xticklabels():
         text.set_parse_math(False)
     axes.set_yticks(range(num_rows), ["embedding", *(f"layer {i}" for i in range(num_rows - 1))])

@@ -115,5 +115,5 @@ table.set_weights([np.log(pairs + 0.01)])
 print(bigram.generate("MACBETH.\n", max_new_tokens=200, seed=0))
 
 # %% [markdown]
-# The pairs look English, the words do not: after two characters it has forgotten what it began. The
+# The pairs look English, the words do not: after one character it has forgotten what it began. The
 # GPT of the chapter writes whole words, most of which exist.

@@ -77,11 +77,9 @@ for from_left in (True, False):
     print(" / ".join(maximum_matching("南京市長江大橋", dictionary, from_left)))
 
 # %% [markdown]
-# With the same tokens as a dictionary, the longest words need as many pieces as byte-pair encoding,
-# or hardly any fewer: in verses of five characters there are few longer tokens that could be in
-# each other's way. On longer words the order of the merges can split a token that the dictionary
-# has. (Compared are the runs of characters all of which have a token, for maximum matching knows no
-# bytes.)
+# With the same tokens as a dictionary, the longest words need as many pieces as byte-pair encoding:
+# in verses of five characters there are few longer tokens that could be in each other's way. (Only
+# runs of known characters are compared, for maximum matching knows no bytes.)
 
 # %%
 tokenizer = gk.tokenizers.BytePairTokenizer.train(train_poems, vocabulary_size=8192)
@@ -91,10 +89,19 @@ pairs = [tokenizer.encode(verse) for verse in verses]
 words = [maximum_matching(verse, tokens) for verse in verses]
 print(f"{len(verses)} runs, {sum(map(len, verses))} characters")
 print(f"byte-pair encoding {sum(map(len, pairs))} pieces, longest words {sum(map(len, words))}")
-for ids, cut in zip(pairs, words):
-    if len(ids) > len(cut):
-        print([p.decode(errors="replace") for p in tokenizer.pieces(ids)], "against", cut)
-        break
+
+# %% [markdown]
+# Where they must differ: let `b` and `c` be the most frequent pair, so that they are merged first,
+# and `ab` and `cd` later. In `abcd` byte-pair encoding makes `bc` at once, and neither `ab` nor
+# `cd` is to be had any more; maximum matching knows nothing of an order and takes both.
+
+# %%
+corpus = "bc\n" * 9 + "ab\n" * 6 + "cd\n" * 3
+tokenizer = gk.tokenizers.BytePairTokenizer.train(corpus, vocabulary_size=260)
+tokens = {t.decode(errors="replace") for t in tokenizer.pieces(range(tokenizer.vocabulary_size))}
+print("merged:       ", [p.decode() for p in tokenizer.pieces(range(256, 259))])
+print("byte pairs:   ", [p.decode() for p in tokenizer.pieces(tokenizer.encode("abcd"))])
+print("longest words:", maximum_matching("abcd", tokens))
 
 # %% [markdown]
 # ## Exercise 4

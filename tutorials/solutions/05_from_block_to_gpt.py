@@ -125,9 +125,9 @@ assert largest < 1e-5
 # ## Exercise 4
 #
 # With a scale that begins at 0 each block begins as the identity: at first the stream is the
-# embedding, and the gradients of the kernels are 0, for whatever they change is multiplied by 0;
-# only the scales learn in the first step. Then the blocks fade in. The layer needs a `build` for
-# the shapes of both of its inputs.
+# embedding, and the gradients of the kernels are 0, for whatever they change is multiplied by 0; of
+# the blocks, only the scales learn in the first step. Then the blocks fade in. The layer needs a
+# `build` for the shapes of both of its inputs.
 
 
 # %%

@@ -84,12 +84,17 @@ llama = gk.presets.get("llama2_7b").replace(num_key_value_heads=2, head_dim=4, *
 for config in (gk.GPTConfig(**size), llama):
     for name, shape in shapes(config).items():
         if len(shape) == 2 and ".0." in name:
-            known = {(8, 20): "widens, (inputs, outputs)", (20, 8): "8 and 20"}
-            print(f"  {name:40}{shape!s:10}{known.get(tuple(shape), '')}")
+            found = ""
+            if sorted(shape) == [8, 20]:
+                widens = any(part in name for part in ("c_fc", "up_proj", "gate_proj"))
+                inputs_first = (shape == [8, 20]) == widens
+                found = "(inputs, outputs)" if inputs_first else "(outputs, inputs)"
+            print(f"  {name:40}{shape!s:10}{found}")
 
 # %% [markdown]
-# `mlp.c_fc` widens and is (8, 20): inputs first. `up_proj` and `gate_proj` widen, too, and are (20,
-# 8): outputs first. `c_attn` is (8, 24), inputs first again.
+# `c_fc`, `up_proj` and `gate_proj` widen from 8 to 20, `c_proj` and `down_proj` come back from 20
+# to
+# 8. `c_attn` makes queries, keys and values of 8 each out of 8 and is (8, 24): inputs first, too.
 #
 # ## Exercise 4
 #
