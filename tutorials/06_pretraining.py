@@ -416,6 +416,10 @@ else:
     print("no font here has Chinese glyphs; gk.plots.chinese_font() says how to get one")
 
 # %% [markdown]
+# A mark gets likelier with every character, but the steps at five and at seven are hardly there:
+# the model has learnt about how long verses are, and does not count. In this verse it wants the
+# comma one character too early.
+#
 # **The samples,** side by side: the first and the last of those that `SampleText` kept.
 
 # %%
