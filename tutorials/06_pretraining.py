@@ -388,6 +388,8 @@ for number in range(1, 8):
     chosen = since[:, :-1] == number
     expected.append(of_a_mark[chosen].mean())
     counted.append(is_mark[:, 1:][chosen].mean())
+
+# %%
 figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
 axes.bar(np.arange(1, 8) - 0.2, counted, 0.4, color="#56B4E9", edgecolor="black", label="poems")
 axes.bar(

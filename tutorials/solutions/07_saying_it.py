@@ -147,6 +147,8 @@ assert all(prompt in unseen for prompt in prompts)
 bodies = [poem.split("\n", 2)[2] for poem in poems]  # without title and author
 real = [body for body in bodies if len(body) > 40 and re.match(r"\w{5}[，。]", body)]
 print(f"real poems: {five_characters(real):.0%} of five, {repeated(real):.1%} repeated")
+
+# %%
 for temperature, top_p in ((0, 1.0), (0.5, 1.0), (0.8, 0.9), (0.8, 0.6), (1.0, 0.9), (1.0, 1.0)):
     settings = {"temperature": temperature, "top_p": top_p, "max_new_tokens": length, "seed": 0}
     texts = [text.split("<|endoftext|>")[0] for text in poet.generate(prompts * 8, **settings)]
@@ -158,7 +160,7 @@ for temperature, top_p in ((0, 1.0), (0.5, 1.0), (0.8, 0.9), (0.8, 0.6), (1.0, 0
 print(texts[0], texts[1], sep="\n")
 
 # %% [markdown]
-# At low temperatures most verses have the form, not quite as many as in the real poems, and fewer
-# as the temperature rises; the poems are short, and none repeats itself. (Sixteen short poems for
-# each row: differences of some percent are chance.) Read the two: the form is about all that there
-# is to be had from 27,000 characters.
+# Most verses have the form, not quite as many as in the real poems, and fewest at temperature 1;
+# the poems are short, and none repeats itself. (Sixteen short poems for each row: differences of
+# ten percent are chance.) Read the two: the form is about all that there is to be had from 27,000
+# characters.

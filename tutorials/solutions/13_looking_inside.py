@@ -170,6 +170,9 @@ second_guess = attention_to_mark(is_due) - attention_to_mark(~is_due)
 means = [heads.mean(axis=(0, 1)) for heads in interpretation.record(poet, ids, "heads")]
 
 
+# %%
+
+
 def loss_of_marks(layer=None, head=None):
     """The loss of commas and full stops, with the mean in place of a head's output."""
 
