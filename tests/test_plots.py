@@ -120,13 +120,14 @@ def test_next_tokens_draws_the_probabilities(spread_model):
 
 
 @pytest.mark.parametrize(
-    "figure",
+    ("draw", "losses"),
     [
-        plots.training({"loss": [3.0, 2.0, 1.0, 2.0, 3.0], "val_loss": [3.0, 1.0, 3.0, 1.0, 3.0]}),
-        plots.loss_by_position({str(i): np.ones((2, 8)) + i for i in range(5)}),
+        (plots.training, {"loss": [3.0, 2.0, 1.0, 2.0], "val_loss": [3.0, 1.0, 3.0, 1.0]}),
+        (plots.loss_by_position, {str(i): np.ones((2, 8)) + i for i in range(5)}),
     ],
 )
-def test_legends_lie_over_no_curve(figure):
+def test_legends_lie_over_no_curve(draw, losses):
+    figure = draw(losses)
     figure.draw_without_rendering()
     (legend,) = figure.legends
     assert not legend.get_window_extent().overlaps(figure.axes[0].bbox)
@@ -363,8 +364,8 @@ def test_tables_by_layer_have_each_number():
 
 
 def test_characters_stand_upright_below_their_columns():
+    skip_without_chinese_font()
     for tokens, rotation in (("春眠不", 0), (["春眠", "不覺曉"], 90)):
-        skip_without_chinese_font()
         size = len(tokens)
         for figure in (
             plots.attention(np.eye(size)[None], tokens),

@@ -92,9 +92,8 @@ for config in (gk.GPTConfig(**size), llama):
             print(f"  {name:40}{shape!s:10}{found}")
 
 # %% [markdown]
-# `c_fc`, `up_proj` and `gate_proj` widen from 8 to 20, `c_proj` and `down_proj` come back from 20
-# to
-# 8. `c_attn` makes queries, keys and values of 8 each out of 8 and is (8, 24): inputs first, too.
+# `c_fc`, `up_proj` and `gate_proj` widen from 8 to 20; `c_proj` and `down_proj` come back. `c_attn`
+# makes queries, keys and values of 8 each out of 8 and is (8, 24): inputs first, too.
 #
 # ## Exercise 4
 #

@@ -124,7 +124,7 @@ for name, model in (("two layers", copier), ("one layer", single)):
     print(f"{name:10}", " ".join(f"{i:+d}: {x:.2f}" for i, x in zip(range(-3, 6), given)))
 
 # %% [markdown]
-# It knows about where, and not exactly: the right token (+0) gets hardly more than the two that
+# It knows about where, and not exactly: the right token (+0) gets little more than the two that
 # follow it. A head can find the same token some way back, and another can bring the tokens that
 # stand about as far back, without knowing which of them came next.
 
@@ -206,6 +206,6 @@ plt.show()
 
 # %% [markdown]
 # The first guess does not hold: the two heads that look at marks the most cost less. The second
-# finds the one head that counts, of the last layer. It looks at the last mark where the next is
-# due, after five or seven characters, and hardly at all elsewhere. What is left open: how it knows
+# finds the one head that counts, of the last layer. It looks at the last mark far more where
+# the next is due, after five or seven characters, than elsewhere. What is left open: how it knows
 # that it is time. And the guess was made after looking; another poet would have to confirm it.
