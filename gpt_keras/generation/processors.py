@@ -29,6 +29,7 @@ __all__ = [
     "Processor",
     "choices_complete",
     "graph_checks",
+    "keep_any_token",
     "process",
     "read_settings",
     "tensor_specs",
@@ -250,9 +251,9 @@ def graph_checks(settings: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
 def process(logits, settings: Mapping[str, tf.Tensor], context: Context):
     """Apply biases, penalties and bans: all that matters for the most likely token, too.
 
-    What would leave a row without any token is not done to that row, so of two bans which together
-    do so the first in `PROCESSORS` counts: `choices` win over `bad_words`, these over
-    `min_new_tokens`, and that over `no_repeat_ngram_size`.
+    A ban that would forbid every token of a row is skipped for that row. So of two bans that
+    together would do so, the first in `PROCESSORS` counts: `choices` win over `bad_words`, these
+    over `min_new_tokens`, and that over `no_repeat_ngram_size`.
 
     Args:
         logits: `(rows, vocabulary_size)` float32.
@@ -366,13 +367,13 @@ def _apply_if_on(processor, logits, settings, *context):
 
     def apply():
         changed = processor.apply(logits, *tensors, *context)
-        return changed if processor.is_warper else _or_unchanged(changed, logits)
+        return changed if processor.is_warper else keep_any_token(changed, logits)
 
     return tf.cond(processor.setting.is_on(*tensors), apply, lambda: logits)
 
 
-def _or_unchanged(changed, logits):
-    """`changed`, but `logits` in rows in which no token would be left."""
+def keep_any_token(changed, logits):
+    """Return `changed`, but `logits` in rows in which no token would be left."""
     changed = tf.minimum(changed, logits.dtype.max)  # a penalty near 0 divides to infinity
     has_any = tf.reduce_any(changed > -float("inf"), axis=-1, keepdims=True)
     return tf.where(has_any, changed, logits)
