@@ -186,7 +186,7 @@ class _Servable(tf.Module):
             checks.append(tf.debugging.Assert(longest < self._context, [message, longest]))
             limits = tf.minimum(limits, self._context - lengths)
         with tf.control_dependencies(checks):  # nothing runs before all of them have passed,
-            now = tf.timestamp()
+            now = tf.cond(time_limit > 0, tf.timestamp, lambda: tf.zeros([], tf.float64))
         with tf.control_dependencies([now]):  # nor before the clock has been read
             lengths, limits = tf.identity(lengths), tf.identity(limits)
             token_ids = token_ids.with_values(tf.identity(token_ids.values)).to_tensor()

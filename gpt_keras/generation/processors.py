@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from gpt_keras.generation import choices, penalties, warpers
 from gpt_keras.generation.context import CONTEXT_SPECS, Context
+from gpt_keras.generation.other_names import hint
 from gpt_keras.generation.settings import (
     LARGEST,
     Choices,
@@ -168,6 +169,21 @@ _LIST = (
     ),
 )
 
+# The other arguments of `CausalLM.generate`, for the message on a name with a typing error.
+ARGUMENTS = (
+    "max_new_tokens",
+    "max_length",
+    "seed",
+    "stop",
+    "time_limit",
+    "strategy",
+    "callback",
+    "logits_processors",
+    "prompt_cache",
+    "sliding_window",
+    "cache_length",
+)
+
 # In the order in which they are applied. It is that of Hugging Face's `generate`, except among the
 # bans, whose order changes no result but which one gives way when together they leave no token.
 PROCESSORS: dict[str, Processor] = {processor.name: processor for processor in _LIST}
@@ -209,7 +225,10 @@ def read_settings(
     """
     for name in given:
         if name not in PROCESSORS:
-            raise TypeError(f"There is no setting `{name}`; there are {', '.join(PROCESSORS)}.")
+            raise TypeError(
+                f"There is no setting `{name}`.{hint(name, [*PROCESSORS, *ARGUMENTS])} The settings "
+                f"that change probabilities are {', '.join(PROCESSORS)}."
+            )
     vocabulary = Vocabulary(tokenizer, vocabulary_size, end_token_ids)
     tensors = {}
     for name, processor in PROCESSORS.items():

@@ -57,10 +57,16 @@ class Rules:
 
         Such an end is a stop string, a choice that is complete, or the end of the time.
         """
-        # A graph reads the clock whenever it likes, even before the deadline is known, unless it
-        # is told what must have been computed by then.
-        with tf.control_dependencies([settings["deadline"], state.token_ids]):
-            late = tf.timestamp() >= settings["deadline"]
+        # A graph may read the clock at any time, even before the deadline is known: control
+        # dependencies say what comes first. Without a deadline the clock is not read at all, since
+        # op determinism forbids it.
+        deadline = settings["deadline"]
+        with tf.control_dependencies([deadline, state.token_ids]):
+            late = tf.cond(
+                deadline < NO_DEADLINE,
+                lambda: tf.timestamp() >= deadline,
+                lambda: tf.constant(False),
+            )
         complete = choices_complete(settings, self._context(state))
         if self._token_bytes is None:
             return complete | late
