@@ -19,6 +19,7 @@ from gpt_keras.generation.speculative import DraftModel, Speculative
 from gpt_keras.generation.state import Request
 from gpt_keras.generation.stopping import NO_DEADLINE
 from gpt_keras.generation.strategies import Sampling, Strategy
+from gpt_keras.tokenizers.texts import as_texts
 
 # Room for these is made at once; a model without a longest sequence needs some limit.
 _MOST_NEW_TOKENS = 2**24
@@ -71,11 +72,7 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts"
         ValueError: there is no prompt, one is empty or of another type, an id is outside the
             vocabulary, or texts are given without a tokenizer.
     """
-    if hasattr(prompts, "numpy"):  # a tensor
-        prompts = prompts.numpy().tolist()
-    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | Mapping | Set):
-        raise ValueError(f"`{name}` must be a text, token ids or a list of such, got {prompts!r}.")
-    prompts = prompts if isinstance(prompts, str) else list(prompts)
+    prompts = _from_container(prompts, name)
     is_single = isinstance(prompts, str) or (
         len(prompts) > 0 and isinstance(prompts[0], int | np.integer)
     )
@@ -95,6 +92,30 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts"
         check_token_ids(row, vocabulary_size)
         rows.append([int(token_id) for token_id in row])
     return Prompts(rows, is_text, is_single)
+
+
+def _from_container(prompts, name):
+    """A text, or a list of texts, ids or rows of ids, whatever container holds them."""
+    if isinstance(prompts, str):
+        return prompts
+    if hasattr(prompts, "to_list"):  # a tf.RaggedTensor
+        prompts = prompts.to_list()
+    elif hasattr(prompts, "as_numpy_iterator"):  # a tf.data.Dataset, of texts
+        return as_texts(name, prompts)
+    elif hasattr(prompts, "__array__"):  # a NumPy array, a tensor, a pandas Series
+        array = np.asarray(prompts)
+        prompts = as_texts(name, array) if array.dtype.kind in "OSU" else array.tolist()
+    if isinstance(prompts, str):
+        return prompts
+    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | Mapping | Set):
+        raise ValueError(
+            f"`{name}` must be a text, token ids, or a list, array or tensor of these, got "
+            f"{prompts!r}."
+        )
+    return [
+        prompt.decode("utf-8", errors="strict") if isinstance(prompt, bytes) else prompt
+        for prompt in prompts
+    ]
 
 
 def _is_prompt(prompt, is_text):

@@ -225,9 +225,10 @@ def read_settings(
     """
     for name in given:
         if name not in PROCESSORS:
+            ours = hint(name, [*PROCESSORS, *ARGUMENTS])
             raise TypeError(
-                f"There is no setting `{name}`.{hint(name, [*PROCESSORS, *ARGUMENTS])} The settings "
-                f"that change probabilities are {', '.join(PROCESSORS)}."
+                f"There is no setting `{name}`.{ours} Settings that change probabilities are "
+                f"{', '.join(PROCESSORS)}."
             )
     vocabulary = Vocabulary(tokenizer, vocabulary_size, end_token_ids)
     tensors = {}

@@ -335,7 +335,7 @@ def test_bad_arguments(arguments, message):
         ({"min_p": 0.1}, "`min_p` must be left out"),
         ({"typical_p": 0.1}, "`typical_p` must be left out"),
         ({"callback": lambda rows: True}, "`callback` must be None with BeamSearch"),
-        ({"strategy": BeamSearch}, "`strategy` must be one of gk.generation's.*BeamSearch"),
+        ({"strategy": BeamSearch}, "`strategy` must be a gk.generation.Strategy.*BeamSearch"),
         ({"strategy": "beam"}, "`strategy` .*'beam'"),
     ],
 )

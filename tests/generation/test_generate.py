@@ -244,14 +244,6 @@ def test_replaced_variables_are_noticed(character_tokenizer):
     assert after == model.tokenizer.decode(slowly(model, model.tokenizer.encode("hello"), 10))
 
 
-def test_a_backbone_without_a_cache_says_what_it_lacks():
-    inputs = keras.Input((None,), dtype="int32")
-    model = gk.CausalLM(keras.Model(inputs, keras.layers.Embedding(8, 8)(inputs)))
-    assert model.vocabulary_size == 8
-    with pytest.raises(ValueError, match="has no method initial_cache, extend, write"):
-        model.generate([1])
-
-
 def test_calls_may_run_side_by_side(spread_model):
     import concurrent.futures
 
@@ -301,3 +293,52 @@ def test_all_arguments_are_known_to_the_message():
     parameters = inspect.signature(gk.CausalLM.generate).parameters.values()
     keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     assert keywords == list(ARGUMENTS)
+
+
+class Series:
+    """As pandas's: an index that is not 0, 1, 2, and `__array__`."""
+
+    def __init__(self, values):
+        self._values = np.array(values, object)
+
+    def __array__(self, dtype=None, copy=None):
+        return self._values
+
+    def __iter__(self):
+        return iter(self._values)
+
+
+def test_prompts_come_in_any_container(spread_model):
+    texts = ["hello", "a"]
+    settings = {"max_new_tokens": 3, "seed": 0}
+    expected = spread_model.generate(texts, **settings)
+    dataset = tf.data.Dataset.from_tensor_slices(texts)
+    for prompts in (
+        tuple(texts),
+        np.array(texts),
+        tf.constant(texts),
+        Series(texts),
+        (text for text in texts),
+        [text.encode() for text in texts],
+        dataset,
+        dataset.batch(2),
+    ):
+        assert spread_model.generate(prompts, **settings) == expected
+    single = spread_model.generate("hello", **settings)
+    assert spread_model.generate(tf.constant("hello"), **settings) == single
+    assert spread_model.generate(np.array("hello"), **settings) == single
+    rows = [[1, 2, 3], [4]]
+    expected = spread_model.generate(rows, **settings)
+    for dtype in ("uint8", "int8", "int64", "uint32"):
+        ragged = [np.array(row, dtype) for row in rows]
+        assert spread_model.generate(ragged, **settings) == expected
+        assert spread_model.generate(np.array([[1, 2, 3]], dtype), **settings) == expected[:1]
+    assert spread_model.generate(tf.ragged.constant(rows), **settings) == expected
+
+
+@pytest.mark.parametrize(
+    "prompts", [3, b"abc", {"text": "abc"}, np.array(3), np.array([[0.5]]), [["a", "b"]], [None]]
+)
+def test_what_is_no_prompt_is_named(spread_model, prompts):
+    with pytest.raises(ValueError, match=r"`prompts`|Token ids must be integers"):
+        spread_model.generate(prompts, max_new_tokens=1)

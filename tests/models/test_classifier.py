@@ -293,7 +293,7 @@ def test_bad_arguments(language_model, arguments, message):
 def test_bad_models(spread_model):
     with pytest.raises(ValueError, match=r"must have 35 token ids.*has 32.*size\(35\)"):
         gk.GPTClassifier(spread_model, 2)
-    with pytest.raises(ValueError, match="hidden_states, unembed"):
+    with pytest.raises(ValueError, match="lacks `hidden_states`, `unembed`"):
         gk.GPTClassifier(keras.Sequential([keras.layers.Embedding(3, 3)]), 2)
     with pytest.raises(ValueError, match="`model` must be causal"):
         gk.GPTClassifier(gk.GPT(tiny_config(causal=False)), 2)
