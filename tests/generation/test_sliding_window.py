@@ -139,7 +139,8 @@ def test_models_that_cannot_go_on_say_so(monkeypatch):
     recurrent = gk.CausalLM(gk.LSTMBackbone(8, 1, 4))
     with pytest.raises(ValueError, match=r"sliding_window.*lacks `move`"):
         recurrent.generate([1], sliding_window=True)
-    with pytest.raises(ValueError, match=r"sliding_window.*movable.*lacks.*`has_learned_positions`"):
+    missing = r"sliding_window.*movable.*lacks.*`has_learned_positions`"
+    with pytest.raises(ValueError, match=missing):
         gk.CausalLM(Movable(name="movable")).generate([1], sliding_window=True)
     rotary = gk.GPTCausalLM(tiny_config(num_layers=1, position_embedding="rotary"))
     with pytest.raises(ValueError, match=r"sliding_window.*True or False.*1"):
