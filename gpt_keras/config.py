@@ -8,6 +8,8 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gpt_keras.weight_shapes import weight_shapes
+
 # Values each string field may take. Layers and models read the same tuples.
 ACTIVATIONS = ("relu", "relu_squared", "gelu", "gelu_tanh", "swiglu")
 NORMS = ("layer_norm", "rms_norm")
@@ -167,33 +169,7 @@ class GPTConfig:
     @property
     def num_parameters(self) -> int:
         """Exact number of trainable parameters of the model that this config builds."""
-        head = 0 if self.tie_embeddings else self.vocabulary_size * self.hidden_dim
-        embeddings = self.vocabulary_size * self.hidden_dim
-        if self.position_embedding == "learned":
-            embeddings += self.max_sequence_length * self.hidden_dim
-        norm = self.hidden_dim * (2 if self.norm == "layer_norm" else 1)
-        num_norms = 2 * self.num_layers + (1 if self.norm_position == "pre" else 0)
-        blocks = self.num_layers * (self._block_kernels + self._block_vectors)
-        return embeddings + blocks + num_norms * norm + head
-
-    @property
-    def _block_kernels(self) -> int:
-        query_dim = self.num_heads * self.head_dim
-        key_value_dim = self.num_key_value_heads * self.head_dim
-        num_matrices = 3 if self.activation == "swiglu" else 2
-        attention = self.hidden_dim * (2 * query_dim + 2 * key_value_dim)
-        expert = num_matrices * self.hidden_dim * self.intermediate_dim
-        router = self.hidden_dim * (self.num_experts or 0)
-        return attention + router + (self.num_experts or 1) * expert
-
-    @property
-    def _block_vectors(self) -> int:
-        qkv = (self.num_heads + 2 * self.num_key_value_heads) * self.head_dim
-        num_inner = 2 if self.activation == "swiglu" else 1
-        expert = num_inner * self.intermediate_dim + self.hidden_dim
-        others = self.hidden_dim + (self.num_experts or 1) * expert
-        qk_norms = self.use_qk_norm * 2 * self.head_dim
-        return self.use_qkv_bias * qkv + self.use_bias * others + qk_norms
+        return sum(map(math.prod, weight_shapes(self).values()))
 
     def flops_per_token(self, sequence_length: int | None = None) -> int:
         """Floating-point operations of a forward pass, for each token.
@@ -213,7 +189,9 @@ class GPTConfig:
         """
         length = self.max_sequence_length if sequence_length is None else sequence_length
         check_positive_int("sequence_length", length)
-        kernels = self.num_layers * self._block_kernels + self.vocabulary_size * self.hidden_dim
+        shapes = weight_shapes(self)
+        kernels = sum(math.prod(shapes[path]) for path in shapes if path.endswith("/kernel"))
+        kernels += self.vocabulary_size * self.hidden_dim  # the output projection, tied or not
         windows = [self.attention_window(i) for i in range(self.num_layers)]
         num_keys = sum(length if window is None else min(window, length) for window in windows)
         return 2 * kernels + 4 * self.num_heads * self.head_dim * num_keys

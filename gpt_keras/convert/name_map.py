@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.config import GPTConfig
+from gpt_keras.weight_shapes import weight_shapes
 
 # What PyTorch's modules call the weights that Keras's layers have.
 PYTORCH_SUFFIXES = {
@@ -104,66 +105,6 @@ class TensorFlowTensors(Tensors):
 
     def read(self, name: str) -> tf.Tensor:
         """Return one tensor."""
-
-
-def weight_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
-    """Return path and shape of every weight of the `GPT` of a config, without building it.
-
-    Args:
-        config: a `GPTConfig`.
-
-    Returns:
-        Shapes by `variable.path`, in the order of the layers.
-
-    Example:
-        >>> import gpt_keras as gk
-        >>> from gpt_keras.convert.name_map import weight_shapes
-        >>> shapes = weight_shapes(gk.presets.get("gpt2_small"))
-        >>> shapes["block_11/attention/query/kernel"]
-        (768, 768)
-    """
-    width, inner = config.hidden_dim, config.intermediate_dim
-    query, key_value = (n * config.head_dim for n in (config.num_heads, config.num_key_value_heads))
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def add_dense(path, inputs, units, use_bias):
-        shapes[f"{path}/kernel"] = (inputs, units)
-        if use_bias:
-            shapes[f"{path}/bias"] = (units,)
-
-    def add_norm(path):
-        for name in ("gamma", "beta") if config.norm == "layer_norm" else ("scale",):
-            shapes[f"{path}/{name}"] = (width,)
-
-    def add_feed_forward(path):
-        for name in ("up", "gate") if config.activation == "swiglu" else ("up",):
-            add_dense(f"{path}/{name}", width, inner, config.use_bias)
-        add_dense(f"{path}/down", inner, width, config.use_bias)
-
-    shapes["token_embedding/embeddings"] = (config.vocabulary_size, width)
-    if not config.tie_embeddings:
-        shapes["token_embedding/reverse_embeddings"] = (width, config.vocabulary_size)
-    if config.position_embedding == "learned":
-        shapes["position_embedding/embeddings"] = (config.max_sequence_length, width)
-    for block in (f"block_{i}" for i in range(config.num_layers)):
-        add_norm(f"{block}/attention_norm")
-        add_dense(f"{block}/attention/query", width, query, config.use_qkv_bias)
-        add_dense(f"{block}/attention/key", width, key_value, config.use_qkv_bias)
-        add_dense(f"{block}/attention/value", width, key_value, config.use_qkv_bias)
-        if config.use_qk_norm:
-            for name in ("query_norm", "key_norm"):
-                shapes[f"{block}/attention/{name}/scale"] = (config.head_dim,)
-        add_dense(f"{block}/attention/output", query, width, config.use_bias)
-        add_norm(f"{block}/feed_forward_norm")
-        if config.num_experts is None:
-            add_feed_forward(f"{block}/feed_forward")
-        else:
-            add_dense(f"{block}/feed_forward/router", width, config.num_experts, False)
-            for e in range(config.num_experts):
-                add_feed_forward(f"{block}/feed_forward/expert_{e}")
-    if config.norm_position == "pre":
-        add_norm("final_norm")
-    return shapes
 
 
 def sources(
