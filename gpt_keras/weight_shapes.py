@@ -48,15 +48,11 @@ def _token_embedding(config: GPTConfig) -> dict[str, Shape]:
 
 
 def _block(config: GPTConfig) -> dict[str, Shape]:
-    parts = {
-        "attention_norm": _norm(config),
-        "attention": _attention(config),
-        "feed_forward_norm": _norm(config),
-        "feed_forward": _feed_forward(config) if config.num_experts is None else _experts(config),
-    }
-    return {
-        path: shape for name, part in parts.items() for path, shape in _below(name, part).items()
-    }
+    feed_forward = _feed_forward(config) if config.num_experts is None else _experts(config)
+    shapes = _below("attention_norm", _norm(config))
+    shapes |= _below("attention", _attention(config))
+    shapes |= _below("feed_forward_norm", _norm(config))
+    return shapes | _below("feed_forward", feed_forward)
 
 
 def _attention(config: GPTConfig) -> dict[str, Shape]:

@@ -50,9 +50,7 @@ def test_the_counts_are_those_of_the_built_model(built):
     assert config.num_parameters == sum(map(math.prod, shapes.values()))
     kernels = sum(math.prod(shapes[path]) for path in shapes if path.endswith("kernel"))
     head = config.vocabulary_size * config.hidden_dim
-    scores = (
-        2 * config.num_layers * config.num_heads * config.head_dim
-    )  # with one key, and its value
+    scores = 2 * config.num_layers * config.num_heads * config.head_dim
     assert config.flops_per_token(1) == 2 * (kernels + head + scores)
 
 
