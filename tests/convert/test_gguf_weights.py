@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
-from gpt_keras.convert.gguf import GGUFTensors
+from gpt_keras.convert.gguf.tensors import GGUFTensors
 from gpt_keras.gguf_file import read_header
 
 MODERN = {
@@ -371,7 +371,7 @@ def test_long_tensors_are_read_in_parts(tmp_path, monkeypatch):
     model = model_of("llama")
     gk.convert.to_gguf(model, tmp_path / "model.gguf", dtype="q8_0")
     whole = gk.convert.from_gguf(tmp_path / "model.gguf").get_weights()
-    monkeypatch.setattr("gpt_keras.convert.gguf._CHUNK", 100)
+    monkeypatch.setattr("gpt_keras.convert.gguf.tensors._CHUNK", 100)
     for a, b in zip(gk.convert.from_gguf(tmp_path / "model.gguf").get_weights(), whole):
         np.testing.assert_array_equal(a, b)
 
