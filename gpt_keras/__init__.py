@@ -3,6 +3,7 @@
 import importlib
 
 from gpt_keras import (
+    callbacks,
     chat,
     convert,
     datasets,
@@ -38,6 +39,7 @@ __all__ = [
     "LSTMBackbone",
     "NGramLM",
     "__version__",
+    "callbacks",
     "chat",
     "convert",
     "datasets",

@@ -12,9 +12,9 @@ import keras
 
 import gpt_keras as gk
 from gpt_keras.atomic import atomic_file
+from gpt_keras.checks import check_positive_int, check_rate, check_seed
 from gpt_keras.cli.files import beginning, check_output, print_written, read_corpus
-from gpt_keras.config import GPTConfig, check_positive_int, check_rate
-from gpt_keras.datasets.checks import check_seed
+from gpt_keras.config import GPTConfig
 from gpt_keras.datasets.token_cache import default_cache_dir
 from gpt_keras.presets.nano import nano
 
@@ -119,7 +119,7 @@ def train(
         skip_above=skip_above,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None,
     )
-    watch = gk.training.LossWatch(stop_above)
+    watch = gk.callbacks.LossWatch(stop_above)
 
     keras.utils.set_random_seed(seed % 2**32)
     encoder = _tokenizer(tokenizer, documents, vocabulary_size)
@@ -135,21 +135,21 @@ def train(
     model = gk.GPTCausalLM(config, tokenizer=encoder, dtype=dtype)
     model.backbone.rematerialize = rematerialize
     model.compile(optimizer=new_optimizer)
-    callbacks, samples = [gk.training.Throughput(), watch], None
+    callbacks, samples = [gk.callbacks.Throughput(), watch], None
     if prompt is None:
         prompt = _first_words(documents, config.max_sequence_length // 8 + 1)
     if prompt:
         model.stream(prompt)  # what is wrong with it is said now, not at the first sample
-        samples = gk.training.SampleText(prompt)
+        samples = gk.callbacks.SampleText(prompt)
         callbacks.append(samples)
     digest = {
         "corpus": corpus,
         "documents": len(documents),
         "sha256": gk.datasets.digest(documents),
     }
-    callbacks.append(gk.training.RunRecord(output, settings, digest, samples, watch))
+    callbacks.append(gk.callbacks.RunRecord(output, settings, digest, samples, watch))
     if tensorboard:
-        board = gk.training.TensorBoard(
+        board = gk.callbacks.TensorBoard(
             pathlib.Path(output) / "tensorboard", samples=samples, attention_text=prompt or None
         )
         callbacks.append(board)

@@ -8,10 +8,12 @@ import tensorflow as tf
 from gpt_keras.atomic import atomic_directory, check_empty_directory
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.export.served_settings import processor_inputs, read_in_graph
-from gpt_keras.generation import Request, Sampling, row_seeds
+from gpt_keras.generation.compiled import Generators
 from gpt_keras.generation.processors import graph_checks
+from gpt_keras.generation.sampling import row_seeds
+from gpt_keras.generation.state import Request
 from gpt_keras.generation.stopping import NO_DEADLINE
-from gpt_keras.models.backbone import Generators
+from gpt_keras.generation.strategies import Sampling
 from gpt_keras.models.causal_lm import CausalLM
 
 

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
-from gpt_keras.config import check_number, check_positive_int
+from gpt_keras.checks import check_number, check_positive_int
 from gpt_keras.generation.state import Sequences, State, to_the_left, write_column
 from gpt_keras.generation.strategies import Sampling, keeps_log_probs
 

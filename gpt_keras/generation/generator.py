@@ -4,13 +4,14 @@ import functools
 
 import tensorflow as tf
 
-from gpt_keras.generation.kv_cache import bucket_length, num_columns
+from gpt_keras.generation.lengths import bucket_length
 from gpt_keras.generation.processors import tensor_specs
 from gpt_keras.generation.runner import Runner
 from gpt_keras.generation.sampling import uniforms
 from gpt_keras.generation.state import REQUEST_SPEC, Prefix, State
 from gpt_keras.generation.stopping import STOP_SPECS, Rules
 from gpt_keras.generation.strategies import Sampling
+from gpt_keras.layers.kv_cache import num_columns
 
 # A sliding window has room for so many tokens more, and moves when they are used up.
 _SLIDE = 64

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int
-from gpt_keras.generation.kv_cache import bucket_length
+from gpt_keras.checks import check_positive_int
+from gpt_keras.generation.lengths import bucket_length
 from gpt_keras.generation.processors import warp
 from gpt_keras.generation.runner import Runner
 from gpt_keras.generation.sampling import sample, uniforms

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int
 from gpt_keras.generation.processors import warp
 from gpt_keras.generation.sampling import sample
 from gpt_keras.generation.state import Sequences, State, to_the_left, write_column

@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.models.backbone import num_logits
-from gpt_keras.models.generation_mixin import GenerationMixin
+from gpt_keras.checks import check_token_ids
+from gpt_keras.generation.compiled import num_logits
+from gpt_keras.generation.mixin import GenerationMixin
 from gpt_keras.models.preset_folder import write_preset
 from gpt_keras.models.text_model import TextModel
 from gpt_keras.models.training_data import is_texts, read, read_validation
-from gpt_keras.models.vocabulary import check_token_ids
 from gpt_keras.training import CrossEntropy, Perplexity, adamw
 
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from gpt_keras.config import check_choice, check_positive_int
+from gpt_keras.checks import check_choice, check_positive_int
 from gpt_keras.models import task_inputs
 from gpt_keras.models.task_model import TaskModel
 

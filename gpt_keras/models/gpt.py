@@ -7,8 +7,8 @@ import dataclasses
 import keras
 from keras import ops
 
+from gpt_keras.checks import check_token_ids_if_known
 from gpt_keras.config import GPTConfig
-from gpt_keras.generation.kv_cache import move_cache, write_cache
 from gpt_keras.layers import (
     MixtureOfExperts,
     PositionalEmbedding,
@@ -16,6 +16,7 @@ from gpt_keras.layers import (
     SinusoidalPositionalEncoding,
     TransformerBlock,
 )
+from gpt_keras.layers.kv_cache import move_cache, write_cache
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.projection import computed_once
 from gpt_keras.layers.quantized_sublayers import (
@@ -25,7 +26,7 @@ from gpt_keras.layers.quantized_sublayers import (
     serialized_policy,
 )
 from gpt_keras.layers.transformer_block import make_norm
-from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
+from gpt_keras.models.vocabulary import with_more_rows
 
 _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
 
@@ -227,7 +228,7 @@ class GPT(keras.Model):
         return write_cache(cache, update, index)
 
     def move(self, cache, length, offsets):
-        """Return the cache with its positions moved, as `gk.generation.move_cache` does.
+        """Return the cache with its positions moved, as `gk.layers.move_cache` does.
 
         A backbone without this method cannot go back to an earlier position: it has no prompt
         cache, no sliding window and no speculative decoding.

@@ -5,10 +5,10 @@ import math
 import keras
 from keras import ops
 
-from gpt_keras.config import check_positive_int, check_rate
+from gpt_keras.checks import check_positive_int, check_rate, check_token_ids_if_known
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
-from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
+from gpt_keras.models.vocabulary import with_more_rows
 
 
 @keras.saving.register_keras_serializable("gpt_keras")

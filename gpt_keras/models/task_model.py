@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from gpt_keras.config import check_at_least_0, check_rate
+from gpt_keras.checks import check_at_least_0, check_rate
+from gpt_keras.generation.arguments import require_tokenizer
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
 from gpt_keras.models.causal_lm import CausalLM
-from gpt_keras.models.requests import require_tokenizer
 from gpt_keras.models.text_model import TextModel
 from gpt_keras.models.training_data import as_array, check_sequences, checked_weights
 from gpt_keras.training import adamw

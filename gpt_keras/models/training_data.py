@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gpt_keras.checks import check_token_ids
 from gpt_keras.datasets import padded
-from gpt_keras.models.requests import require_tokenizer
-from gpt_keras.models.vocabulary import check_token_ids
+from gpt_keras.generation.arguments import require_tokenizer
 
 
 def is_texts(x) -> bool:

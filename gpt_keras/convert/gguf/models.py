@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.config import check_choice
+from gpt_keras.checks import check_choice
 from gpt_keras.convert.gguf.architectures import ARCHITECTURES, FUSED, POSITIONS
 from gpt_keras.convert.gguf.tensors import GGUFTensors
 from gpt_keras.convert.gguf.tokenizer import END_TOKENS, named_tokens, tokenizer_metadata

@@ -1,4 +1,4 @@
-"""The verbs of generation: what `CausalLM` has beside training."""
+"""`generate`, `stream`, `score` and their relatives: the generation side of `CausalLM`."""
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
@@ -8,12 +8,16 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.config import check_positive_int
-from gpt_keras.generation import CHUNKS, Generator, PromptCache, Sampling, bucket_lengths
-from gpt_keras.models.backbone import Generators
-from gpt_keras.models.requests import Call, read_call, read_prompts, require_tokenizer
-from gpt_keras.models.scoring import log_probabilities
-from gpt_keras.models.text_pieces import TextPieces, cut_at_stop
+from gpt_keras.checks import check_positive_int
+from gpt_keras.generation.arguments import Call, read_call, read_prompts, require_tokenizer
+from gpt_keras.generation.compiled import Generators
+from gpt_keras.generation.generator import Generator
+from gpt_keras.generation.lengths import bucket_lengths
+from gpt_keras.generation.prompt_cache import PromptCache
+from gpt_keras.generation.runner import CHUNKS
+from gpt_keras.generation.scoring import log_probabilities
+from gpt_keras.generation.strategies import Sampling
+from gpt_keras.generation.text_pieces import TextPieces, cut_at_stop
 
 
 class Continuation(NamedTuple):

@@ -1,10 +1,13 @@
-"""What a `CausalLM` asks of its backbone."""
+"""The compiled generation loops of a model, kept from call to call."""
 
 import keras
 
-from gpt_keras.generation import Generator, Rules, Runner, Sampling
-from gpt_keras.models.scoring import compiled_log_probabilities
-from gpt_keras.models.text_pieces import token_bytes
+from gpt_keras.generation.generator import Generator
+from gpt_keras.generation.runner import Runner
+from gpt_keras.generation.scoring import compiled_log_probabilities
+from gpt_keras.generation.stopping import Rules
+from gpt_keras.generation.strategies import Sampling
+from gpt_keras.generation.text_pieces import token_bytes
 
 
 class Generators:

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_int64, check_positive, check_positive_int
-from gpt_keras.generation import DraftModel, PromptCache, Request, Sampling, fold_in, row_seeds
+from gpt_keras.checks import check_int64, check_positive, check_positive_int, check_token_ids
 from gpt_keras.generation.processors import PROCESSORS, read_settings
-from gpt_keras.generation.speculative import Speculative
+from gpt_keras.generation.prompt_cache import PromptCache
+from gpt_keras.generation.sampling import fold_in, row_seeds
+from gpt_keras.generation.speculative import DraftModel, Speculative
+from gpt_keras.generation.state import Request
 from gpt_keras.generation.stopping import NO_DEADLINE
-from gpt_keras.models.vocabulary import check_token_ids
+from gpt_keras.generation.strategies import Sampling
 
 # Room for these is made at once; a model without a longest sequence needs some limit.
 _MOST_NEW_TOKENS = 2**24
