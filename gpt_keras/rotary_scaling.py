@@ -1,26 +1,21 @@
 """Rotary scaling: slower rotary angles, for contexts longer than those of pretraining.
 
-Names and formulas are those of transformers, so that a model's `rope_scaling` can be pasted:
-
-| `rope_type` | other keys |
-|---|---|
-| `linear` | `factor` |
-| `dynamic` | `factor`, `original_max_position_embeddings`, `sequence_length` |
-| `yarn` | `factor`, `original_max_position_embeddings`; optional `beta_fast`, `beta_slow`,
-  `attention_factor`, `mscale`, `mscale_all_dim`, `truncate` |
-| `llama3` | `factor`, `low_freq_factor`, `high_freq_factor`, `original_max_position_embeddings` |
-| `factors` | `factors`, a divisor for each frequency (GGUF's tensor `rope_freqs.weight`) |
+Names and formulas are those of transformers, so that the `rope_scaling` of a model's `config.json`
+can be pasted: `{"rope_type": "llama3", "factor": 32.0, ...}`. The classes below say which keys each
+`rope_type` has.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from gpt_keras.checks import check_positive, check_positive_int
 
 
 def wave_frequencies(base: float, dim: int) -> np.ndarray:
@@ -40,10 +35,9 @@ class RotaryScaling:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            check = _CHECKS.get(field.name, _check_positive)
-            value = getattr(self, field.name)
-            if field.default is not None or value is not None:
-                object.__setattr__(self, field.name, check(field.name, value))
+            name, value = field.name, getattr(self, field.name)
+            if field.init and not (value is None and field.default is None):
+                object.__setattr__(self, name, _CHECKED.get(name, _positive)(name, value))
 
     def frequencies(self, base: float, head_dim: int) -> np.ndarray:
         """Return the angle by which each pair of components turns from one position to the next.
@@ -243,10 +237,7 @@ def make_rotary_scaling(scaling: RotaryScaling | Mapping[str, Any] | None) -> Ro
     if scaling is None or isinstance(scaling, RotaryScaling):
         return scaling
     if not isinstance(scaling, Mapping):
-        raise ValueError(
-            f"`scaling` must be None, a RotaryScaling or a mapping with `rope_type`, "
-            f"got {scaling!r}."
-        )
+        raise ValueError(f"`scaling` must be None or a mapping with `rope_type`, got {scaling!r}.")
     given = dict(scaling)
     rope_type = given.pop("rope_type", None)
     if rope_type not in SCALINGS:
@@ -267,35 +258,32 @@ def make_rotary_scaling(scaling: RotaryScaling | Mapping[str, Any] | None) -> Ro
     return kind(**given)
 
 
-def _check_positive(name, value):
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a number above 0, got {value!r}.")
+def _positive(name, value):
+    check_positive(name, value)
     return float(value)
 
 
-def _check_length(name, value):
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
-    return value.__index__()
+def _positive_int(name, value):
+    check_positive_int(name, value)
+    return operator.index(value)
 
 
-def _check_bool(name, value):
+def _bool(name, value):
     if not isinstance(value, bool):
         raise ValueError(f"`{name}` must be True or False, got {value!r}.")
     return value
 
 
-def _check_factors(name, value):
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str) or not len(value):
-        raise ValueError(f"`{name}` must be a sequence of numbers above 0, got {value!r}.")
-    return tuple(_check_positive(name, number) for number in value)
+def _several_positive(name, values):
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
+        raise ValueError(f"`{name}` must be a sequence of numbers above 0, got {values!r}.")
+    return tuple(_positive(name, value) for value in values)
 
 
-_CHECKS = {
-    "rope_type": lambda name, value: value,
-    "original_max_position_embeddings": _check_length,
-    "sequence_length": _check_length,
-    "truncate": _check_bool,
-    "factors": _check_factors,
+# How each field is checked, and made a number of Python; the others must be above 0.
+_CHECKED = {
+    "original_max_position_embeddings": _positive_int,
+    "sequence_length": _positive_int,
+    "truncate": _bool,
+    "factors": _several_positive,
 }

@@ -68,10 +68,11 @@ def _attention(config: GPTConfig) -> dict[str, Shape]:
 
 def _feed_forward(config: GPTConfig) -> dict[str, Shape]:
     hidden_dim, inner_dim = config.hidden_dim, config.intermediate_dim
-    shapes = _projection("up", hidden_dim, inner_dim, config.use_bias)
+    use_bias = config.use_feed_forward_bias
+    shapes = _projection("up", hidden_dim, inner_dim, use_bias)
     if config.activation == "swiglu":
-        shapes |= _projection("gate", hidden_dim, inner_dim, config.use_bias)
-    return shapes | _projection("down", inner_dim, hidden_dim, config.use_bias)
+        shapes |= _projection("gate", hidden_dim, inner_dim, use_bias)
+    return shapes | _projection("down", inner_dim, hidden_dim, use_bias)
 
 
 def _experts(config: GPTConfig) -> dict[str, Shape]:
