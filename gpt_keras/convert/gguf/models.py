@@ -1,12 +1,15 @@
 """GGUF files, the format of llama.cpp: weights, often quantized, and tokenizer in one file."""
 
+import itertools
 import pathlib
 
 import numpy as np
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.checks import check_choice
+from gpt_keras.convert.architecture import first_that_fits
 from gpt_keras.convert.gguf.architectures import ARCHITECTURES, FUSED, POSITIONS
+from gpt_keras.convert.gguf.rope import FACTORS, rope_factors
 from gpt_keras.convert.gguf.tensors import GGUFTensors
 from gpt_keras.convert.gguf.tokenizer import END_TOKENS, named_tokens, tokenizer_metadata
 from gpt_keras.convert.gguf.writer import open_writer, require_gguf
@@ -35,14 +38,13 @@ _FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}
 
 
 def from_gguf(path, dtype=None) -> GPTCausalLM:
-    """Load a model from a GGUF file of the architectures gpt2, llama (SmolLM2 too) or qwen2.
+    """Load a model from a GGUF file of the architectures gpt2, llama, qwen2 or qwen3.
 
     Everything is checked before the model is built, and the weights are read and dequantized one
     tensor at a time.
 
     Args:
-        path: the file. Its tensors may be of the types F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1,
-            Q8_0, Q4_K, Q5_K and Q6_K.
+        path: the file. Its tensors may be F64 or of any type that the gguf package dequantizes.
         dtype: dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
@@ -72,13 +74,16 @@ def from_gguf(path, dtype=None) -> GPTCausalLM:
         header = read_header(path)
         architecture = _architecture(header.metadata)
         tensors = GGUFTensors(path, header)
-        config = architecture.to_config(header.metadata, tensors.shapes())
+        shapes, factors = dict(tensors.shapes()), None
+        if shapes.pop(FACTORS, None) is not None:
+            factors = np.asarray(tensors.read(FACTORS)).tolist()
+        config = architecture.to_config(header.metadata, shapes, factors)
         template = header.metadata.get(CHAT_TEMPLATE, b"").decode("utf-8") or None
         ends = named_tokens(header.metadata)
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read: {str(error).rstrip('.')}.") from error
     sources = architecture.sources(config)
-    check_fits(config, sources, tensors.shapes(), str(path))
+    check_fits(config, sources, shapes, str(path))
     tokenizer = None
     if header.metadata.get(TOKENIZER_KIND, NO_TOKENIZER.encode()) != NO_TOKENIZER.encode():
         tokenizer = read_tokenizer(path, config.vocabulary_size)
@@ -93,8 +98,8 @@ def from_gguf(path, dtype=None) -> GPTCausalLM:
 def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
     """Write a model as a GGUF file, tokenizer and chat template included.
 
-    It is written as gpt2, qwen2 or llama, the first that can hold it. The file appears whole or not
-    at all.
+    The architecture is the first of gpt2, qwen2, qwen3 and llama that can hold the model. The file
+    appears whole or not at all.
 
     Args:
         model: a `CausalLM` whose backbone is a `GPT`, with a byte-level tokenizer or none.
@@ -122,13 +127,18 @@ def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
         raise ValueError(f"`path` must end in .gguf, got {str(path)!r}.")
     gguf = require_gguf()
     gpt = require_plain_gpt(model, "GGUF's architectures")
-    architecture = _fitting_architecture(gpt.config)
+    architecture = first_that_fits(ARCHITECTURES, gpt.config, "GGUF's")
     sources = architecture.sources(gpt.config)
     tensors = {}
     for name, shape in tensor_shapes(gpt.config, sources).items():
         if f".{FUSED}." in name:
             shape = (shape[0] * shape[1], *shape[2:])
         tensors[name] = shape, _type_to_write(name, shape, dtype)
+    contents = collect(gpt, sources)
+    factors = rope_factors(gpt.config)
+    if factors is not None:
+        tensors[FACTORS] = factors.shape, gguf.GGMLQuantizationType.F32
+        contents = itertools.chain(contents, [(FACTORS, factors)])
     metadata = {"general.name": path.stem, "general.file_type": _FILE_TYPES[dtype]}
     metadata |= {"general.quantization_version": gguf.GGML_QUANT_VERSION}
     metadata |= architecture.metadata(gpt.config)
@@ -149,7 +159,7 @@ def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
         atomic_file(path) as temporary,
         open_writer(temporary, architecture.name, metadata, tensors) as writer,
     ):
-        for name, values in collect(gpt, sources):
+        for name, values in contents:
             shape, kind = tensors[name]
             values = np.ascontiguousarray(values, dtype=np.float32).reshape(shape)
             if kind == gguf.GGMLQuantizationType.F16 and abs(values).max() > np.finfo("f2").max:
@@ -174,15 +184,3 @@ def _type_to_write(name, shape, dtype):
     if dtype == "f32" or len(shape) == 1 or name == POSITIONS:
         return types.F32
     return types.Q8_0 if dtype == "q8_0" and shape[-1] % 32 == 0 else types.F16
-
-
-def _fitting_architecture(config):
-    misfits = {name: known.misfits(config) for name, known in ARCHITECTURES.items()}
-    for name, reasons in misfits.items():
-        if not reasons:
-            return ARCHITECTURES[name]
-    best = sorted(misfits, key=lambda name: len(misfits[name]))  # the one that it fits best first
-    raise ValueError(
-        "`model` fits none of GGUF's architectures.\n"
-        + "\n".join(f"{name}: {'; '.join(misfits[name])}" for name in best)
-    )

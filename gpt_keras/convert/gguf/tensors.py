@@ -1,6 +1,7 @@
 """The tensors of a GGUF file, dequantized a part at a time."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 
@@ -10,8 +11,6 @@ from gpt_keras.convert.gguf.architectures import FUSED
 from gpt_keras.convert.gguf.writer import require_gguf
 from gpt_keras.convert.name_map import listed, num_values
 from gpt_keras.gguf_file import Header, TensorInfo
-
-_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 
 # So many values are dequantized at once.
 _CHUNK = 2**20
@@ -31,12 +30,11 @@ class GGUFTensors:
 
     def __init__(self, path, header: Header):
         gguf = require_gguf()
-        types = {int(gguf.GGMLQuantizationType[name]): name for name in _TYPES}
         names = {int(kind): kind.name for kind in gguf.GGMLQuantizationType}
         self._tensors = {}
         unknown, broken, beyond = [], [], []
         for name, info in header.tensors.items():
-            if info.kind not in types:
+            if not _is_readable(info.kind):
                 unknown.append(f"{name} is {names.get(info.kind, info.kind)}")
                 continue
             block, size = gguf.GGML_QUANT_SIZES[info.kind]
@@ -46,7 +44,7 @@ class GGUFTensors:
                 beyond.append(name)
             else:
                 self._tensors[name] = TensorInFile(path, info, _shape(name, info))
-        problems = listed(f"tensors that are not {', '.join(_TYPES)}", unknown)
+        problems = listed("tensors of types that the gguf package does not dequantize", unknown)
         problems += listed("tensors whose rows are no whole blocks", broken)
         problems += listed("it is cut short: these tensors end beyond it", beyond)
         if problems:
@@ -93,8 +91,27 @@ class TensorInFile:
             for start in range(0, len(values), step):
                 part = values[start : start + step]
                 raw = np.fromfile(file, np.uint8, part.size // block * size)
-                part[:] = gguf.dequantize(raw.reshape(len(part), -1), kind)
+                part[:] = _dequantize(raw.reshape(len(part), -1), kind)
         return values.reshape(shape)
+
+
+@functools.cache
+def _is_readable(kind):
+    """Whether one block of a type can be dequantized; some types have names and no more."""
+    gguf = require_gguf()
+    try:
+        kind = gguf.GGMLQuantizationType(kind)
+        _dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+    except (ValueError, NotImplementedError):
+        return False
+    return True
+
+
+def _dequantize(raw, kind):
+    gguf = require_gguf()
+    if kind == gguf.GGMLQuantizationType.F64:
+        return raw.view(np.float64)
+    return gguf.dequantize(raw, kind)
 
 
 def _shape(name, info):
