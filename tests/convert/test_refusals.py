@@ -66,7 +66,7 @@ def change_tensors(folder, change):
         (
             "llama",
             {"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5}},
-            r"rope_parameters .*missing \['high_freq_factor', 'low_freq_factor'\]",
+            r"rope_parameters .*missing \['low_freq_factor', 'high_freq_factor'\]",
         ),
         ("llama", {"rope_scaling": "linear"}, r"rope_scaling is 'linear' and should be a mapping"),
         (

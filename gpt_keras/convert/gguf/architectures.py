@@ -113,7 +113,8 @@ class GGUFArchitecture(Architecture):
             for key, field in self.fields.items()
             if key != EMBEDDING and field != "rotary_scaling"
         }
-        settings |= write_rope(config.rotary_scaling)
+        if "rotary_scaling" in self.fields:
+            settings |= write_rope(config.rotary_scaling)
         return {f"{self.name}.{key}": value for key, value in settings.items()}
 
     def objection(self, setting: str, value: Any) -> str | None:
@@ -196,4 +197,4 @@ def _plain(value):
         return float(str(np.float32(value)))
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return value if isinstance(value, numbers.Number) else list(value)
+    return value if isinstance(value, numbers.Number | str) else list(value)
