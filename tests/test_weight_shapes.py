@@ -19,6 +19,7 @@ FAMILIES = {
     "qwen2_0.5b": {"num_key_value_heads": 2},
     "mistral_7b": {"num_key_value_heads": 2},
     "mixtral_8x7b": {"num_key_value_heads": 4, "num_experts": 2},
+    "tiny": {},
     "nano": {"num_key_value_heads": 4},
 }
 SMALL = {"vocabulary_size": 11, "max_sequence_length": 7, "num_layers": 2, "num_heads": 4}
@@ -55,4 +56,4 @@ def test_the_counts_are_those_of_the_built_model(built):
 
 
 def test_every_family_of_presets_is_here():
-    assert {name[:4] for name in gk.presets.list()} == {name[:4] for name in FAMILIES}
+    assert {name[:4] for name in gk.presets.names()} == {name[:4] for name in FAMILIES}

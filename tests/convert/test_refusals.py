@@ -1,6 +1,7 @@
 """Folders that cannot be read: one message says all that is wrong, before a model is built."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -178,8 +179,9 @@ def test_folders_of_another_kind(tmp_path):
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"must hold an object, not a list"):
         gk.convert.from_huggingface(tmp_path)
+    (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match=r"neither a \.keras file nor a preset folder"):
-        gk.convert.load(tmp_path / "nothing")
+        gk.convert.load(tmp_path)
 
 
 def test_safetensors_is_missing(tmp_path, monkeypatch):
@@ -187,3 +189,28 @@ def test_safetensors_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r"pip install 'gpt_keras\[hub\]'"):
         gk.convert.from_huggingface(folder)
+
+
+def test_what_is_not_there_may_be_near(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy("gpt2", tmp_path).rename(tmp_path / "my_model")
+    near = {
+        "gpt2": "Did you mean 'gpt2_small'?",
+        "smollm2-135m": "Did you mean 'smollm2_135m'?",
+        "SmolLM2-135M-Instruct": "Did you mean 'smollm2_135m_instruct'?",
+        "HuggingFaceTB/SmolLM2-135M": "'smollm2_135m' or 'hf://HuggingFaceTB/SmolLM2-135M'?",
+        "someone/something": "Did you mean 'hf://someone/something'?",
+        "gpt2_smal": "Did you mean 'gpt2_small'",
+        "llama3_8b": "There are no weights of it; a new model is `gk.GPTCausalLM(gk.pres",
+        "my_modle": "Did you mean 'my_model'?",
+        str(tmp_path / "my-model"): f"Did you mean '{tmp_path}/my_model'?",
+        "my_model/config.json": "Load its folder: 'my_model'.",
+        "my_model/model.safetensors": "Load its folder: 'my_model'.",
+        str(tmp_path): f"A model is in '{tmp_path}/my_model'.",
+    }
+    for source, message in near.items():
+        with pytest.raises(ValueError, match=re.escape(message)) as raised:
+            gk.GPTCausalLM.from_preset(source)
+        assert source in str(raised.value)
+    with pytest.raises(ValueError, match=r"got 'quite/other/nothing'\.$"):
+        gk.convert.load("quite/other/nothing")
