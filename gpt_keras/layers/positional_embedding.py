@@ -157,7 +157,7 @@ class RotaryEmbedding(keras.layers.Layer):
         [-0.3009999990463257, 1.3819999694824219]
         >>> scaling = {"rope_type": "linear", "factor": 2.0}
         >>> np.round(gk.layers.RotaryEmbedding(scaling=scaling)(x)[0, 0, 1], 3).tolist()
-        [0.3980000019073486, 1.3569999933242798]
+        [0.39800000190734863, 1.3569999933242798]
     """
 
     def __init__(

@@ -7,6 +7,7 @@ import numpy as np
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.checks import check_choice
+from gpt_keras.config import GPTConfig
 from gpt_keras.convert.architecture import first_that_fits
 from gpt_keras.convert.gguf.architectures import ARCHITECTURES, FUSED, POSITIONS
 from gpt_keras.convert.gguf.rope import FACTORS, rope_factors
@@ -72,18 +73,14 @@ def from_gguf(path, dtype=None) -> GPTCausalLM:
         raise ValueError(f"`path`: there is no file {str(path)!r}.")
     try:
         header = read_header(path)
-        architecture = _architecture(header.metadata)
         tensors = GGUFTensors(path, header)
-        shapes, factors = dict(tensors.shapes()), None
-        if shapes.pop(FACTORS, None) is not None:
-            factors = np.asarray(tensors.read(FACTORS)).tolist()
-        config = architecture.to_config(header.metadata, shapes, factors)
+        architecture, config = _described(header, tensors)
         template = header.metadata.get(CHAT_TEMPLATE, b"").decode("utf-8") or None
         ends = named_tokens(header.metadata)
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read: {str(error).rstrip('.')}.") from error
     sources = architecture.sources(config)
-    check_fits(config, sources, shapes, str(path))
+    check_fits(config, sources, tensors.shapes(), str(path))
     tokenizer = None
     if header.metadata.get(TOKENIZER_KIND, NO_TOKENIZER.encode()) != NO_TOKENIZER.encode():
         tokenizer = read_tokenizer(path, config.vocabulary_size)
@@ -93,6 +90,20 @@ def from_gguf(path, dtype=None) -> GPTCausalLM:
     read_chat_template(model, template, {name: text for name, (_, text) in ends.items()})
     read_end_token_ids(model, [ends[name][0] for name in END_TOKENS if name in ends])
     return model
+
+
+def read_config(path) -> GPTConfig:
+    """Return the config of the model in a GGUF file, whose weights are not read.
+
+    Raises:
+        ValueError: the file is damaged, or its architecture or a setting is not known.
+        ImportError: gguf is not installed.
+    """
+    try:
+        header = read_header(path)
+        return _described(header, GGUFTensors(path, header))[1]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {str(error).rstrip('.')}.") from error
 
 
 def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
@@ -165,6 +176,14 @@ def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
             if kind == gguf.GGMLQuantizationType.F16 and abs(values).max() > np.finfo("f2").max:
                 raise ValueError(f"`dtype` must be 'f32': {name} has values too large for {dtype}.")
             writer.write_tensor_data(gguf.quantize(values, kind).view(np.uint8))
+
+
+def _described(header, tensors):
+    """The table of a file's architecture, and the config that metadata and tensors give."""
+    architecture = _architecture(header.metadata)
+    factors = tensors.pop(FACTORS)
+    factors = None if factors is None else np.asarray(factors).tolist()
+    return architecture, architecture.to_config(header.metadata, tensors.shapes(), factors)
 
 
 def _architecture(metadata):

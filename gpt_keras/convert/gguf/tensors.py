@@ -58,6 +58,10 @@ class GGUFTensors:
         """Return one tensor, still in the file."""
         return self._tensors[name]
 
+    def pop(self, name: str) -> "TensorInFile | None":
+        """Leave out a tensor that is no weight, and return it; None if there is none."""
+        return self._tensors.pop(name, None)
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorInFile:
