@@ -98,6 +98,8 @@ def configs(draw):
         norm_position=draw(st.sampled_from(NORM_POSITIONS)),
         use_bias=draw(st.booleans()),
         use_qkv_bias=draw(st.sampled_from([None, True, False])),
+        use_feed_forward_bias=draw(st.sampled_from([None, True, False])),
+        use_qk_norm=draw(st.booleans()),
         tie_embeddings=draw(st.booleans()),
         causal=draw(st.booleans()),
         attention_windows=draw(st.sampled_from([None, (2,), (None, 3)])),
