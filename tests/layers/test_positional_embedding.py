@@ -127,13 +127,13 @@ def test_scaled_rotation_is_a_slower_one(rope_type):
 
 
 def test_scaling_far_away_keeps_its_precision():
-    # Frequencies are computed in float64: after 100,000 positions float32 would be off by 0.01.
+    # Frequencies are computed in float64: float32 powers are off by 0.004 at position 100,000.
     layer = gk.layers.RotaryEmbedding(5e5, scaling={"rope_type": "linear", "factor": 8.0})
     x = np.zeros((1, 1, 1, 64), "float32")
     x[..., :32] = 1
     cosines = layer(x, positions=np.array([2**17]))[0, 0, 0, :32]
     frequencies = (5e5 ** (-np.arange(32) / 32) / 8).astype("float32").astype("float64")
-    np.testing.assert_allclose(cosines, np.cos(2**17 * frequencies), atol=2e-3)
+    np.testing.assert_allclose(cosines, np.cos(2**17 * frequencies), atol=1e-4)
 
 
 @pytest.mark.parametrize(

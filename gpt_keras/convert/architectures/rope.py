@@ -38,6 +38,7 @@ def read_rope(settings: dict[str, Any]) -> dict[str, Any]:
         settings["rope_theta"] = rope.pop("rope_theta")
     if rope.get("partial_rotary_factor") == 1:
         del rope["partial_rotary_factor"]
+    rope.pop("finetuned", None)  # whether the model was trained with it
     rope_type = rope.pop("rope_type", None) or "default"
     rope = {key: value for key, value in rope.items() if value is not None}
     context, original = settings.get("max_position_embeddings"), settings.pop(_ORIGINAL, None)
