@@ -18,6 +18,7 @@ from gpt_keras import (
     training,
 )
 from gpt_keras.config import GPTConfig
+from gpt_keras.generation import Backbone
 from gpt_keras.models import (
     GPT,
     CausalLM,
@@ -31,6 +32,7 @@ from gpt_keras.version import __version__
 
 __all__ = [
     "GPT",
+    "Backbone",
     "CausalLM",
     "GPTCausalLM",
     "GPTClassifier",

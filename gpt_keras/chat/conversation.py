@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gpt_keras.atomic import atomic_file
 from gpt_keras.chat.template import ChatTemplate
 from gpt_keras.generation import DraftModel, PromptCache
+from gpt_keras.generation.backbone import CACHE_METHODS, missing
 from gpt_keras.generation.runner import CHUNKS
 
 if TYPE_CHECKING:  # data sets render templates, and models stand above them
@@ -85,7 +86,8 @@ class Conversation:
         runs_all = self.settings.get("sliding_window") or isinstance(
             self.settings.get("strategy"), DraftModel
         )
-        return None if runs_all or not hasattr(self.model.backbone, "move") else PromptCache()
+        lacking = missing(self.model.backbone, *CACHE_METHODS, "move")
+        return None if runs_all or lacking else PromptCache()
 
     def _stream(
         self, prompt: list[int], settings: dict, prompt_cache: PromptCache | None

@@ -1,5 +1,6 @@
 """Text generation: prompts in, continuations out, with any backbone that has a cache."""
 
+from gpt_keras.generation.backbone import Backbone
 from gpt_keras.generation.beam_search import BeamSearch
 from gpt_keras.generation.context import Context
 from gpt_keras.generation.mixin import Continuation
@@ -7,10 +8,11 @@ from gpt_keras.generation.processors import PROCESSORS
 from gpt_keras.generation.prompt_cache import PromptCache
 from gpt_keras.generation.sampling import fold_in
 from gpt_keras.generation.speculative import DraftModel, PromptLookup
-from gpt_keras.generation.strategies import BestOf, Sampling
+from gpt_keras.generation.strategies import BestOf, Sampling, Strategy
 
 __all__ = [
     "PROCESSORS",
+    "Backbone",
     "BeamSearch",
     "BestOf",
     "Context",
@@ -19,5 +21,6 @@ __all__ = [
     "PromptCache",
     "PromptLookup",
     "Sampling",
+    "Strategy",
     "fold_in",
 ]

@@ -145,6 +145,8 @@ class GPTMultipleChoice(TaskModel):
         (1, 3)
     """
 
+    _input_shape = (None, None, None)
+
     def __init__(
         self,
         model: keras.Model,
