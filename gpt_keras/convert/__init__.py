@@ -15,7 +15,7 @@ from gpt_keras.convert.keras_hub import from_keras_hub, is_keras_hub_folder
 from gpt_keras.convert.nearby import hint
 from gpt_keras.convert.openai import from_openai, is_openai_folder
 from gpt_keras.convert.pretrained import PRETRAINED, resolve
-from gpt_keras.convert.word_vectors import WordVectors, word_vectors
+from gpt_keras.convert.pretrained_vectors import WordVectors, word_vectors
 from gpt_keras.gguf_file import is_gguf
 from gpt_keras.models.preset_folder import read_preset
 
