@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from gpt_keras.checks import (
     check_positive_int,
     check_rate,
 )
+from gpt_keras.rotary_scaling import RotaryScaling, make_rotary_scaling
+from gpt_keras.weight_shapes import weight_shapes
 
 # Values each string field may take. Layers and models read the same tuples.
 ACTIVATIONS = ("relu", "relu_squared", "gelu", "gelu_tanh", "swiglu")
@@ -49,12 +52,17 @@ class GPTConfig:
             token embeddings are multiplied by the root of `hidden_dim` (Vaswani et al. 2017,
             section 3.4), or else the positions would outweigh them.
         rotary_base: base of the rotary angles (RoFormer, Su et al. 2021, section 3.4.3).
+        rotary_scaling: how the rotary angles are changed for contexts longer than those of
+            pretraining: None, or a mapping with the keys that transformers' `rope_scaling` has,
+            such as `{"rope_type": "linear", "factor": 2.0}`. See `RotaryEmbedding`.
         norm: `"layer_norm"` or `"rms_norm"`.
         norm_position: `"pre"` (GPT-2: before each sub-layer and once at the end) or `"post"`
             (GPT-1: after each residual sum).
         norm_epsilon: added to the variance inside each norm.
         use_bias: whether the projections of attention and feed-forward have biases.
-        use_qkv_bias: whether those to queries, keys and values do (Qwen2 has only these). Default:
+        use_qkv_bias: whether the projections to queries, keys and values do (Qwen2 has only
+            these). Default: `use_bias`.
+        use_feed_forward_bias: whether the projections of the feed-forward layer do. Default:
             `use_bias`.
         use_qk_norm: whether each head's queries and keys go through an RMSNorm (Henry et al. 2020;
             Qwen3 and others), which bounds what attention's softmax gets.
@@ -97,11 +105,13 @@ class GPTConfig:
     dropout: float = 0.0
     position_embedding: str = "learned"
     rotary_base: float = 10000.0
+    rotary_scaling: RotaryScaling | Mapping[str, Any] | None = None
     norm: str = "layer_norm"
     norm_position: str = "pre"
     norm_epsilon: float = 1e-5
     use_bias: bool = True
     use_qkv_bias: bool | None = None
+    use_feed_forward_bias: bool | None = None
     use_qk_norm: bool = False
     tie_embeddings: bool = True
     causal: bool = True
@@ -127,10 +137,12 @@ class GPTConfig:
         check_rate("dropout", self.dropout)
         check_positive("rotary_base", self.rotary_base)
         check_positive("norm_epsilon", self.norm_epsilon)
-        if self.use_qkv_bias is None:
-            object.__setattr__(self, "use_qkv_bias", self.use_bias)
+        for name in ("use_qkv_bias", "use_feed_forward_bias"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.use_bias)
         check_at_least_0("router_loss_weight", self.router_loss_weight)
-        for name in ("use_bias", "use_qkv_bias", "use_qk_norm", "tie_embeddings", "causal"):
+        biases = ("use_bias", "use_qkv_bias", "use_feed_forward_bias")
+        for name in (*biases, "use_qk_norm", "tie_embeddings", "causal"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
 
@@ -161,10 +173,23 @@ class GPTConfig:
                 f"`head_dim` must be even for rotary positions, got {self.head_dim} "
                 f"(hidden_dim={self.hidden_dim}, num_heads={self.num_heads})."
             )
+        self._check_rotary_scaling()
         if self.position_embedding == "sinusoidal" and self.hidden_dim % 2:
             raise ValueError(
                 f"`hidden_dim` must be even for sinusoidal positions, got {self.hidden_dim}."
             )
+
+    def _check_rotary_scaling(self):
+        scaling = make_rotary_scaling(self.rotary_scaling)
+        object.__setattr__(self, "rotary_scaling", scaling)
+        if scaling is None:
+            return
+        if self.position_embedding != "rotary":
+            raise ValueError(
+                f"`rotary_scaling` must be None unless `position_embedding` is 'rotary', "
+                f"got position_embedding={self.position_embedding!r} and {scaling}."
+            )
+        scaling.frequencies(self.rotary_base, self.head_dim)  # raises if the two do not fit
 
     def attention_window(self, layer: int) -> int | None:
         """How many tokens a token sees in layer number `layer`; None for all."""
@@ -174,33 +199,7 @@ class GPTConfig:
     @property
     def num_parameters(self) -> int:
         """Exact number of trainable parameters of the model that this config builds."""
-        head = 0 if self.tie_embeddings else self.vocabulary_size * self.hidden_dim
-        embeddings = self.vocabulary_size * self.hidden_dim
-        if self.position_embedding == "learned":
-            embeddings += self.max_sequence_length * self.hidden_dim
-        norm = self.hidden_dim * (2 if self.norm == "layer_norm" else 1)
-        num_norms = 2 * self.num_layers + (1 if self.norm_position == "pre" else 0)
-        blocks = self.num_layers * (self._block_kernels + self._block_vectors)
-        return embeddings + blocks + num_norms * norm + head
-
-    @property
-    def _block_kernels(self) -> int:
-        query_dim = self.num_heads * self.head_dim
-        key_value_dim = self.num_key_value_heads * self.head_dim
-        num_matrices = 3 if self.activation == "swiglu" else 2
-        attention = self.hidden_dim * (2 * query_dim + 2 * key_value_dim)
-        expert = num_matrices * self.hidden_dim * self.intermediate_dim
-        router = self.hidden_dim * (self.num_experts or 0)
-        return attention + router + (self.num_experts or 1) * expert
-
-    @property
-    def _block_vectors(self) -> int:
-        qkv = (self.num_heads + 2 * self.num_key_value_heads) * self.head_dim
-        num_inner = 2 if self.activation == "swiglu" else 1
-        expert = num_inner * self.intermediate_dim + self.hidden_dim
-        others = self.hidden_dim + (self.num_experts or 1) * expert
-        qk_norms = self.use_qk_norm * 2 * self.head_dim
-        return self.use_qkv_bias * qkv + self.use_bias * others + qk_norms
+        return sum(map(math.prod, weight_shapes(self).values()))
 
     def flops_per_token(self, sequence_length: int | None = None) -> int:
         """Floating-point operations of a forward pass, for each token.
@@ -220,7 +219,9 @@ class GPTConfig:
         """
         length = self.max_sequence_length if sequence_length is None else sequence_length
         check_positive_int("sequence_length", length)
-        kernels = self.num_layers * self._block_kernels + self.vocabulary_size * self.hidden_dim
+        shapes = weight_shapes(self)
+        kernels = sum(math.prod(shapes[path]) for path in shapes if path.endswith("/kernel"))
+        kernels += self.vocabulary_size * self.hidden_dim  # the output projection, tied or not
         windows = [self.attention_window(i) for i in range(self.num_layers)]
         num_keys = sum(length if window is None else min(window, length) for window in windows)
         return 2 * kernels + 4 * self.num_heads * self.head_dim * num_keys
@@ -267,6 +268,7 @@ class GPTConfig:
             "head_dim": self.hidden_dim // self.num_heads,
             "intermediate_dim": 4 * self.hidden_dim,
             "use_qkv_bias": self.use_bias,
+            "use_feed_forward_bias": self.use_bias,
         }
         kept = {k: v for k, v in self.to_dict().items() if v != derived.get(k)}
         return GPTConfig.from_dict({**kept, **changes})

@@ -106,9 +106,9 @@ def huggingface(
     seed: int,
     config: transformers.PretrainedConfig,
     dtype: torch.dtype = torch.float32,
-    max_shard_size: str = "50GB",
+    **how,
 ) -> None:
-    """Store a random model as `save_pretrained` writes it, with logits in `expected.npz`."""
+    """Store a random model as `save_pretrained(**how)` writes it, with logits in `expected.npz`."""
     folder = FIXTURES / "huggingface" / name
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(seed)
@@ -117,7 +117,7 @@ def huggingface(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
-    model.to(dtype).save_pretrained(folder, max_shard_size=max_shard_size)
+    model.to(dtype).save_pretrained(folder, **how)
     # The weights as they were rounded, and the rest in float32.
     load = transformers.AutoModelForCausalLM.from_pretrained
     model = load(folder, dtype=torch.float32, attn_implementation="eager").eval()
@@ -173,10 +173,21 @@ def all_huggingface() -> None:
     huggingface("llama_tied", 44, llama(tie_word_embeddings=True, rope_parameters=rope))
     biases = {"attention_bias": True, "mlp_bias": True}
     huggingface("llama_biases", 45, llama(num_key_value_heads=1, rms_norm_eps=1e-3, **biases))
+    huggingface("llama_attention_bias", 46, llama(num_key_value_heads=2, attention_bias=True))
+    huggingface("llama_mlp_bias", 47, llama(num_key_value_heads=2, mlp_bias=True))
 
     qwen2 = functools.partial(transformers.Qwen2Config, **modern)
     huggingface("qwen2", 50, qwen2(num_key_value_heads=2, tie_word_embeddings=True))
     huggingface("qwen2_untied", 51, qwen2(num_key_value_heads=4, rope_parameters=rope))
+    window = {"use_sliding_window": True, "sliding_window": 5}
+    late = qwen2(num_key_value_heads=2, max_window_layers=1, **window)
+    huggingface("qwen2_window", 52, late)
+
+    qwen3 = functools.partial(transformers.Qwen3Config, **modern, num_key_value_heads=2)
+    huggingface("qwen3", 55, qwen3(head_dim=6, tie_word_embeddings=True, rope_parameters=rope))
+    types = ["sliding_attention", "full_attention"]
+    biased = qwen3(head_dim=4, attention_bias=True, layer_types=types, **window)
+    huggingface("qwen3_window", 56, biased)
 
     mistral = functools.partial(transformers.MistralConfig, **modern)
     huggingface("mistral", 60, mistral(num_key_value_heads=2, sliding_window=5))
@@ -189,6 +200,50 @@ def all_huggingface() -> None:
     huggingface("mixtral_one_layer", 71, mixtral(**experts, num_hidden_layers=1))
     one_each = {"num_local_experts": 3, "num_experts_per_tok": 1, "sliding_window": 6}
     huggingface("mixtral_window", 72, mixtral(**one_each, head_dim=6))
+    fused = mixtral(num_local_experts=3, num_experts_per_tok=2, num_hidden_layers=1)
+    huggingface("mixtral_fused", 73, fused, save_original_format=False)
+
+
+# Rotary angles of one model that is trained for 10 positions and used for 40.
+SCALINGS = [
+    {"rope_type": "linear", "factor": 4.0},
+    {"rope_type": "dynamic", "factor": 2.0},
+    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 10},
+    {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 10, "beta_fast": 4.0}
+    | {"beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 0.4, "truncate": False},
+    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 10}
+    | {"attention_factor": 0.8},
+]
+
+
+def scaled_rotary_angles() -> None:
+    """Store a Llama with Llama 3.1's scaling, and its logits with the other scalings."""
+    llama3 = {"rope_type": "llama3", "factor": 4.0, "original_max_position_embeddings": 10}
+    llama3 |= {"low_freq_factor": 0.5, "high_freq_factor": 1.2, "rope_theta": 100.0}
+    shape = {"vocab_size": 30, "max_position_embeddings": 40, "hidden_size": 16}
+    shape |= {"intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape |= {"num_key_value_heads": 1, "head_dim": 16}
+    config = transformers.LlamaConfig(**shape, rope_parameters=llama3)
+    huggingface("llama_llama3", 48, config)
+    folder = FIXTURES / "huggingface" / "llama_llama3"
+    token_ids = torch.randint(30, (1, 40), generator=torch.Generator().manual_seed(0))
+    logits = []
+    for scaling in SCALINGS:
+        config = transformers.LlamaConfig.from_pretrained(folder)
+        config.rope_parameters = {"rope_theta": 100.0, **scaling}
+        if scaling["rope_type"] == "dynamic":  # whose original context is this setting
+            config.max_position_embeddings = 10
+        load = transformers.LlamaForCausalLM.from_pretrained
+        model = load(folder, config=config, attn_implementation="eager").eval()
+        with torch.no_grad():
+            logits.append(model(token_ids).logits.numpy())
+    np.savez_compressed(
+        FIXTURES / "rotary_scaling.npz",
+        made_with=f"torch {torch.__version__}, transformers {transformers.__version__}",
+        token_ids=token_ids.numpy().astype("int32"),
+        scalings=[json.dumps(scaling) for scaling in SCALINGS],
+        logits=np.stack(logits),
+    )
 
 
 # Settings as `GenerationConfig` takes them; each is one case of `logits_processors`.
@@ -403,6 +458,7 @@ if __name__ == "__main__":
     gpt2("gpt2_tiny", 0, vocab_size=61, n_positions=24, n_embd=32, n_layer=2, n_head=4)
     gpt2("gpt2_one_head", 1, vocab_size=17, n_positions=9, n_embd=12, n_layer=3, n_head=1)
     all_huggingface()
+    scaled_rotary_angles()
     logits_processors(80)
     beam_search()
     if len(sys.argv) > 1:  # the GGUF file of SmolLM2-135M-Instruct

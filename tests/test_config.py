@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,6 +61,10 @@ def test_kv_cache_bytes_is_the_size_of_the_cache():
     assert config.kv_cache_bytes(batch_size=3, length=10, dtype="bfloat16") == size // 2
 
 
+LINEAR = {"rope_type": "linear", "factor": 2}
+FACTORS = {"rope_type": "factors", "factors": [1.0, 2.0]}
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 5),
@@ -97,6 +102,13 @@ def test_json_and_dict_round_trips(num_layers, activation, dropout, position_emb
         ({"rotary_base": float("nan")}, "rotary_base"),
         ({"use_bias": 1}, "use_bias"),
         ({"head_dim": 3, "position_embedding": "rotary"}, "head_dim.*even.*3"),
+        ({"use_feed_forward_bias": "no"}, "use_feed_forward_bias.*'no'"),
+        ({"rotary_scaling": LINEAR}, "rotary_scaling.*None unless.*'learned'"),
+        ({"rotary_scaling": {"factor": 2.0}, "position_embedding": "rotary"}, "rope_type.*None"),
+        (
+            {"rotary_scaling": FACTORS, "position_embedding": "rotary", "head_dim": 8},
+            "factors.*4 entries, got 2",
+        ),
         (
             {"hidden_dim": 15, "num_heads": 3, "position_embedding": "sinusoidal"},
             "hidden_dim.*even.*15",
@@ -120,8 +132,6 @@ def test_unknown_and_missing_fields_are_listed():
 
 
 def test_numbers_of_numpy_become_those_of_python():
-    import numpy as np
-
     config = tiny_config(vocabulary_size=np.int64(32), dropout=np.float32(0.5))
     assert gk.GPTConfig.from_json(config.to_json()) == config
     assert gk.GPT(config).count_params() == config.num_parameters
@@ -141,3 +151,33 @@ def test_replace_lets_defaults_follow_and_keeps_what_was_chosen():
 def test_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         tiny_config().num_layers = 3
+
+
+def test_rotary_scaling_is_plain_and_comes_back(tmp_path):
+    config = tiny_config(position_embedding="rotary", head_dim=4, rotary_scaling=FACTORS)
+    assert config.rotary_scaling.factors == (1.0, 2.0)
+    assert gk.GPTConfig.from_json(config.to_json()) == config
+    assert gk.GPTConfig.from_dict(config.to_dict()) == config
+    assert config.replace(num_layers=1).rotary_scaling == config.rotary_scaling
+    assert len({config, config.replace(rotary_scaling=LINEAR)}) == 2  # can be hashed
+    model = gk.GPTCausalLM(config)
+    model.save_to_preset(tmp_path / "preset")
+    model.save(tmp_path / "model.keras")
+    for path in ("preset", "model.keras"):
+        back = gk.GPTCausalLM.from_preset(tmp_path / path)
+        assert back.config == config
+        np.testing.assert_array_equal(back(np.arange(20)[None]), model(np.arange(20)[None]))
+
+
+def test_biases_follow_use_bias_unless_given():
+    names = ("use_bias", "use_qkv_bias", "use_feed_forward_bias")
+    for fields, wanted in (
+        ({}, [True, True, True]),
+        ({"use_bias": False}, [False, False, False]),
+        ({"use_feed_forward_bias": False}, [True, True, False]),
+        ({"use_bias": False, "use_qkv_bias": True}, [False, True, False]),
+    ):
+        config = tiny_config(**fields)
+        assert [getattr(config, name) for name in names] == wanted
+        assert [getattr(config.replace(num_layers=1), name) for name in names] == wanted
+    assert not tiny_config().replace(use_bias=False).use_feed_forward_bias

@@ -153,10 +153,10 @@ def info(name_or_path: str) -> None:
 def _read_config(name_or_path: str) -> GPTConfig:
     """The config of a preset, or the one in a file, without making a model."""
     path = pathlib.Path(name_or_path)
-    if name_or_path in gk.presets.list():
+    if name_or_path in gk.presets.names():
         return gk.presets.get(name_or_path)
     if not path.exists():
-        names = ", ".join(gk.presets.list())
+        names = ", ".join(gk.presets.names())
         raise ValueError(f"`name_or_path` must be a path or one of {names}, got {name_or_path!r}.")
     return read_config(path)
 

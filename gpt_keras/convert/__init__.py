@@ -12,15 +12,16 @@ from gpt_keras.convert.huggingface import (
     to_huggingface,
 )
 from gpt_keras.convert.keras_hub import from_keras_hub, is_keras_hub_folder
+from gpt_keras.convert.nearby import hint
 from gpt_keras.convert.openai import from_openai, is_openai_folder
 from gpt_keras.convert.pretrained import PRETRAINED, resolve
-from gpt_keras.convert.word_vectors import WordVectors, word_vectors
+from gpt_keras.convert.pretrained_vectors import WordVectors, word_vectors
 from gpt_keras.gguf_file import is_gguf
 from gpt_keras.models.preset_folder import read_preset
 
 
 def load(source, dtype=None):
-    """Load a model from whatever form it is in; `CausalLM.from_preset` calls this.
+    """Load a model from any form that is known; `CausalLM.from_preset` calls this.
 
     Args:
         source: a folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, or
@@ -53,6 +54,7 @@ def load(source, dtype=None):
     if dtype is not None:
         _check_dtype(dtype)
     source = resolve(str(source))
+    _check_exists(source)
     path = hub.download(source) if source.startswith(hub.PREFIX) else pathlib.Path(source)
     if is_huggingface_folder(path):
         return from_huggingface(path, dtype)
@@ -62,7 +64,18 @@ def load(source, dtype=None):
         return from_openai(path, dtype)
     if is_keras_hub_folder(path):
         return from_keras_hub(path, dtype)
-    return read_preset(path, dtype)
+    try:
+        return read_preset(path, dtype)
+    except ValueError as error:
+        raise ValueError(f"{error} {hint(str(path))}".rstrip()) from error
+
+
+def _check_exists(source):
+    if not source.startswith(hub.PREFIX) and not pathlib.Path(source).exists():
+        raise ValueError(
+            f"`source` must be a file, a folder, {hub.PREFIX}owner/name or a name in "
+            f"`gk.convert.PRETRAINED`, got {source!r}. {hint(source)}".rstrip()
+        )
 
 
 def _check_dtype(dtype):

@@ -4,8 +4,9 @@ import json
 import pathlib
 
 from gpt_keras.atomic import atomic_directory
-from gpt_keras.convert.architecture import HEAD, Architecture
+from gpt_keras.convert.architecture import first_that_fits
 from gpt_keras.convert.architectures import ARCHITECTURES
+from gpt_keras.convert.architectures.table import HEAD, HuggingFaceArchitecture
 from gpt_keras.convert.model_parts import (
     read_chat_template,
     read_end_token_ids,
@@ -47,8 +48,9 @@ def from_huggingface(folder, dtype=None) -> GPTCausalLM:
         dtype: dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
-        A `GPTCausalLM`, not compiled. Float16 and bfloat16 weights become what the dtype policy
-        says. Where the folder has a tokenizer that cannot be read, a warning says why and
+        A `GPTCausalLM`, not compiled. Float64, float16 and bfloat16 weights are cast to the dtype
+        of the policy. If the folder's dropout rates differ, the model has the largest. Where the
+        folder has a tokenizer that cannot be read, a warning says why and
         the model has none.
 
     Raises:
@@ -74,9 +76,9 @@ def from_huggingface(folder, dtype=None) -> GPTCausalLM:
     except ValueError as error:
         raise ValueError(f"{str(folder / CONFIG)!r}: {error}") from error
     tensors = SafetensorsFolder(folder, architecture.prefix)
+    sources = architecture.sources_among(config, tensors.shapes())
     if config.tie_embeddings:
-        tensors.drop(HEAD)
-    sources = architecture.sources(config)
+        _tie(tensors, sources["token_embedding/embeddings"].name)
     check_fits(config, sources, tensors.shapes(), str(folder))
     tokenizer = None
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
@@ -88,6 +90,13 @@ def from_huggingface(folder, dtype=None) -> GPTCausalLM:
     ends = _settings_if_there(folder / GENERATION_CONFIG).get("eos_token_id")
     read_end_token_ids(model, settings.get("eos_token_id") if ends is None else ends)
     return model
+
+
+def _tie(tensors, embedding):
+    """Leave one of the two matrices that are one; a file may have it under either name."""
+    if embedding not in tensors.shapes() and HEAD in tensors.shapes():
+        tensors.rename(HEAD, embedding)
+    tensors.drop(HEAD)
 
 
 def _read_chat(model, folder):
@@ -134,7 +143,8 @@ def to_huggingface(model: GPTCausalLM, folder, max_shard_bytes: int = _MAX_SHARD
         ['config.json', 'generation_config.json', 'model.safetensors']
     """
     gpt = require_plain_gpt(model, "Hugging Face's architectures")
-    architecture, settings = _fitting_architecture(gpt.config)
+    architecture = first_that_fits(ARCHITECTURES, gpt.config, "Hugging Face's")
+    settings = architecture.to_settings(gpt.config)
     sources = architecture.sources(gpt.config)
     sources = {
         path: source._replace(name=architecture.full_name(source.name))
@@ -163,7 +173,7 @@ def _read_settings(path):
     return settings
 
 
-def _architecture(settings, folder) -> Architecture:
+def _architecture(settings, folder) -> HuggingFaceArchitecture:
     names = {architecture.class_name: architecture for architecture in ARCHITECTURES.values()}
     listed = settings.get("architectures") or []
     found = ARCHITECTURES.get(settings.get("model_type"))
@@ -175,17 +185,6 @@ def _architecture(settings, folder) -> Architecture:
             f"the architectures that can be read are {', '.join(ARCHITECTURES)}."
         )
     return found
-
-
-def _fitting_architecture(config):
-    misfits = []
-    for architecture in ARCHITECTURES.values():
-        try:
-            return architecture, architecture.to_settings(config)
-        except ValueError as error:
-            misfits.append(f"{architecture.model_type}: {error}")
-    misfits.sort(key=len)  # the one that it fits best first
-    raise ValueError("`model` fits none of Hugging Face's architectures.\n" + "\n".join(misfits))
 
 
 def _write_tokenizer(model, folder):

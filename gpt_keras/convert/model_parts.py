@@ -5,9 +5,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from gpt_keras import tokenizers
-from gpt_keras.convert.name_map import weight_shapes
 from gpt_keras.layers.quantized_sublayers import is_quantized
 from gpt_keras.models import GPT, CausalLM
+from gpt_keras.weight_shapes import weight_shapes
 
 
 def require_plain_gpt(model: CausalLM, whose: str) -> GPT:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.config import GPTConfig
+from gpt_keras.weight_shapes import weight_shapes
 
 # What PyTorch's modules call the weights that Keras's layers have.
 PYTORCH_SUFFIXES = {
@@ -34,10 +35,12 @@ class Source(NamedTuple):
     Attributes:
         name: name of the tensor in the file.
         transpose: whether its two axes are the other way round there (PyTorch's `Linear`).
-        part: `(index, count)`: the weight is this one of so many equal parts of the tensor along
-            its last axis (queries, keys and values side by side); None for all of it.
-        entry: the weight is this entry of the tensor's first axis (experts on top of each other);
-            None where the tensor has no such axis. For writing, all its entries must be there.
+        part: `(index, count)`: the weight is this one of `count` equal parts, along the last axis
+            of the weight, that the tensor holds (queries, keys and values side by side); None for
+            all of it.
+        entry: the weight is in this entry of the tensor's first axis (experts on top of each
+            other); None where the tensor has no such axis. For writing, all its entries must be
+            there.
         num_entries: how many entries that axis has.
         interleaved_heads: number of heads, each of whose columns go in neighbouring pairs
             (0, 1), (2, 3), ... for the rotary embedding; ours pairs the halves. None if theirs
@@ -60,33 +63,49 @@ class Source(NamedTuple):
         """Return the shape of the tensor that holds a weight of `shape`."""
         if self.shape is not None:
             shape = self.shape
-        if self.transpose:
-            shape = shape[::-1]
         if self.part is not None:
             shape = (*shape[:-1], shape[-1] * self.part[1])
+        if self.transpose:
+            shape = shape[::-1]
         return shape if self.entry is None else (self.num_entries, *shape)
 
     def take(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return our weight's values, of `shape`, out of the tensor's."""
-        if self.entry is not None:
-            tensor = tensor[self.entry]
+        """Return our weight's values, of `shape`, out of the tensor's, or of its entry's."""
+        values = tensor.T if self.transpose else tensor
         if self.part is not None:
             index, count = self.part
-            tensor = np.split(tensor, count, axis=-1)[index]
-        values = (tensor.T if self.transpose else tensor).reshape(shape)
+            values = np.split(values, count, axis=-1)[index]
+        values = values.reshape(shape)
         if self.interleaved_heads is not None:
             values = _move_columns(values, (self.interleaved_heads, -1, 2))
         return values if self.factor == 1.0 else values.astype("float32") * np.float32(self.factor)
 
     def give(self, values: np.ndarray) -> np.ndarray:
-        """Return what `take` takes: our values as the tensor, or its part or entry, has them."""
+        """Return our values in the tensor's form, which `whole` makes the tensor of."""
         if self.factor != 1.0:
             values = values / np.asarray(self.factor, values.dtype)
         if self.interleaved_heads is not None:
             values = _move_columns(values, (self.interleaved_heads, 2, -1))
-        if self.shape is not None:
-            values = values.reshape(self.shape)
-        return values.T if self.transpose else values
+        return values if self.shape is None else values.reshape(self.shape)
+
+
+def whole(pieces: Iterable[tuple[Source, np.ndarray]]) -> np.ndarray:
+    """Return the tensor that holds one weight, or several as its parts and entries.
+
+    Args:
+        pieces: for each of its weights where it stands, and its values.
+    """
+    entries: dict[int | None, list[tuple[int, np.ndarray]]] = {}
+    for source, values in pieces:
+        index = 0 if source.part is None else source.part[0]
+        entries.setdefault(source.entry, []).append((index, source.give(values)))
+        transpose = source.transpose
+    tensors = []
+    for _, parts in sorted(entries.items(), key=lambda item: item[0] or 0):
+        values = [part for _, part in sorted(parts, key=lambda part: part[0])]
+        tensor = values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
+        tensors.append(tensor.T if transpose else tensor)
+    return tensors[0] if None in entries else np.stack(tensors)
 
 
 class Tensors(Protocol):
@@ -106,66 +125,6 @@ class TensorFlowTensors(Tensors):
         """Return one tensor."""
 
 
-def weight_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
-    """Return path and shape of every weight of the `GPT` of a config, without building it.
-
-    Args:
-        config: a `GPTConfig`.
-
-    Returns:
-        Shapes by `variable.path`, in the order of the layers.
-
-    Example:
-        >>> import gpt_keras as gk
-        >>> from gpt_keras.convert.name_map import weight_shapes
-        >>> shapes = weight_shapes(gk.presets.get("gpt2_small"))
-        >>> shapes["block_11/attention/query/kernel"]
-        (768, 768)
-    """
-    width, inner = config.hidden_dim, config.intermediate_dim
-    query, key_value = (n * config.head_dim for n in (config.num_heads, config.num_key_value_heads))
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def add_dense(path, inputs, units, use_bias):
-        shapes[f"{path}/kernel"] = (inputs, units)
-        if use_bias:
-            shapes[f"{path}/bias"] = (units,)
-
-    def add_norm(path):
-        for name in ("gamma", "beta") if config.norm == "layer_norm" else ("scale",):
-            shapes[f"{path}/{name}"] = (width,)
-
-    def add_feed_forward(path):
-        for name in ("up", "gate") if config.activation == "swiglu" else ("up",):
-            add_dense(f"{path}/{name}", width, inner, config.use_bias)
-        add_dense(f"{path}/down", inner, width, config.use_bias)
-
-    shapes["token_embedding/embeddings"] = (config.vocabulary_size, width)
-    if not config.tie_embeddings:
-        shapes["token_embedding/reverse_embeddings"] = (width, config.vocabulary_size)
-    if config.position_embedding == "learned":
-        shapes["position_embedding/embeddings"] = (config.max_sequence_length, width)
-    for block in (f"block_{i}" for i in range(config.num_layers)):
-        add_norm(f"{block}/attention_norm")
-        add_dense(f"{block}/attention/query", width, query, config.use_qkv_bias)
-        add_dense(f"{block}/attention/key", width, key_value, config.use_qkv_bias)
-        add_dense(f"{block}/attention/value", width, key_value, config.use_qkv_bias)
-        if config.use_qk_norm:
-            for name in ("query_norm", "key_norm"):
-                shapes[f"{block}/attention/{name}/scale"] = (config.head_dim,)
-        add_dense(f"{block}/attention/output", query, width, config.use_bias)
-        add_norm(f"{block}/feed_forward_norm")
-        if config.num_experts is None:
-            add_feed_forward(f"{block}/feed_forward")
-        else:
-            add_dense(f"{block}/feed_forward/router", width, config.num_experts, False)
-            for e in range(config.num_experts):
-                add_feed_forward(f"{block}/feed_forward/expert_{e}")
-    if config.norm_position == "pre":
-        add_norm("final_norm")
-    return shapes
-
-
 def sources(
     names: Mapping[str, Source],
     config: GPTConfig,
@@ -176,7 +135,8 @@ def sources(
     Args:
         names: the table. A key is a layer's path, and its source's name gets the suffix of the
             weight; or a weight's path, and the name is the whole one. In keys and names `{i}` is
-            the number of the block and `{e}` that of the expert.
+            the number of the block and `{e}` that of the expert; a key may have the expert's number
+            itself.
         config: the `GPTConfig`.
         suffixes: what follows a layer's name in the file for each of our weights.
 
@@ -198,19 +158,33 @@ def sources(
         ...
         ValueError: There is no place for block_0/attention_norm.
     """
+    found = sources_found(names, config, suffixes)
+    lost = next((path for path in weight_shapes(config) if path not in found), None)
+    if lost is not None:
+        raise ValueError(f"There is no place for {lost.rpartition('/')[0]}.")
+    return found
+
+
+def sources_found(
+    names: Mapping[str, Source],
+    config: GPTConfig,
+    suffixes: Mapping[str, str] = PYTORCH_SUFFIXES,
+) -> dict[str, Source]:
+    """Return the same as `sources`, without the weights for which the table has no line."""
     found = {}
     for path in weight_shapes(config):
         block, expert = (
             match.group(1) if (match := re.search(pattern, path)) else None
             for pattern in (r"^block_(\d+)/", r"/expert_(\d+)/")
         )
-        key = re.sub(r"/expert_\d+/", "/expert_{e}/", re.sub(r"^block_\d+/", "block_{i}/", path))
+        own = re.sub(r"^block_\d+/", "block_{i}/", path)
+        key = own if own in names else re.sub(r"/expert_\d+/", "/expert_{e}/", own)
         layer, _, weight = key.rpartition("/")
         source, suffix = (
             (names[key], "") if key in names else (names.get(layer), suffixes.get(weight))
         )
         if source is None or suffix is None:
-            raise ValueError(f"There is no place for {path.rpartition('/')[0]}.")
+            continue
         name = (source.name + suffix).replace("{i}", block or "").replace("{e}", expert or "")
         found[path] = source._replace(name=name)
     return found
@@ -285,13 +259,8 @@ def collect(gpt: keras.Model, sources: Mapping[str, Source]) -> Iterator[tuple[s
     """
     variables = {variable.path: variable for variable in gpt.variables}
     for name, users in _by_tensor(sources).items():
-        users = sorted(users, key=lambda user: (user[1].entry or 0, user[1].part or (0, 1)))
-        given = [source.give(keras.ops.convert_to_numpy(variables[path])) for path, source in users]
-        first = users[0][1]
-        if first.entry is not None:
-            yield name, np.stack(given)
-        else:
-            yield name, given[0] if first.part is None else np.concatenate(given, axis=-1)
+        numbers = keras.ops.convert_to_numpy
+        yield name, whole((source, numbers(variables[path])) for path, source in users)
 
 
 def num_values(shape: tuple[int, ...]) -> int:
@@ -311,6 +280,10 @@ def listed(what: str, entries: Iterable[str]) -> list[str]:
 def _fill(variable, source, tensor):
     """Assign a tensor to a weight; if both are large, some rows at a time, without a copy of it."""
     shape = tuple(variable.shape)
+    if source.entry is not None:
+        # One entry is read, not all: the experts of one layer can be many gigabytes.
+        tensor = tensor[source.entry : source.entry + 1]
+        tensor, source = np.asarray(tensor)[0], source._replace(entry=None, num_entries=None)
     is_plain = source._replace(name="", transpose=False, factor=1.0) == Source("")
     is_plain = is_plain and len(shape) == 2
     nbytes = num_values(shape) * np.dtype("float32").itemsize

@@ -20,6 +20,7 @@ INDEX = "model.safetensors.index.json"
 _BUFFER = re.compile(r"(^|\.)attn\.(attention\.)?(masked_)?bias$|\.rotary_emb\.inv_freq$")
 
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_READABLE = ("F64", *_DTYPES.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +73,14 @@ class SafetensorsFolder:
                         entry = tensors.get_slice(full_name)
                         if name in self._tensors:
                             twice.append(name)
-                        if entry.get_dtype() not in _DTYPES.values():
+                        if entry.get_dtype() not in _READABLE:
                             types.append(f"{full_name} is {entry.get_dtype()}")
                         shape = tuple(entry.get_shape())
                         self._tensors[name] = TensorInFile(file, full_name, shape)
             except (_safetensors_error(), OSError) as error:
                 problems.append(f"{file.name} is damaged or cut short ({error})")
         problems += listed("tensors that are there twice", twice)
-        problems += listed(f"tensors that are not {', '.join(_DTYPES.values())}", types)
+        problems += listed(f"tensors that are not {', '.join(_READABLE)}", types)
         if problems:
             raise ValueError(f"{str(folder)!r} cannot be read: " + "; ".join(problems) + ".")
 
@@ -94,6 +95,10 @@ class SafetensorsFolder:
     def drop(self, name: str) -> None:
         """Leave out a tensor that the model does not have, if it is there."""
         self._tensors.pop(name, None)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a tensor another name."""
+        self._tensors[new] = self._tensors.pop(old)
 
     def _shards(self, problems):
         if (self.folder / SINGLE).is_file():

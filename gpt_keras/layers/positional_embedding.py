@@ -1,9 +1,14 @@
 """Three ways to tell a transformer where a token stands: learned, sinusoidal, rotary."""
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
 from gpt_keras.checks import check_positive, check_positive_int
+from gpt_keras.rotary_scaling import RotaryScaling, make_rotary_scaling, wave_frequencies
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -106,7 +111,8 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
     def call(self, x, positions=None):
         if positions is None:
             positions = ops.arange(ops.shape(x)[1])
-        angles = _angles(positions, x.shape[-1], self.base)  # (..., length, hidden_dim / 2)
+        frequencies = wave_frequencies(self.base, x.shape[-1])
+        angles = _angles(positions, frequencies)  # (..., length, hidden_dim / 2)
         pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # (..., hidden_dim / 2, 2)
         encoding = ops.reshape(pairs, (*ops.shape(angles)[:-1], x.shape[-1]))
         return x + ops.cast(encoding, x.dtype)
@@ -128,6 +134,10 @@ class RotaryEmbedding(keras.layers.Layer):
 
     Args:
         base: ratio of the longest wavelength to the shortest.
+        scaling: for contexts longer than those of pretraining: a mapping with `rope_type` and the
+            keys that transformers' `rope_scaling` has, see `gpt_keras.rotary_scaling`. Its
+            `rope_type` is `"linear"`, `"dynamic"`, `"yarn"`, `"llama3"` or `"factors"`. Default:
+            None, unscaled.
         **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -138,29 +148,47 @@ class RotaryEmbedding(keras.layers.Layer):
         The rotated `x`, the same shape; computed in float32, returned in the dtype of `x`.
 
     Raises:
-        ValueError: `head_dim` is odd.
+        ValueError: `head_dim` is odd, or `scaling` is none of those known.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
         >>> x = np.ones((1, 1, 2, 2), "float32")
         >>> np.round(gk.layers.RotaryEmbedding()(x)[0, 0, 1], 3).tolist()   # by one radian
         [-0.3009999990463257, 1.3819999694824219]
+        >>> scaling = {"rope_type": "linear", "factor": 2.0}
+        >>> np.round(gk.layers.RotaryEmbedding(scaling=scaling)(x)[0, 0, 1], 3).tolist()
+        [0.39800000190734863, 1.3569999933242798]
     """
 
-    def __init__(self, base: float = 10000.0, **kwargs):
+    def __init__(
+        self,
+        base: float = 10000.0,
+        scaling: RotaryScaling | Mapping[str, Any] | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         check_positive("base", base)
         self.base = base
+        self.scaling = make_rotary_scaling(scaling)
 
     def build(self, input_shape):
-        _check_even("head_dim", tuple(input_shape)[-1])
+        head_dim = tuple(input_shape)[-1]
+        _check_even("head_dim", head_dim)
+        self._frequencies(head_dim)
+
+    def _frequencies(self, head_dim):
+        if self.scaling is None:
+            return wave_frequencies(self.base, head_dim)
+        return self.scaling.frequencies(self.base, head_dim)
 
     def call(self, x, positions=None):
         if positions is None:
             positions = ops.arange(ops.shape(x)[2])
-        angles = _angles(positions, x.shape[-1], self.base)  # (..., length, head_dim / 2)
+        angles = _angles(positions, self._frequencies(x.shape[-1]))  # (..., length, head_dim / 2)
         angles = ops.expand_dims(angles, -3)  # every head turns alike
         cos, sin = ops.cos(angles), ops.sin(angles)
+        if self.scaling is not None and self.scaling.amplitude != 1.0:
+            cos, sin = cos * self.scaling.amplitude, sin * self.scaling.amplitude
         first, second = ops.split(ops.cast(x, "float32"), 2, axis=-1)
         rotated = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
         return ops.cast(rotated, x.dtype)
@@ -169,7 +197,8 @@ class RotaryEmbedding(keras.layers.Layer):
         return x_shape
 
     def get_config(self):
-        return {**super().get_config(), "base": self.base}
+        scaling = None if self.scaling is None else dataclasses.asdict(self.scaling)
+        return {**super().get_config(), "base": self.base, "scaling": scaling}
 
 
 def check_length(x, max_sequence_length: int) -> None:
@@ -184,9 +213,9 @@ def check_length(x, max_sequence_length: int) -> None:
         )
 
 
-def _angles(positions, dim: int, base: float):
-    """Positions over wavelengths in float32: `(..., length)` to `(..., length, dim / 2)`."""
-    frequencies = ops.power(base, -ops.arange(0, dim, 2, dtype="float32") / dim)
+def _angles(positions, frequencies):
+    """Positions times frequencies in float32: `(..., length)` to `(..., length, dim / 2)`."""
+    frequencies = ops.convert_to_tensor(frequencies, "float32")
     return ops.expand_dims(ops.cast(positions, "float32"), -1) * frequencies
 
 

@@ -11,6 +11,7 @@ from gpt_keras.checks import check_token_ids_if_known
 from gpt_keras.config import GPTConfig
 from gpt_keras.generation.backbone import Backbone
 from gpt_keras.layers import (
+    FeedForward,
     MixtureOfExperts,
     PositionalEmbedding,
     RotaryEmbedding,
@@ -306,24 +307,31 @@ def _block(config, layer, residual, policy):
     # The norms of post-norm blocks stand on the stream, which does not grow with the depth.
     into_stream = (2 * config.num_layers) ** -0.5 if config.norm_position == "pre" else 1.0
     residual_initializer = _normal(0.02 * into_stream)
-    feed_forward = None
-    if config.num_experts is not None:
+    arguments = {
+        "activation": config.activation,
+        "use_bias": config.use_feed_forward_bias,
+        "kernel_initializer": _normal(0.02),
+        "output_initializer": residual_initializer,
+        "dtype": policy_below(policy, "feed_forward"),
+        "name": "feed_forward",
+    }
+    if config.num_experts is None:
+        feed_forward = FeedForward(config.intermediate_dim, **arguments)
+    else:
         feed_forward = MixtureOfExperts(
             config.num_experts,
             config.num_experts_per_token,
             config.intermediate_dim,
-            activation=config.activation,
-            use_bias=config.use_bias,
             router_loss_weight=config.router_loss_weight,
-            kernel_initializer=_normal(0.02),
-            output_initializer=residual_initializer,
-            dtype=policy_below(policy, "feed_forward"),
-            name="feed_forward",
+            **arguments,
         )
     rotary_embedding = None
     if config.position_embedding == "rotary":
         rotary_embedding = RotaryEmbedding(
-            config.rotary_base, dtype=policy, name="rotary_embedding"
+            config.rotary_base,
+            scaling=config.rotary_scaling,
+            dtype=policy,
+            name="rotary_embedding",
         )
     return TransformerBlock(
         config.num_heads,

@@ -1,11 +1,20 @@
 """Named configs, each with its source."""
 
-from collections.abc import Sequence
-
 from gpt_keras.config import GPTConfig
-from gpt_keras.presets import gpt1, gpt2, gpt3, gpt4, llama, mistral, nano, qwen2, smollm2
+from gpt_keras.presets import (
+    gpt1,
+    gpt2,
+    gpt3,
+    gpt4,
+    llama,
+    mistral,
+    nano,
+    qwen2,
+    smollm2,
+    tiny,
+)
 
-_FAMILIES = (nano, gpt1, gpt2, gpt3, gpt4, llama, smollm2, qwen2, mistral)
+_FAMILIES = (tiny, nano, gpt1, gpt2, gpt3, gpt4, llama, smollm2, qwen2, mistral)
 _PRESETS = {name: config for family in _FAMILIES for name, config in family.PRESETS.items()}
 
 
@@ -13,7 +22,7 @@ def get(name: str) -> GPTConfig:
     """Return the config of a preset.
 
     Args:
-        name: one of `list()`.
+        name: one of `names()`.
 
     Returns:
         A `GPTConfig`; its method `replace` makes a variant of it.
@@ -39,8 +48,8 @@ def table() -> str:
         >>> print(*gk.presets.table().splitlines()[:4], sep="\n")
         | preset | layers | width | heads | context | vocabulary | parameters |
         |---|--:|--:|--:|--:|--:|--:|
+        | `tiny` | 2 | 16 | 2 (1 for keys) | 32 | 256 | 8,784 |
         | `nano` | 4 | 128 | 4 | 128 | 4,096 | 1,303,936 |
-        | `gpt1` | 12 | 768 | 12 | 512 | 40,478 | 116,534,784 |
     """
     lines = [
         "| preset | layers | width | heads | context | vocabulary | parameters |",
@@ -58,15 +67,21 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def list() -> Sequence[str]:  # the last one here: from now on it hides Python's own
+def names() -> list[str]:
     """Return the names that `get` takes.
 
     Example:
         >>> import gpt_keras as gk
-        >>> gk.presets.list()[:3]
-        ['nano', 'gpt1', 'gpt2_small']
+        >>> gk.presets.names()[:3]
+        ['tiny', 'nano', 'gpt1']
     """
     return [*_PRESETS]
 
 
-__all__ = ["get", "list", "table"]
+def __getattr__(name):
+    if name == "list":
+        raise AttributeError("`gk.presets.list` is now `gk.presets.names`.")
+    raise AttributeError(f"module 'gpt_keras.presets' has no attribute {name!r}")
+
+
+__all__ = ["get", "names", "table"]

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import re
@@ -14,8 +15,13 @@ from safetensors.numpy import load_file
 from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
-from gpt_keras.convert.gguf import GGUFTensors
+from gpt_keras.convert import gguf as gguf_files
+from gpt_keras.convert.gguf.architectures import ARCHITECTURES
+from gpt_keras.convert.gguf.tensors import GGUFTensors
 from gpt_keras.gguf_file import read_header
+
+U32, F32 = gguf.GGUFValueType.UINT32, gguf.GGUFValueType.FLOAT32
+TEXT, BOOL = gguf.GGUFValueType.STRING, gguf.GGUFValueType.BOOL
 
 MODERN = {
     "position_embedding": "rotary",
@@ -26,13 +32,20 @@ MODERN = {
     "hidden_dim": 32,
     "intermediate_dim": 64,
 }
+LINEAR = {"rope_type": "linear", "factor": 2.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 10}
 CONFIGS = {
     "gpt2": tiny_config(hidden_dim=32, dropout=0.1),
     "gpt2_untied": tiny_config(tie_embeddings=False, intermediate_dim=20),
     "llama": tiny_config(**MODERN, num_key_value_heads=2, tie_embeddings=False, rotary_base=5e5),
     "llama_head_dim": tiny_config(**MODERN, num_key_value_heads=1, head_dim=6),
     "llama_biases": tiny_config(**MODERN | {"use_bias": True}, norm_epsilon=1e-6),
+    "llama_attention_bias": tiny_config(
+        **MODERN | {"use_bias": True}, use_feed_forward_bias=False, rotary_scaling=LINEAR
+    ),
+    "llama_yarn": tiny_config(**MODERN, rotary_scaling=YARN),
     "qwen2": tiny_config(**MODERN, num_key_value_heads=2, use_qkv_bias=True),
+    "qwen3": tiny_config(**MODERN, num_key_value_heads=2, use_qk_norm=True, head_dim=6),
 }
 TOKEN_IDS = np.arange(48).reshape(2, 24) % 32
 
@@ -58,6 +71,22 @@ def permuted(weight, num_heads):
     return rows.swapaxes(1, 2).reshape(weight.shape)
 
 
+def llama3_factors(rope, head_dim):
+    """What llama.cpp's converter makes of Llama 3.1's scaling, one frequency at a time."""
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    length, factors = rope["original_max_position_embeddings"], []
+    for i in range(0, head_dim, 2):
+        wavelength = 2 * math.pi * rope["rope_theta"] ** (i / head_dim)
+        if wavelength < length / high:
+            factors.append(1)
+        elif wavelength > length / low:
+            factors.append(rope["factor"])
+        else:
+            smooth = (length / wavelength - low) / (high - low)
+            factors.append(1 / ((1 - smooth) / rope["factor"] + smooth))
+    return factors
+
+
 LLAMA_NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -66,6 +95,8 @@ LLAMA_NAMES = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
@@ -86,7 +117,7 @@ GPT2_NAMES = {
 }
 
 
-def llama_cpp_file(name, path, **changes):
+def llama_cpp_file(name, path, factors=True, **changes):
     """Write a fixture of transformers as llama.cpp's converter does; changes are of metadata."""
     settings = json.loads((FIXTURES / name / "config.json").read_text())
     kind = settings["model_type"]
@@ -119,6 +150,9 @@ def llama_cpp_file(name, path, **changes):
             weight = weight.T
         prefix = "" if block is None else f"blk.{block}."
         writer.add_tensor(f"{prefix}{names[layer]}.{suffix}", np.ascontiguousarray(weight))
+    if factors and settings.get("rope_parameters", {}).get("rope_type") == "llama3":
+        factors = llama3_factors(settings["rope_parameters"], settings["head_dim"])
+        writer.add_tensor("rope_freqs.weight", np.array(factors, "float32"))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -126,7 +160,10 @@ def llama_cpp_file(name, path, **changes):
     return path
 
 
-FROM_TRANSFORMERS = ["gpt2", "llama", "llama_biases", "llama_tied", "qwen2", "qwen2_untied"]
+FROM_TRANSFORMERS = [
+    *("gpt2", "llama", "llama_biases", "llama_tied", "qwen2", "qwen2_untied"),
+    *("llama_attention_bias", "llama_mlp_bias", "llama_llama3", "qwen3"),
+]
 
 
 @pytest.mark.parametrize("name", FROM_TRANSFORMERS)
@@ -146,7 +183,44 @@ def test_files_have_the_tensors_that_llama_cpp_writes(name, tmp_path):
     ours = stored(tmp_path / "ours.gguf")
     assert ours.keys() == theirs.keys()
     for key, (_, values) in theirs.items():
-        np.testing.assert_array_equal(ours[key][1], values)
+        if key == "rope_freqs.weight":
+            np.testing.assert_allclose(ours[key][1], values, rtol=1e-6)
+        else:
+            np.testing.assert_array_equal(ours[key][1], values)
+
+
+ROTARY = dict(np.load(FIXTURES.parent / "rotary_scaling.npz"))
+
+
+@pytest.mark.parametrize("rope_type", ["linear", "yarn", "legacy"])
+def test_scaled_angles_are_those_of_transformers(rope_type, tmp_path):
+    changes = {
+        "linear": {"type": ("linear", TEXT), "factor": (4.0, F32), "finetuned": (True, BOOL)},
+        "yarn": {"type": ("yarn", TEXT), "factor": (4.0, F32), "attn_factor": (1.0, F32)}
+        | {"original_context_length": (10, U32)},
+    }
+    changes = {f"rope__scaling__{key}": v for key, v in changes.get(rope_type, {}).items()}
+    if rope_type == "legacy":
+        changes = {"rope__scale_linear": (4.0, F32)}
+    file = llama_cpp_file("llama_llama3", tmp_path / "model.gguf", factors=False, **changes)
+    scalings = [json.loads(scaling)["rope_type"] for scaling in ROTARY["scalings"]]
+    truth = ROTARY["logits"][scalings.index("yarn" if rope_type == "yarn" else "linear")]
+    np.testing.assert_allclose(gk.convert.load(file)(ROTARY["token_ids"]), truth, atol=1e-4)
+
+
+def test_factors_of_ones_scale_nothing_and_are_not_combined(tmp_path):
+    path = tmp_path / "model.gguf"
+    scaling = {"rope_type": "factors", "factors": [1.0, 2.0, 3.0, 4.5]}
+    model = gk.GPTCausalLM(tiny_config(**MODERN, rotary_scaling=scaling))
+    gk.convert.to_gguf(model, path)
+    assert gk.convert.load(path).config == gguf_files.read_config(path) == model.config
+    metadata, shapes = read_header(path).metadata, {"token_embd.weight": (32, 32)}
+    shapes |= {str(i): () for i in range(9)}
+    architecture = ARCHITECTURES["llama"]
+    assert architecture.to_config(metadata, shapes, [1.0] * 4).rotary_scaling is None
+    metadata["llama.rope.scaling.factor"] = 2.0
+    with pytest.raises(ValueError, match=r"rope_freqs.weight, but rope.scaling.type is 'linear'"):
+        architecture.to_config(metadata, shapes, [1.0, 2.0, 3.0, 4.0])
 
 
 # There and back.
@@ -317,6 +391,7 @@ def q6_k(raw):
 # Bytes in a block, where float16 numbers stand in it, and its values.
 FORMULAS = {
     "F32": (4, [], lambda raw: raw.view("<f4")),
+    "F64": (8, [], lambda raw: raw.view("<f8")),
     "F16": (2, [0], lambda raw: raw.view("<f2")),
     "BF16": (2, [], lambda raw: raw.view(ml_dtypes.bfloat16)),
     "Q4_0": (18, [0], lambda raw: f16(raw[:2]) * (nibbles(raw[2:]) - 8)),
@@ -343,9 +418,10 @@ def test_values_of_each_type(kind, tmp_path):
     size, scales, formula = FORMULAS[kind]
     generator = np.random.default_rng(0)
     raw = generator.integers(0, 256, (6, 512 // 32 * 8, size), "uint8")
-    if kind in ("F32", "BF16"):
+    numbers_of = {"F32": "f4", "F64": "f8", "BF16": ml_dtypes.bfloat16}
+    if kind in numbers_of:
         numbers = generator.normal(size=raw.shape[:2])
-        raw = numbers.astype("f4" if kind == "F32" else ml_dtypes.bfloat16)[..., None].view("u1")
+        raw = numbers.astype(numbers_of[kind])[..., None].view("u1")
     for at in scales:
         numbers = generator.normal(size=raw.shape[:2]).astype("<f2")
         raw[..., at : at + 2] = numbers[..., None].view("u1")
@@ -367,30 +443,51 @@ def test_values_of_each_type(kind, tmp_path):
     np.testing.assert_array_equal(tensors.read("x")[2:5], found[2:5])
 
 
+def test_every_type_that_the_gguf_package_dequantizes_is_read(tmp_path):
+    generator, wanted = np.random.default_rng(0), {}
+    writer = gguf.GGUFWriter(tmp_path / "file", "llama")
+    for kind in gguf.GGMLQuantizationType:
+        size = gguf.GGML_QUANT_SIZES[kind][1]
+        raw = generator.integers(0, 256, (3, 2 * size), "uint8")
+        try:
+            with np.errstate(all="ignore"):
+                wanted[kind.name] = gguf.dequantize(raw, kind)
+        except NotImplementedError:
+            continue
+        writer.add_tensor(kind.name, raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert {"Q2_K", "Q3_K", "IQ4_XS", "IQ2_XXS", "TQ1_0", "MXFP4"} <= wanted.keys()
+    tensors = GGUFTensors(tmp_path / "file", read_header(tmp_path / "file"))
+    with np.errstate(all="ignore"):
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(tensors.read(name)[1:3], values[1:3])
+
+
 def test_long_tensors_are_read_in_parts(tmp_path, monkeypatch):
     model = model_of("llama")
     gk.convert.to_gguf(model, tmp_path / "model.gguf", dtype="q8_0")
     whole = gk.convert.from_gguf(tmp_path / "model.gguf").get_weights()
-    monkeypatch.setattr("gpt_keras.convert.gguf._CHUNK", 100)
+    monkeypatch.setattr("gpt_keras.convert.gguf.tensors._CHUNK", 100)
     for a, b in zip(gk.convert.from_gguf(tmp_path / "model.gguf").get_weights(), whole):
         np.testing.assert_array_equal(a, b)
 
 
 # Refusals.
 
-U32, F32 = gguf.GGUFValueType.UINT32, gguf.GGUFValueType.FLOAT32
-TEXT = gguf.GGUFValueType.STRING
-
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "mamba"}, r"architecture is 'mamba'.* gpt2, qwen2, llama"),
-        ({"rope__scaling__type": ("yarn", TEXT)}, r"rope.scaling.type is 'yarn', which a GPT"),
-        ({"rope__scaling__factor": (8.0, F32)}, r"rope.scaling.factor is 8.0"),
+        ({"architecture": "mamba"}, r"architecture is 'mamba'.* gpt2, qwen2, qwen3, llama"),
+        ({"rope__scaling__type": ("ntk", TEXT)}, r"rope.scaling.type is 'ntk', which a GPT"),
+        ({"rope__scaling__attn_factor": (2.0, F32)}, r"rope.scaling.attn_factor is 2.0"),
+        ({"rope__scaling__factor": (-8.0, F32)}, r"`factor` must be a number above 0"),
         ({"expert_count": (8, U32)}, r"expert_count is 8"),
         ({"attention__sliding_window": (64, U32)}, r"attention.sliding_window is 64"),
-        ({"vocab_size": (51, U32)}, r"vocab_size is 51 and token_embd.weight 50"),
+        ({"vocab_size": (51, U32)}, r"vocab_size is 51 and token_embd.weight is 50"),
         ({"rope__dimension_count": (4, U32)}, r"rope.dimension_count is 4 and attention.key_len"),
         ({"attention__value_length": (4, U32)}, r"attention.value_length is 4 and attention.key"),
         ({"block_count": (3, U32)}, r"missing: blk.2.attn_norm.weight.* and \d+ more"),
@@ -411,8 +508,10 @@ def test_what_a_gpt_does_not_have_is_refused(changes, message, tmp_path):
 
 def test_scaling_by_none_and_no_experts_are_nothing(tmp_path):
     changes = {"rope__scaling__type": ("none", TEXT), "expert_count": (0, U32)}
+    changes |= {"rope__scaling__factor": (8.0, F32)}
     file = llama_cpp_file("llama", tmp_path / "model.gguf", **changes)
-    assert gk.convert.from_gguf(file).config.num_experts is None
+    config = gk.convert.from_gguf(file).config
+    assert (config.num_experts, config.rotary_scaling) == (None, None)
 
 
 @pytest.fixture(scope="module")
@@ -457,13 +556,13 @@ def read_header_size(content, folder):
 
 def test_types_that_are_not_read(tmp_path):
     writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
-    raw = np.zeros((4, 66), "uint8")
-    writer.add_tensor("token_embd.weight", raw, raw_dtype=gguf.GGMLQuantizationType.IQ2_XXS)
+    raw = np.zeros((4, 40), "uint8")
+    writer.add_tensor("token_embd.weight", raw, raw_dtype=gguf.GGMLQuantizationType.Q8_1)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ValueError, match=r"token_embd.weight is IQ2_XXS"):
+    with pytest.raises(ValueError, match=r"token_embd.weight is Q8_1"):
         gk.convert.from_gguf(tmp_path / "model.gguf")
     content = bytearray((tmp_path / "model.gguf").read_bytes())
     at = content.index(b"token_embd.weight") + len("token_embd.weight") + 4 + 2 * 8

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 
@@ -76,6 +77,16 @@ def test_what_the_shapes_prove():
     qwen2 = fixture("qwen2").config
     assert (qwen2.use_bias, qwen2.use_qkv_bias, qwen2.tie_embeddings) == (False, True, True)
     assert fixture("qwen2_untied").config.rotary_base == 500.0
+    assert fixture("qwen2_window").config.attention_windows == (None, 5)
+    assert fixture("qwen3_window").config.attention_windows == (5, None)
+    qwen3 = fixture("qwen3").config
+    assert (qwen3.use_qk_norm, qwen3.use_bias, qwen3.head_dim) == (True, False, 6)
+    assert fixture("qwen3_window").config.use_qkv_bias
+    biases = ("use_qkv_bias", "use_bias", "use_feed_forward_bias")
+    for name, wanted in (("attention_bias", [1, 1, 0]), ("mlp_bias", [0, 0, 1])):
+        config = fixture(f"llama_{name}").config
+        assert [getattr(config, field) for field in biases] == wanted
+    assert fixture("llama_llama3").config.rotary_scaling.factor == 4
     assert fixture("mixtral").config.num_experts_per_token == 2
     assert fixture("openai_gpt").config.norm_position == "post"
     assert fixture("gpt2").config.dropout == 0.1
@@ -94,8 +105,12 @@ def test_load_balancing_loss_equals_that_of_transformers(name):
         assert np.mean(losses) == pytest.approx(float(stored["load_balancing_loss"]), rel=0.2)
 
 
-# 16-bit weights come back as float32, and sqrt(12) is not a power of two.
-@pytest.mark.parametrize("name", [name for name in NAMES if "float16" not in name])
+# 16-bit weights come back as float32, and one file has the layout that is read and not written.
+_OTHER_FILES = ("llama_bfloat16", "llama_float16", "mixtral_fused")
+
+
+# The square root of 12 is not a power of two.
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in _OTHER_FILES])
 def test_round_trip_gives_the_same_files(name, tmp_path):
     gk.convert.to_huggingface(fixture(name), tmp_path / "written")
     theirs, ours = stored_tensors(FIXTURES / name), stored_tensors(tmp_path / "written")
@@ -130,6 +145,7 @@ def test_config_json_says_what_theirs_says(name, tmp_path):
 
 
 _WRITTEN_OTHERWISE = {"attention_types", "dtype", "bos_token_id", "eos_token_id"}
+_WRITTEN_OTHERWISE |= {"max_window_layers"}  # without effect beside `layer_types`
 
 
 def test_16_bit_weights_are_read_exactly():
@@ -280,10 +296,178 @@ def test_presets_are_the_architectures_of_their_papers(preset, model_type):
     config = gk.presets.get(preset)
     fitting = []
     for name, architecture in ARCHITECTURES.items():
-        try:
-            settings = architecture.to_settings(config)
-        except ValueError:
+        if architecture.misfits(config):
             continue
+        settings = architecture.to_settings(config)
         fitting.append(name)
         assert architecture.to_config(settings).num_parameters == config.num_parameters
     assert fitting[0] == model_type
+
+
+def changed_settings(name, folder, **changes):
+    """A copy of a fixture whose `config.json` has other settings; None takes one away."""
+    folder = copy(name, folder)
+    settings = json.loads((folder / "config.json").read_text()) | changes
+    settings = {key: value for key, value in settings.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+# Rotary scaling. The logits are of the model "llama_llama3" with other angles.
+
+STORED = dict(np.load(FIXTURES.parent / "rotary_scaling.npz"))
+SCALINGS = [json.loads(scaling) for scaling in STORED["scalings"]]
+KINDS = [f"{i}_{scaling['rope_type']}" for i, scaling in enumerate(SCALINGS)]
+
+
+def pieces_of_logits(gpt, token_ids, ends):
+    """The logits of `extend`, in pieces that end at `ends`."""
+    length = token_ids.shape[1]
+    cache, logits = gpt.initial_cache(len(token_ids), length), []
+    for first, last in zip([0, *ends], [*ends, length]):
+        starts = np.zeros(len(token_ids), "int32")
+        piece, update = gpt.extend(token_ids[:, first:last], cache, first, starts)
+        cache = gpt.write(cache, update, first)
+        logits.append(piece)
+    return np.concatenate(logits, axis=1)
+
+
+@pytest.mark.parametrize("layout", ["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scaled_angles_are_those_of_transformers(kind, layout, tmp_path):
+    # Also that no two scalings, nor any and none, give the same logits.
+    scaling = SCALINGS[KINDS.index(kind)]
+    changes = {"rope_parameters": {"rope_theta": 100.0, **scaling}}
+    if layout == "rope_scaling":
+        old = {"type" if key == "rope_type" else key: value for key, value in scaling.items()}
+        changes = {"rope_parameters": None, "rope_theta": 100.0, "rope_scaling": old}
+    if scaling["rope_type"] == "dynamic":
+        changes["max_position_embeddings"] = 10
+    folder = changed_settings("llama_llama3", tmp_path, **changes)
+    model, token_ids = gk.convert.load(folder), STORED["token_ids"]
+    stored = STORED["logits"][KINDS.index(kind)]
+    distances = [np.abs(other - stored).max() for other in STORED["logits"]]
+    assert sorted(distances)[1] > 0.1
+    if scaling["rope_type"] == "dynamic":
+        # Their angles follow the longest sequence; ours are chosen once, here for 40 tokens.
+        longer = dataclasses.replace(model.config.rotary_scaling, sequence_length=40)
+        config = model.config.replace(max_sequence_length=40, rotary_scaling=longer)
+        weights, model = model.get_weights(), gk.GPTCausalLM(config)
+        model.set_weights(weights)
+    np.testing.assert_allclose(model(token_ids), stored, atol=1e-4)
+    if layout == "rope_scaling":
+        pieces = pieces_of_logits(model.backbone, token_ids, (9, 10, 30))
+        np.testing.assert_allclose(pieces, stored, atol=1e-4)
+    assert gk.GPTConfig.from_json(model.config.to_json()) == model.config
+
+
+@pytest.mark.parametrize("name", ["llama_llama3", "qwen2_window", "qwen3_window"])
+def test_in_pieces_the_logits_are_those_of_transformers(name):
+    stored = expected(name)
+    pieces = pieces_of_logits(fixture(name).backbone, stored["token_ids"], (7, 8, 15))
+    np.testing.assert_allclose(pieces, stored["logits"], atol=1e-4)
+
+
+def test_the_config_of_llama_3_1():
+    # As it is on the hub: the layout of transformers 4.
+    rope = {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "rope_type": "llama3"}
+    rope |= {"original_max_position_embeddings": 8192}
+    settings = {"attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 128000}
+    settings |= {"hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02}
+    settings |= {"eos_token_id": 128001, "intermediate_size": 14336, "mlp_bias": False}
+    settings |= {"max_position_embeddings": 131072, "num_attention_heads": 32}
+    settings |= {"num_hidden_layers": 32, "num_key_value_heads": 8, "pretraining_tp": 1}
+    settings |= {"rms_norm_eps": 1e-5, "rope_scaling": rope, "rope_theta": 500000.0}
+    settings |= {"tie_word_embeddings": False, "torch_dtype": "bfloat16", "vocab_size": 128256}
+    config = ARCHITECTURES["llama"].to_config(settings)
+    llama3 = gk.presets.get("llama3_8b").replace(max_sequence_length=131072, rotary_scaling=rope)
+    assert config == llama3
+
+
+def test_dynamic_scaling_is_none_up_to_the_original_context(tmp_path):
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    folder = changed_settings("llama", tmp_path, rope_parameters=rope)
+    stored = expected("llama")
+    model = gk.convert.load(folder)
+    np.testing.assert_allclose(model(stored["token_ids"]), stored["logits"], atol=1e-4)
+    gk.convert.to_huggingface(model, tmp_path / "written")
+    assert gk.convert.load(tmp_path / "written").config == model.config
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "factors"])
+def test_scalings_are_written_in_both_layouts(kind, tmp_path):
+    scaling = {"rope_type": "factors", "factors": [1.0, 1.5, 2.0, 4.0, 4.0, 5.0, 6.0, 8.0]}
+    if kind != "factors":
+        scaling = SCALINGS[KINDS.index(kind)]
+    if kind.endswith("dynamic"):
+        scaling = scaling | {"original_max_position_embeddings": 40}
+    config = fixture("llama_llama3").config.replace(rotary_scaling=scaling)
+    gk.convert.to_huggingface(gk.GPTCausalLM(config), tmp_path / "written")
+    assert gk.convert.load(tmp_path / "written").config == config
+    for unread in ("rope_parameters", "rope_scaling"):
+        settings = json.loads((tmp_path / "written" / "config.json").read_text())
+        del settings[unread]
+        assert ARCHITECTURES["llama"].to_config(settings) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gpt2", {"attn_pdrop": 0.3}),
+        ("gpt_neo", {"attention_dropout": 0.1, "resid_dropout": 0.2}),
+        ("mixtral", {"router_jitter_noise": 0.1}),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 1.0}}),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 1.0, "rope_theta": 1e4}}),
+        ("llama", {"partial_rotary_factor": 1.0, "original_max_position_embeddings": 8}),
+    ],
+)
+def test_settings_that_change_nothing_in_inference(name, changes, tmp_path):
+    folder = changed_settings(name, tmp_path, **changes)
+    stored = expected(name)
+    model = gk.convert.load(folder)
+    np.testing.assert_allclose(model(stored["token_ids"]), stored["logits"], atol=1e-4)
+    assert model.config.rotary_scaling is None
+    dropout = max([fixture(name).config.dropout, *(v for k, v in changes.items() if "drop" in k)])
+    assert model.config.dropout == dropout
+
+
+def test_tied_weights_under_either_name(tmp_path):
+    # Where two tensors are one, safetensors keeps one name; which, is the writer's choice.
+    for name, embedding in (("llama_tied", "model.embed_tokens"), ("gpt2", "transformer.wte")):
+        folder = copy(name, tmp_path)
+        tensors = load_file(folder / "model.safetensors")
+        tensors["lm_head.weight"] = tensors.pop(f"{embedding}.weight")
+        save_file(tensors, folder / "model.safetensors")
+        stored = expected(name)
+        logits = gk.convert.load(folder)(stored["token_ids"])
+        np.testing.assert_allclose(logits, stored["logits"], atol=1e-4)
+
+
+def test_float64_weights_are_read(tmp_path):
+    folder = copy("llama", tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {key: value.astype("float64") for key, value in tensors.items()}
+    save_file(tensors, folder / "model.safetensors")
+    model = gk.convert.load(folder)
+    for ours, theirs in zip(model.get_weights(), fixture("llama").get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_fused_layout_of_mixtral_is_written_as_the_other(tmp_path):
+    model = fixture("mixtral_fused")
+    gk.convert.to_huggingface(model, tmp_path / "written")
+    assert "model.layers.0.block_sparse_moe.experts.2.w1.weight" in stored_tensors(
+        tmp_path / "written"
+    )
+    back = gk.convert.load(tmp_path / "written")
+    for ours, theirs in zip(back.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_windows_of_qwen_by_number_of_layers(tmp_path):
+    # As transformers 4 writes them, without a list of layers.
+    for first, windows in ((0, (4, 4)), (1, (None, 4)), (2, None)):
+        settings = json.loads((FIXTURES / "qwen2" / "config.json").read_text())
+        del settings["layer_types"]
+        settings |= {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": first}
+        assert ARCHITECTURES["qwen2"].to_config(settings).attention_windows == windows

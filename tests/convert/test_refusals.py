@@ -1,6 +1,7 @@
 """Folders that cannot be read: one message says all that is wrong, before a model is built."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -43,7 +44,7 @@ def change_tensors(folder, change):
         ("gpt2", {"scale_attn_weights": False}, r"scale_attn_weights is False and should be True"),
         ("gpt2", {"add_cross_attention": True}, r"add_cross_attention is True"),
         ("gpt2", {"activation_function": "silu"}, r"'silu' and should be 'gelu_new' or"),
-        ("gpt2", {"embd_pdrop": 0.3}, r"_pdrop is 0\.[13] and .*_pdrop is 0\.[13], but are one"),
+        ("gpt2", {"embd_pdrop": 1.5}, r"`embd_pdrop` must be a number in \[0, 1\)"),
         ("gpt2", {"n_head": 5}, r"config\.json.*`hidden_dim` must be a multiple of `num_heads`"),
         ("openai_gpt", {"afn": "swish"}, r"afn is 'swish'"),
         (
@@ -58,23 +59,31 @@ def change_tensors(folder, change):
             r"attention_types is .* for each of 4 layers",
         ),
         ("llama", {"hidden_act": "gelu"}, r"hidden_act is 'gelu' and should be 'silu'"),
-        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, r"rope_scaling is .*linear"),
+        (
+            "llama",
+            {"rope_scaling": {"type": "ntk", "factor": 2.0}},
+            r"rope_scaling is .*ntk.*`rope_type` must be one of linear, dynamic, yarn, llama3",
+        ),
         (
             "llama",
             {"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "rope_theta": 5e5}},
-            r"rope_parameters is .*llama3",
+            r"rope_parameters .*missing \['low_freq_factor', 'high_freq_factor'\]",
         ),
-        ("llama", {"attention_bias": True}, r"mlp_bias is False and attention_bias is True"),
+        ("llama", {"rope_scaling": "linear"}, r"rope_scaling is 'linear' and should be a mapping"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+            r"partial_rotary_factor.*which a GPT does not have",
+        ),
         ("llama", {"quantization_config": {"bits": 4}}, r"quantization_config is"),
         ("llama", {"partial_rotary_factor": 0.5}, r"partial_rotary_factor is 0\.5"),
-        ("qwen2", {"use_sliding_window": True, "sliding_window": 4}, r"use_sliding_window is True"),
         ("qwen2", {"layer_types": ["full_attention", "sliding_attention"]}, r"layer_types is"),
+        ("qwen3_window", {"layer_types": ["full_attention"]}, r"layer_types is .* of 2 layers"),
         ("mistral", {"layer_types": ["sliding_attention"] * 2}, r"layer_types is"),
-        ("mixtral", {"router_jitter_noise": 0.1}, r"router_jitter_noise is 0\.1"),
         (
             "gpt2",
             {"model_type": "bloom"},
-            r"'bloom'; .*gpt2, openai-gpt, gpt_neo, llama, qwen2, mis",
+            r"'bloom'; .*gpt2, openai-gpt, gpt_neo, llama, qwen2, qwen3, mis",
         ),
     ],
 )
@@ -170,8 +179,9 @@ def test_folders_of_another_kind(tmp_path):
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"must hold an object, not a list"):
         gk.convert.from_huggingface(tmp_path)
+    (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match=r"neither a \.keras file nor a preset folder"):
-        gk.convert.load(tmp_path / "nothing")
+        gk.convert.load(tmp_path)
 
 
 def test_safetensors_is_missing(tmp_path, monkeypatch):
@@ -179,3 +189,28 @@ def test_safetensors_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r"pip install 'gpt_keras\[hub\]'"):
         gk.convert.from_huggingface(folder)
+
+
+def test_what_is_not_there_may_be_near(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy("gpt2", tmp_path).rename(tmp_path / "my_model")
+    near = {
+        "gpt2": "Did you mean 'gpt2_small'?",
+        "smollm2-135m": "Did you mean 'smollm2_135m'?",
+        "SmolLM2-135M-Instruct": "Did you mean 'smollm2_135m_instruct'?",
+        "HuggingFaceTB/SmolLM2-135M": "'smollm2_135m' or 'hf://HuggingFaceTB/SmolLM2-135M'?",
+        "someone/something": "Did you mean 'hf://someone/something'?",
+        "gpt2_smal": "Did you mean 'gpt2_small'",
+        "llama3_8b": "There are no weights of it; a new model is `gk.GPTCausalLM(gk.pres",
+        "my_modle": "Did you mean 'my_model'?",
+        str(tmp_path / "my-model"): f"Did you mean '{tmp_path}/my_model'?",
+        "my_model/config.json": "Load its folder: 'my_model'.",
+        "my_model/model.safetensors": "Load its folder: 'my_model'.",
+        str(tmp_path): f"A model is in '{tmp_path}/my_model'.",
+    }
+    for source, message in near.items():
+        with pytest.raises(ValueError, match=re.escape(message)) as raised:
+            gk.GPTCausalLM.from_preset(source)
+        assert source in str(raised.value)
+    with pytest.raises(ValueError, match=r"got 'quite/other/nothing'\.$"):
+        gk.convert.load("quite/other/nothing")

@@ -29,8 +29,17 @@ def test_parameter_counts_are_the_published_ones():
 
 
 def test_every_preset_has_a_published_size():
-    unreleased = {name for name in gk.presets.list() if name.startswith(("gpt3", "gpt4"))}
-    assert set(gk.presets.list()) == PUBLISHED.keys() | unreleased | {"nano"}
+    unreleased = {name for name in gk.presets.names() if name.startswith(("gpt3", "gpt4"))}
+    assert set(gk.presets.names()) == PUBLISHED.keys() | unreleased | {"nano", "tiny"}
+
+
+def test_tiny_has_a_few_thousand_parameters():
+    assert 1_000 < gk.presets.get("tiny").num_parameters < 10_000
+
+
+def test_the_old_name_of_names_says_the_new_one():
+    with pytest.raises(AttributeError, match=r"`gk\.presets\.list` is now `gk\.presets\.names`"):
+        _ = gk.presets.list
 
 
 # Brown et al. 2020, table 2.1: parameters as printed, layers, width, heads, width of a head.
@@ -65,7 +74,7 @@ def test_gpt4_class_has_130_billion_parameters():
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match=r"`name` must be one of nano, gpt1, gpt2_small.*'gpt5'"):
+    with pytest.raises(ValueError, match=r"`name` must be one of tiny, nano, gpt1, .*'gpt5'"):
         gk.presets.get("gpt5")
 
 
@@ -89,6 +98,8 @@ def configs(draw):
         norm_position=draw(st.sampled_from(NORM_POSITIONS)),
         use_bias=draw(st.booleans()),
         use_qkv_bias=draw(st.sampled_from([None, True, False])),
+        use_feed_forward_bias=draw(st.sampled_from([None, True, False])),
+        use_qk_norm=draw(st.booleans()),
         tie_embeddings=draw(st.booleans()),
         causal=draw(st.booleans()),
         attention_windows=draw(st.sampled_from([None, (2,), (None, 3)])),

@@ -1,6 +1,5 @@
 """The architectures of Hugging Face that a `GPT` can be: one table each."""
 
-from gpt_keras.convert.architecture import Architecture
 from gpt_keras.convert.architectures import (
     gpt2,
     gpt_neo,
@@ -9,12 +8,14 @@ from gpt_keras.convert.architectures import (
     mixtral,
     openai_gpt,
     qwen2,
+    qwen3,
 )
+from gpt_keras.convert.architectures.table import HuggingFaceArchitecture
 
 # A model is written as the first one that can hold it.
-ARCHITECTURES: dict[str, Architecture] = {
-    module.ARCHITECTURE.model_type: module.ARCHITECTURE
-    for module in (gpt2, openai_gpt, gpt_neo, llama, qwen2, mistral, mixtral)
+ARCHITECTURES: dict[str, HuggingFaceArchitecture] = {
+    module.ARCHITECTURE.name: module.ARCHITECTURE
+    for module in (gpt2, openai_gpt, gpt_neo, llama, qwen2, qwen3, mistral, mixtral)
 }
 
 __all__ = ["ARCHITECTURES"]

@@ -1,6 +1,6 @@
 """GPT-2 (Radford et al. 2019); Hugging Face also uses it for many models of others."""
 
-from gpt_keras.convert.architecture import HEAD, Architecture
+from gpt_keras.convert.architectures.table import HEAD, HuggingFaceArchitecture
 from gpt_keras.convert.name_map import Source
 
 FIELDS = {
@@ -42,8 +42,8 @@ NAMES = BLOCKS | {
     "final_norm": Source("ln_f"),
 }
 
-ARCHITECTURE = Architecture(
-    model_type="gpt2",
+ARCHITECTURE = HuggingFaceArchitecture(
+    name="gpt2",
     class_name="GPT2LMHeadModel",
     prefix="transformer.",
     fields=FIELDS | {"n_inner": "intermediate_dim", "activation_function": "activation"},

@@ -1,7 +1,7 @@
 """GPT-Neo (Black et al. 2021): dense and local layers take turns, scores are not scaled."""
 
-from gpt_keras.convert.architecture import HEAD, Architecture
 from gpt_keras.convert.architectures import gpt2
+from gpt_keras.convert.architectures.table import HEAD, HuggingFaceArchitecture
 from gpt_keras.convert.name_map import Source
 
 
@@ -48,8 +48,8 @@ def _write(config):
     return {"attention_types": [[kinds, 1]], "attention_layers": kinds, "window_size": window}
 
 
-ARCHITECTURE = Architecture(
-    model_type="gpt_neo",
+ARCHITECTURE = HuggingFaceArchitecture(
+    name="gpt_neo",
     class_name="GPTNeoForCausalLM",
     prefix="transformer.",
     fields={

@@ -1,6 +1,6 @@
 """Llama (Touvron et al. 2023), whose type most open decoders are; SmolLM2, too, is one."""
 
-from gpt_keras.convert.architecture import HEAD, Architecture
+from gpt_keras.convert.architectures.table import HEAD, HuggingFaceArchitecture
 from gpt_keras.convert.name_map import Source
 
 FIELDS = {
@@ -15,6 +15,7 @@ FIELDS = {
     "hidden_act": "activation",
     "rms_norm_eps": "norm_epsilon",
     "rope_theta": "rotary_base",
+    "rotary_scaling": "rotary_scaling",
     "attention_dropout": "dropout",
     "tie_word_embeddings": "tie_embeddings",
 }
@@ -27,6 +28,7 @@ OURS = {
     "norm_epsilon": 1e-6,
     "activation": "swiglu",
     "use_bias": False,
+    "use_feed_forward_bias": False,
     "tie_embeddings": False,
 }
 
@@ -45,12 +47,11 @@ NAMES = {
     "token_embedding/reverse_embeddings": Source(HEAD, transpose=True),
 }
 
-ARCHITECTURE = Architecture(
-    model_type="llama",
+ARCHITECTURE = HuggingFaceArchitecture(
+    name="llama",
     class_name="LlamaForCausalLM",
     prefix="model.",
-    # Both biases or none: a `GPT` has no bias on the output of attention alone.
-    fields=FIELDS | {"attention_bias": "use_bias", "mlp_bias": "use_bias"},
+    fields=FIELDS | {"attention_bias": "use_bias", "mlp_bias": "use_feed_forward_bias"},
     choices=CHOICES,
     ours=OURS,
     names=lambda config: NAMES,

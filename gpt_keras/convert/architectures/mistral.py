@@ -1,7 +1,7 @@
 """Mistral (Jiang et al. 2023): Llama with a window in every layer."""
 
-from gpt_keras.convert.architecture import Architecture
 from gpt_keras.convert.architectures import llama
+from gpt_keras.convert.architectures.table import HuggingFaceArchitecture
 
 FIELDS = llama.FIELDS | {"attention_windows": "attention_windows"}
 
@@ -19,8 +19,8 @@ def write(config):
     return {"sliding_window": config.attention_window(0)}
 
 
-ARCHITECTURE = Architecture(
-    model_type="mistral",
+ARCHITECTURE = HuggingFaceArchitecture(
+    name="mistral",
     class_name="MistralForCausalLM",
     prefix="model.",
     fields=FIELDS,

@@ -1,7 +1,7 @@
 """Mixtral (Jiang et al. 2024): Mistral with a mixture of experts in every block."""
 
-from gpt_keras.convert.architecture import Architecture
 from gpt_keras.convert.architectures import llama, mistral
+from gpt_keras.convert.architectures.table import HuggingFaceArchitecture
 from gpt_keras.convert.name_map import Source
 
 _EXPERT = "layers.{i}.block_sparse_moe.experts.{e}"
@@ -13,8 +13,24 @@ NAMES = llama.NAMES | {
     "block_{i}/feed_forward/expert_{e}/up": Source(f"{_EXPERT}.w3", transpose=True),
 }
 
-ARCHITECTURE = Architecture(
-    model_type="mixtral",
+
+def _fused_names(config):
+    """The layout of transformers 5: one tensor for all experts, gate and up side by side."""
+    names = llama.NAMES | {
+        "block_{i}/feed_forward/router": Source("layers.{i}.mlp.gate", transpose=True)
+    }
+    for e in range(config.num_experts):
+        how = {"transpose": True, "entry": e, "num_entries": config.num_experts}
+        both, down = "layers.{i}.mlp.experts.gate_up_proj", "layers.{i}.mlp.experts.down_proj"
+        expert = f"block_{{i}}/feed_forward/expert_{e}"
+        names[f"{expert}/gate/kernel"] = Source(both, part=(0, 2), **how)
+        names[f"{expert}/up/kernel"] = Source(both, part=(1, 2), **how)
+        names[f"{expert}/down/kernel"] = Source(down, **how)
+    return names
+
+
+ARCHITECTURE = HuggingFaceArchitecture(
+    name="mixtral",
     class_name="MixtralForCausalLM",
     prefix="model.",
     fields=mistral.FIELDS
@@ -33,6 +49,7 @@ ARCHITECTURE = Architecture(
         "router_loss_weight": 0.001,
     },
     names=lambda config: NAMES,
+    other_names=_fused_names,
     read=mistral.read,
     write=mistral.write,
 )

@@ -1,7 +1,7 @@
 """GPT-1 (Radford et al. 2018): norms after the sums, and so none at the end."""
 
-from gpt_keras.convert.architecture import Architecture
 from gpt_keras.convert.architectures import gpt2
+from gpt_keras.convert.architectures.table import HuggingFaceArchitecture
 from gpt_keras.convert.name_map import Source
 
 NAMES = gpt2.BLOCKS | {
@@ -9,8 +9,8 @@ NAMES = gpt2.BLOCKS | {
     "position_embedding": Source("positions_embed"),
 }
 
-ARCHITECTURE = Architecture(
-    model_type="openai-gpt",
+ARCHITECTURE = HuggingFaceArchitecture(
+    name="openai-gpt",
     class_name="OpenAIGPTLMHeadModel",
     prefix="transformer.",
     fields=gpt2.FIELDS | {"afn": "activation"},

@@ -6,7 +6,7 @@ import tempfile
 from typing import Any
 
 from gpt_keras import tokenizers
-from gpt_keras.convert.gguf_writer import open_writer
+from gpt_keras.convert.gguf.writer import open_writer
 
 _PREFIX = "tokenizer.ggml."
 

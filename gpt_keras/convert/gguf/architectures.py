@@ -2,13 +2,15 @@
 
 import dataclasses
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gpt_keras.config import GPTConfig
-from gpt_keras.convert.name_map import Source, listed, sources
+from gpt_keras.convert.architecture import Architecture
+from gpt_keras.convert.gguf.rope import read_rope, rope_factors, write_rope
+from gpt_keras.convert.name_map import Source, sources_found, tensor_shapes
 
 EMBEDDING = "token_embd.weight"
 HEAD = "output.weight"
@@ -24,6 +26,7 @@ _SIZES = {
     "embedding_length": "hidden_dim",
     "feed_forward_length": "intermediate_dim",
     "attention.head_count": "num_heads",
+    EMBEDDING: "vocabulary_size",
 }
 _ROTARY = _SIZES | {
     "attention.layer_norm_rms_epsilon": "norm_epsilon",
@@ -32,15 +35,11 @@ _ROTARY = _SIZES | {
     "attention.value_length": "head_dim",
     "rope.dimension_count": "head_dim",
     "rope.freq_base": "rotary_base",
+    "rotary_scaling": "rotary_scaling",
     "vocab_size": "vocabulary_size",
 }
-_NEEDED = (*_SIZES, "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
-
-# Values that say that there is nothing of the kind, such as no experts and no scaling of angles.
-_NOTHING = (0, b"", b"none")
-
-# These have no effect on what a model answers, or none without other fields.
-_NOT_HELD = ("dropout", "rotary_base", "num_experts_per_token", "router_loss_weight")
+# Values that say that there is nothing of the kind, such as no experts.
+_NOTHING = (0, "", "none")
 
 _MODERN = {
     "position_embedding": "rotary",
@@ -50,31 +49,38 @@ _MODERN = {
     "causal": True,
     "attention_windows": None,
     "num_experts": None,
+    "use_qk_norm": False,
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GGUFArchitecture:
-    """One architecture of llama.cpp: its keys as fields of a `GPTConfig`, its tensors' names.
+class GGUFArchitecture(Architecture):
+    """An architecture of llama.cpp; `general.architecture` is its name, and its keys begin with it.
 
     Attributes:
-        name: what `general.architecture` calls it; its keys begin with it.
-        fields: its keys, without the name, and the fields of `GPTConfig` that they are.
-        ours: fields that it always has.
         interleaved: whether queries and keys go in neighbouring pairs for the rotary embedding.
         fused: whether queries, keys and values are one tensor.
     """
 
-    name: str
-    fields: Mapping[str, str]
-    ours: Mapping[str, Any]
     interleaved: bool = False
     fused: bool = False
 
+    # The epsilon has no default, and the width inside the feed-forward layer no usual one.
+    required = Architecture.required | {"norm_epsilon", "intermediate_dim"}
+    not_held = frozenset({"dropout"})
+
     def to_config(
-        self, metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+        self,
+        metadata: Mapping[str, Any],
+        shapes: Mapping[str, tuple[int, ...]],
+        rope_factors: Sequence[float] | None = None,
     ) -> GPTConfig:
         """Return the `GPTConfig` of a file's metadata and tensors.
+
+        Args:
+            metadata: the values by their names.
+            shapes: names and shapes of the tensors.
+            rope_factors: the values of the tensor `rope_freqs.weight`, if there is one.
 
         Raises:
             ValueError: keys are missing, contradict each other, or ask for what a `GPT` does not
@@ -82,54 +88,53 @@ class GGUFArchitecture:
         """
         if len(shapes.get(EMBEDDING, ())) != 2:
             raise ValueError(f"it has no matrix {EMBEDDING}")
-        given = {"vocabulary_size": (EMBEDDING, shapes[EMBEDDING][0])}
-        problems = []
-        for key, value in metadata.items():
-            key, own = key.removeprefix(f"{self.name}."), key.startswith(f"{self.name}.")
-            if own and key in self.fields:
-                value = _plain(value)
-                first, before = given.setdefault(self.fields[key], (key, value))
-                if before != value:
-                    problems.append(f"{key} is {value} and {first} {before}, but they are one")
-            elif own and not any(value is nothing or value == nothing for nothing in _NOTHING):
-                problems.append(f"{key} is {_plain(value)!r}, which a GPT does not have")
-        needed = [key for key in self.fields if key in _NEEDED]
-        problems += listed("missing", [key for key in needed if self.fields[key] not in given])
         blocks = metadata.get(f"{self.name}.block_count", 0)
         if isinstance(blocks, int) and blocks > len(shapes):  # a damaged number may be billions
-            problems.append(f"block_count is {blocks}, but there are only {len(shapes)} tensors")
-        if problems:
-            raise ValueError(f"its metadata on {self.name}: {'; '.join(problems)}")
+            raise ValueError(f"block_count is {blocks}, but there are only {len(shapes)} tensors")
+        prefix = f"{self.name}."
+        own = {
+            key.removeprefix(prefix): _plain(value)
+            for key, value in metadata.items()
+            if key.startswith(prefix)
+        }
+        settings = {EMBEDDING: shapes[EMBEDDING][0]} | read_rope(own, rope_factors)
         found = {
             "use_bias": "blk.0.attn_output.bias" in shapes,
             "use_qkv_bias": "blk.0.attn_q.bias" in shapes,
+            "use_feed_forward_bias": "blk.0.ffn_down.bias" in shapes,
             "tie_embeddings": HEAD not in shapes,
         }
-        return GPTConfig(**found | {k: value for k, (_, value) in given.items()} | self.ours)
+        return self.config_of(settings, found)
 
-    def metadata(self, config: GPTConfig) -> dict[str, int | float]:
+    def metadata(self, config: GPTConfig) -> dict[str, Any]:
         """Return the metadata of a config, as `to_config` takes it."""
-        return {f"{self.name}.{key}": getattr(config, field) for key, field in self.fields.items()}
+        settings = {
+            key: getattr(config, field)
+            for key, field in self.fields.items()
+            if key != EMBEDDING and field != "rotary_scaling"
+        }
+        if "rotary_scaling" in self.fields:
+            settings |= write_rope(config.rotary_scaling)
+        return {f"{self.name}.{key}": value for key, value in settings.items()}
 
-    def misfits(self, config: GPTConfig) -> list[str]:
-        """Return in what a config differs from all that a file of this architecture can hold."""
-        held = {*self.fields.values(), *_NOT_HELD}
-        there = dataclasses.replace(config, **self.ours)
-        if "head_dim" not in held:
-            there = there.replace(head_dim=None, num_key_value_heads=None)
-        return [
-            f"{name} is {value!r} and there {getattr(there, name)!r}"
-            for name, value in config.to_dict().items()
-            if name not in held and value != getattr(there, name)
-        ]
+    def objection(self, setting: str, value: Any) -> str | None:
+        if any(value is nothing or value == nothing for nothing in _NOTHING):
+            return None
+        return f"{setting} is {value!r}, which a GPT does not have"
 
-    def sources(self, config: GPTConfig) -> dict[str, Source]:
-        """Return where every weight stands, by `variable.path`."""
+    def written_and_read(self, config: GPTConfig) -> GPTConfig:
+        places = sources_found(self.layer_sources(config), config)
+        shapes = tensor_shapes(config, places)
+        return self.to_config(self.metadata(config), shapes, rope_factors(config))
+
+    def layer_sources(self, config: GPTConfig) -> Mapping[str, Source]:
         names = {
             "token_embedding": Source("token_embd"),
             "token_embedding/reverse_embeddings": Source(HEAD, transpose=True),
             "position_embedding": Source("position_embd"),
             "block_{i}/attention_norm": Source("blk.{i}.attn_norm"),
+            "block_{i}/attention/query_norm": Source("blk.{i}.attn_q_norm"),
+            "block_{i}/attention/key_norm": Source("blk.{i}.attn_k_norm"),
             "block_{i}/attention/output": _projection("attn_output"),
             "block_{i}/feed_forward_norm": Source("blk.{i}.ffn_norm"),
             "block_{i}/feed_forward/gate": _projection("ffn_gate"),
@@ -146,7 +151,7 @@ class GGUFArchitecture:
             else:
                 place = _projection(f"attn_{name[0]}")
             names[f"block_{{i}}/attention/{name}"] = place
-        return sources(names, config)
+        return names
 
 
 def _projection(name, **how):
@@ -167,6 +172,7 @@ ARCHITECTURES: dict[str, GGUFArchitecture] = {
                 "activation": "gelu_tanh",
                 "use_bias": True,
                 "use_qkv_bias": True,
+                "use_feed_forward_bias": True,
                 "causal": True,
                 "attention_windows": None,
                 "num_experts": None,
@@ -176,8 +182,10 @@ ARCHITECTURES: dict[str, GGUFArchitecture] = {
         GGUFArchitecture(
             name="qwen2",
             fields=_ROTARY,
-            ours=_MODERN | {"use_bias": False, "use_qkv_bias": True},
+            ours=_MODERN
+            | {"use_bias": False, "use_qkv_bias": True, "use_feed_forward_bias": False},
         ),
+        GGUFArchitecture(name="qwen3", fields=_ROTARY, ours=_MODERN | {"use_qk_norm": True}),
         GGUFArchitecture(name="llama", fields=_ROTARY, ours=_MODERN, interleaved=True),
     )
 }
@@ -189,4 +197,4 @@ def _plain(value):
         return float(str(np.float32(value)))
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return value if isinstance(value, numbers.Number) else list(value)
+    return value if isinstance(value, numbers.Number | str) else list(value)

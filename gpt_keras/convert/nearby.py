@@ -1,0 +1,83 @@
+"""What a name or path that no model has may have meant, for error messages."""
+
+import difflib
+import pathlib
+import re
+
+from gpt_keras import presets
+from gpt_keras.convert.hub import PREFIX
+from gpt_keras.convert.pretrained import PRETRAINED
+
+# One of these is in every folder that holds a model.
+_DESCRIPTIONS = ("config.json", "hparams.json", "params_shapes.json")
+_MOST_NAMED = 3
+
+
+def hint(source: str) -> str:
+    """Return a sentence that says what a source of a model may have meant.
+
+    Args:
+        source: a path or name from which no model could be loaded.
+
+    Returns:
+        The sentence, or an empty string if nothing is near.
+
+    Example:
+        >>> from gpt_keras.convert.nearby import hint
+        >>> hint("smollm2-135m")
+        "Did you mean 'smollm2_135m'?"
+    """
+    path = pathlib.Path(source)
+    if path.is_file():
+        is_part = path.suffix != ".keras" and _holds_model(path.parent)
+        return f"Load its folder: {str(path.parent)!r}." if is_part else ""
+    if path.is_dir():
+        inside = [] if _holds_model(path) else sorted(filter(_holds_model, path.iterdir()))
+        return f"A model is in {_any_of(map(str, inside))}." if inside else ""
+    if source in presets.names() and source not in PRETRAINED:
+        shape = f"gk.presets.get({source!r})"
+        return f"There are no weights of it; a new model is `gk.GPTCausalLM({shape})`."
+    meant = _near_paths(path) or _near_names(source) + _on_the_hub(source)
+    return f"Did you mean {_any_of(meant)}?" if meant else ""
+
+
+def _holds_model(folder):
+    return any((folder / name).is_file() for name in _DESCRIPTIONS)
+
+
+def _near_paths(path):
+    """Existing paths that differ from a path in one component."""
+    parents = [parent for parent in path.parents if parent.is_dir()]
+    if not parents:
+        return []
+    parent = parents[0]
+    first, *rest = path.relative_to(parent).parts
+    there = [entry.name for entry in parent.iterdir()]
+    near = difflib.get_close_matches(first, there, n=_MOST_NAMED, cutoff=0.8)
+    return [str(found) for name in near if (found := parent.joinpath(name, *rest)).exists()]
+
+
+def _near_names(source):
+    """Names of pretrained models, which their repositories on the hub lead to, too."""
+    plain = _plain(source)
+    same = [
+        name
+        for name, place in PRETRAINED.items()
+        if plain in map(_plain, (name, place.removeprefix(PREFIX), place.rpartition("/")[2]))
+    ]
+    by_plain = {_plain(name): name for name in PRETRAINED}
+    near = difflib.get_close_matches(plain, by_plain, n=_MOST_NAMED, cutoff=0.75)
+    return same or [by_plain[name] for name in near]
+
+
+def _on_the_hub(source):
+    return [PREFIX + source] if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) else []
+
+
+def _plain(name):
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _any_of(names):
+    names = [repr(name) for name in names][:_MOST_NAMED]
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
