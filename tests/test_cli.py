@@ -291,7 +291,7 @@ def test_info_builds_no_model_and_reads_every_form(capsys, preset, tmp_path, mon
 BAD = """
 train                                                   | corpus, output
 train {corpus}                                          | required: output
-train {preset} new                                      | holds no .txt files
+train {preset} new                                      | holds no .txt or .md files
 train nothing.txt new                                   | shakespeare, tang_poems
 train train.txt new                                     | got 'train.txt'
 train {corpus} {preset}                                 | exists already

@@ -12,10 +12,10 @@ import keras
 
 import gpt_keras as gk
 from gpt_keras.atomic import atomic_file
+from gpt_keras.cache import default_cache_dir
 from gpt_keras.cli.files import beginning, check_output, print_written, read_corpus
 from gpt_keras.config import GPTConfig, check_positive_int, check_rate
 from gpt_keras.datasets.checks import check_seed
-from gpt_keras.datasets.token_cache import default_cache_dir
 from gpt_keras.presets.nano import nano
 
 
