@@ -14,7 +14,7 @@ from gpt_keras.config import check_positive_int
 from gpt_keras.datasets.document_ids import document_ids
 from gpt_keras.models import CausalLM, NGramLM
 from gpt_keras.models.scoring import compiled_log_probabilities
-from gpt_keras.models.training_data import check_sequences, checked_weights
+from gpt_keras.models.text_containers import plain_batch
 from gpt_keras.models.vocabulary import check_token_ids
 
 # Window of a model that names no longest sequence.
@@ -170,15 +170,28 @@ def _of_dataset(model, score, dataset):
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
         if targets is None:
             raise ValueError("A dataset must hold (inputs, targets), got no targets.")
-        check_sequences(inputs, model)
-        check_token_ids(targets, model.vocabulary_size)
+        inputs, targets, weights = plain_batch(inputs, targets, weights)
+        limit, length = model.max_sequence_length, inputs.shape[-1]
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"Sequences of {length} tokens are longer than the model's "
+                f"max_sequence_length={limit}."
+            )
+        for ids in (inputs, targets):
+            check_token_ids(ids, model.vocabulary_size)
         losses = -score(inputs, targets).numpy().astype(np.float64)
-        # Weights of rows, also as a column, count for each token of the row.
-        weights = checked_weights(weights, losses.shape)
         if weights is None:
             total.add(losses.sum(), losses.size)
             continue
-        weights = weights.astype(np.float64)
+        weights = np.asarray(weights, np.float64)
+        # The weight of a row, (batch,) or (batch, 1), is that of each token.
+        weights = weights[:, np.newaxis] if weights.ndim == 1 else weights
+        if weights.shape not in (losses.shape, (len(losses), 1)):
+            raise ValueError(
+                f"Weights must have the shape {losses.shape} or {losses.shape[:1]}, got "
+                f"{weights.shape}."
+            )
+        weights = np.broadcast_to(weights, losses.shape)
         # 0 times a loss that is not finite would not be 0.
         counts = weights != 0
         total.add((losses[counts] * weights[counts]).sum(), float(weights.sum()))
