@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.config import check_choice
+from gpt_keras.config import GPTConfig, check_choice
 from gpt_keras.convert.gguf_architectures import ARCHITECTURES, FUSED, POSITIONS
 from gpt_keras.convert.gguf_tokenizer import END_TOKENS, named_tokens, tokenizer_metadata
 from gpt_keras.convert.gguf_writer import open_writer, require_gguf
@@ -282,3 +282,17 @@ def _fitting_architecture(config):
         "`model` fits none of GGUF's architectures.\n"
         + "\n".join(f"{name}: {'; '.join(misfits[name])}" for name in best)
     )
+
+
+def read_config(path) -> GPTConfig:
+    """Read the shape of the model in a GGUF file from its header alone.
+
+    Raises:
+        ValueError: the file is damaged, or its architecture or a setting is not known.
+    """
+    try:
+        header = read_header(path)
+        shapes = GGUFTensors(path, header).shapes()
+        return _architecture(header.metadata).to_config(header.metadata, shapes)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {str(error).rstrip('.')}.") from error
