@@ -421,6 +421,8 @@ def test_bad_arguments_give_one_line_before_any_work(
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken.html").touch()
     (tmp_path / "table.csv").write_text("a,b")
+    monkeypatch.setenv("GPT_KERAS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
     before = sorted(tmp_path.rglob("*"))
     for work in ("BytePairTokenizer", "CharacterTokenizer"):
         monkeypatch.setattr(getattr(gk.tokenizers, work), "train", None)
@@ -431,6 +433,16 @@ def test_bad_arguments_give_one_line_before_any_work(
     assert expected.strip() in err
     assert len(err) < 600
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_any_work(
+    capsys, corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GPT_KERAS_CACHE", str(corpus))
+    monkeypatch.setattr(gk.tokenizers.CharacterTokenizer, "train", None)
+    code, _, err = run(capsys, "train", corpus, tmp_path / "new", *flags(SMALL))
+    assert code == 2
+    assert "GPT_KERAS_CACHE" in err
 
 
 @pytest.mark.parametrize(

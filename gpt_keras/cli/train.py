@@ -101,13 +101,14 @@ def train(
     began = time.perf_counter()
     import keras
 
-    from gpt_keras.cache import default_cache_dir
+    from gpt_keras.cache import check_cache_dir, default_cache_dir
     from gpt_keras.config import check_positive_int, check_rate
     from gpt_keras.datasets.checks import check_seed
 
     # What is wrong with the arguments is found here, before there is any work.
     _check_no_run(pathlib.Path(output))
     check_output(output)
+    check_cache_dir(default_cache_dir())
     documents = read_corpus(corpus)
     shape = {"num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim}
     config = _config(preset, shape, max_sequence_length=sequence_length, dropout=dropout)

@@ -8,7 +8,6 @@ import collections
 import hashlib
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import BinaryIO, NamedTuple
 import keras
 import numpy as np
 
-from gpt_keras import cache
 from gpt_keras.atomic import atomic_file
+from gpt_keras.cache import check_cache_dir, default_cache_dir
 from gpt_keras.datasets.documents import document_digest
 from gpt_keras.tokenizers import Tokenizer
 from gpt_keras.tokenizers.text_files import cut_into_pieces, read_text
@@ -74,30 +73,17 @@ def encode_corpus(
         ValueError: A file is not UTF-8, the tokenizer cannot encode a text, or nothing can be
             written to `cache_dir`.
     """
-    folder = cache.default_cache_dir() if cache_dir is None else Path(cache_dir)
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
     key = _key(documents, tokenizer, keep_line_ends)
     ids_file, ends_file = folder / f"{key}.ids.npy", folder / f"{key}.ends.npy"
     # The file of ids is put in place last: where it is, the other one is, too.
     if not ids_file.exists():
-        _check_writable(folder)
+        check_cache_dir(folder)
         with atomic_file(ids_file) as new_ids_file, atomic_file(ends_file) as new_ends_file:
             with new_ids_file.open("wb") as file:
                 ends = _write_ids(file, documents, tokenizer, verbose, keep_line_ends)
             np.save(new_ends_file, ends)
     return EncodedCorpus(np.load(ids_file, mmap_mode="r"), np.load(ends_file))
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"`cache_dir` must be a directory that can be written to, got {str(folder)!r} "
-            f"({error.strerror}). Without `cache_dir` the environment variable {cache.VARIABLE} "
-            "decides, or the home directory."
-        ) from error
 
 
 def _key(documents: list[str | Path], tokenizer: Tokenizer, keep_line_ends: bool) -> str:

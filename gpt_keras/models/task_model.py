@@ -256,8 +256,8 @@ class TaskModel(TextModel):
         weights = kwargs.get("sample_weight")
         x, y, kwargs["sample_weight"] = self._read(x, y, weights, is_training=True)
         validation = kwargs.get("validation_data")
-        if validation is not None:
-            is_tuple = isinstance(validation, list | tuple)
+        is_tuple = isinstance(validation, list | tuple)
+        if is_tuple or isinstance(validation, tf.data.Dataset):
             parts = keras.utils.unpack_x_y_sample_weight(validation) if is_tuple else (validation,)
             parts = self._read(*parts)
             kwargs["validation_data"] = parts[0] if parts[1] is None else parts

@@ -186,6 +186,24 @@ def test_a_classifier_takes_datasets_of_texts_and_labels(model, labels):
         classifier.fit(data, labels)
 
 
+class Batches(keras.utils.PyDataset):
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.arrays
+
+
+def test_other_validation_data_of_a_classifier_goes_to_keras(classifier, given_to_keras):
+    data = Batches(classifier.encode(TEXTS), np.array(LABELS))
+    classifier.fit(TEXTS, LABELS, validation_data=data)
+    assert given_to_keras[0][3] is data
+
+
 def test_pairs_of_texts(model):
     pairs = [["a", "b"], ["hello", "there"]]
     classifier = compiled(gk.GPTClassifier(model, 2, layout="entailment"))
