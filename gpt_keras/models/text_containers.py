@@ -1,6 +1,6 @@
 """Texts and batches in the containers people have, in the form in which models take them."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -28,12 +28,12 @@ def find_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
         x: texts as `as_texts` takes them, or anything else.
 
     Returns:
-        `(texts, x)`; `x` in the form to use from now on, since a generator was begun.
+        `(texts, x)`; `x` in the form to use from now on, since an iterator was begun.
 
     Raises:
         ValueError: `x` begins with a text and holds something else too, or never ends.
     """
-    if isinstance(x, Generator):
+    if isinstance(x, Iterator):
         first, x = _first(x)
         if not _is_text(first):
             return None, x
@@ -132,7 +132,7 @@ def find_examples(x: Any) -> Any:
     Raises:
         ValueError: an array of texts has more than two dimensions, or holds something else too.
     """
-    if isinstance(x, list | tuple | Generator):
+    if isinstance(x, list | tuple | Iterator):
         return list(x)
     if isinstance(x, tf.data.Dataset):
         labeled = find_labeled_texts(x)
@@ -188,14 +188,14 @@ def _is_text(entry: Any) -> bool:
     return isinstance(entry, str | bytes) or getattr(entry, "dtype", None) == tf.string
 
 
-def _first(generator: Generator) -> tuple[Any, Iterator]:
-    """Return the first element and a generator of all elements."""
-    first = next(generator, None)
+def _first(iterator: Iterator) -> tuple[Any, Iterator]:
+    """Return the first element and a generator of all elements, which Keras takes."""
+    first = next(iterator, None)
     if first is None:
         raise ValueError("`x` must hold token ids or texts, got a generator without elements.")
 
     def whole():
         yield first
-        yield from generator
+        yield from iterator
 
     return first, whole()

@@ -43,6 +43,7 @@ CONTAINERS = {
     "dataset": slices,
     "dataset of batches": lambda texts: slices(texts).batch(3),
     "generator": lambda texts: (text for text in texts),
+    "iterator": iter,
 }
 
 
