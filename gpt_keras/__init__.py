@@ -3,6 +3,7 @@
 import importlib
 
 from gpt_keras import (
+    callbacks,
     chat,
     convert,
     datasets,
@@ -17,6 +18,7 @@ from gpt_keras import (
     training,
 )
 from gpt_keras.config import GPTConfig
+from gpt_keras.generation import Backbone
 from gpt_keras.models import (
     GPT,
     CausalLM,
@@ -30,6 +32,7 @@ from gpt_keras.version import __version__
 
 __all__ = [
     "GPT",
+    "Backbone",
     "CausalLM",
     "GPTCausalLM",
     "GPTClassifier",
@@ -38,6 +41,7 @@ __all__ = [
     "LSTMBackbone",
     "NGramLM",
     "__version__",
+    "callbacks",
     "chat",
     "convert",
     "datasets",

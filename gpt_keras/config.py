@@ -2,11 +2,18 @@
 
 import dataclasses
 import json
-import math
-import numbers
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from gpt_keras.checks import (
+    check_at_least_0,
+    check_choice,
+    check_head_groups,
+    check_positive,
+    check_positive_int,
+    check_rate,
+)
 
 # Values each string field may take. Layers and models read the same tuples.
 ACTIVATIONS = ("relu", "relu_squared", "gelu", "gelu_tanh", "swiglu")
@@ -309,58 +316,6 @@ class GPTConfig:
         return cls.from_dict(fields)
 
 
-def check_positive_int(name: str, value: Any) -> None:
-    """Raise `ValueError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}.")
-
-
-def check_int64(name: str, value: Any) -> None:
-    """Raise `ValueError` unless `value` is an integer that fits in 64 bits."""
-    is_integer = hasattr(value, "__index__") and not isinstance(value, bool)
-    if not is_integer or not -(2**63) <= operator.index(value) < 2**63:
-        raise ValueError(f"`{name}` must be an integer from -2**63 to 2**63 - 1, got {value!r}.")
-
-
-def check_number(name: str, value: Any) -> None:
-    """Raise `ValueError` unless `value` is a finite number."""
-    if not _is_number(value) or not math.isfinite(value):
-        raise ValueError(f"`{name}` must be a number, got {value!r}.")
-
-
-def check_at_least_0(name: str, value: Any) -> None:
-    """Raise `ValueError` unless `value` is a finite number of at least 0."""
-    if not _is_number(value) or not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` must be a number of at least 0, got {value!r}.")
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Raise `ValueError` unless `value` is a finite number above 0."""
-    if not _is_number(value) or not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a number above 0, got {value!r}.")
-
-
-def check_rate(name: str, value: Any) -> None:
-    """Raise `ValueError` unless `value` is a number in [0, 1)."""
-    if not _is_number(value) or not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a number in [0, 1), got {value!r}.")
-
-
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise `ValueError` unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
-
-
-def check_head_groups(num_heads: int, num_key_value_heads: int) -> None:
-    """Raise `ValueError` unless query heads divide evenly over key and value heads."""
-    if num_heads % num_key_value_heads:
-        raise ValueError(
-            f"`num_heads` must be a multiple of `num_key_value_heads`, "
-            f"got num_heads={num_heads} and num_key_value_heads={num_key_value_heads}."
-        )
-
-
 def _windows(windows: Any) -> tuple[int | None, ...]:
     if not isinstance(windows, Sequence) or isinstance(windows, str) or not windows:
         raise ValueError(
@@ -370,7 +325,3 @@ def _windows(windows: Any) -> tuple[int | None, ...]:
         if window is not None:
             check_positive_int("attention_windows", window)
     return tuple(None if window is None else operator.index(window) for window in windows)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)

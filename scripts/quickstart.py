@@ -67,8 +67,8 @@ def main() -> None:
         steps_per_epoch=STEPS_PER_EPOCH,
         epochs=EPOCHS,
         callbacks=[
-            gk.training.SampleText(PROMPT, max_new_tokens=40, temperature=0.8, top_k=50),
-            gk.training.Throughput(),
+            gk.callbacks.SampleText(PROMPT, max_new_tokens=40, temperature=0.8, top_k=50),
+            gk.callbacks.Throughput(),
         ],
     )
     fit_seconds = time.perf_counter() - fit_began

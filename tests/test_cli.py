@@ -502,7 +502,7 @@ def test_ctrl_c_keeps_the_model(capsys, corpus, tmp_path, monkeypatch):
     folder = tmp_path / "new"
     saved = []
 
-    class Interrupter(gk.training.Throughput):
+    class Interrupter(gk.callbacks.Throughput):
         batches = 0
 
         def on_train_batch_end(self, batch, logs=None):
@@ -512,7 +512,7 @@ def test_ctrl_c_keeps_the_model(capsys, corpus, tmp_path, monkeypatch):
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(10)
 
-    monkeypatch.setattr(gk.training, "Throughput", Interrupter)
+    monkeypatch.setattr(gk.callbacks, "Throughput", Interrupter)
     arguments = ["train", corpus, folder, *flags(SMALL)]
     with ctrl_c_works():
         code, _, err = run(capsys, *arguments)

@@ -636,12 +636,12 @@ print("deviation 1:   ", wrong_losses)
 assert wrong_losses[0] > 2 * ln_v
 
 # %% [markdown]
-# **A learning rate that is too high.** `gk.training.LossWatch` looks at each batch, stops when the
+# **A learning rate that is too high.** `gk.callbacks.LossWatch` looks at each batch, stops when the
 # loss is not a number or leaps up, and says at which step. Without it, such a training goes on for
 # as long as you let it, and costs what it costs.
 
 # %%
-watch = gk.training.LossWatch(stop_above=1.5)
+watch = gk.callbacks.LossWatch(stop_above=1.5)
 fit(gpt_from_layers(config), 1.0, warmup_steps=0, callbacks=[watch])
 print(watch.incidents)
 assert watch.incidents[0]["action"] == "stopped"

@@ -243,7 +243,7 @@ print(f"{config.num_parameters:,} parameters")
 print(f"loss before training {untrained['loss']:.3f}, ln V = {np.log(config.vocabulary_size):.3f}")
 
 # %%
-samples = gk.training.SampleText("MACBETH.\n", max_new_tokens=40, temperature=0.7)
+samples = gk.callbacks.SampleText("MACBETH.\n", max_new_tokens=40, temperature=0.7)
 shakespeare = model.fit(
     train, validation_data=validation, epochs=epochs, verbose=2, callbacks=[samples]
 )
@@ -291,7 +291,7 @@ poem_history = poet.fit(
     validation_data=poem_validation,
     epochs=3 if FAST else 10,
     verbose=2,
-    callbacks=[gk.training.SampleText("春", max_new_tokens=30, temperature=0.7)],
+    callbacks=[gk.callbacks.SampleText("春", max_new_tokens=30, temperature=0.7)],
 )
 
 # %% [markdown]

@@ -4,11 +4,16 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.chat.template import ChatTemplate
-from gpt_keras.generation import CHUNKS, DraftModel, PromptCache
-from gpt_keras.models import CausalLM
+from gpt_keras.generation import DraftModel, PromptCache
+from gpt_keras.generation.backbone import CACHE_METHODS, missing
+from gpt_keras.generation.runner import CHUNKS
+
+if TYPE_CHECKING:  # data sets render templates, and models stand above them
+    from gpt_keras.models import CausalLM
 
 # An answer gets at least this many tokens of the context; older turns make room for it.
 _ROOM_FOR_ANSWER = 64
@@ -47,7 +52,7 @@ class Conversation:
         ['user', 'assistant']
     """
 
-    def __init__(self, model: CausalLM, system: str | None = None, **settings):
+    def __init__(self, model: "CausalLM", system: str | None = None, **settings):
         if model.tokenizer is None or model.chat_template is None:
             missing = "tokenizer" if model.tokenizer is None else "chat_template"
             raise ValueError(
@@ -81,7 +86,8 @@ class Conversation:
         runs_all = self.settings.get("sliding_window") or isinstance(
             self.settings.get("strategy"), DraftModel
         )
-        return None if runs_all or not hasattr(self.model.backbone, "move") else PromptCache()
+        lacking = missing(self.model.backbone, *CACHE_METHODS, "move")
+        return None if runs_all or lacking else PromptCache()
 
     def _stream(
         self, prompt: list[int], settings: dict, prompt_cache: PromptCache | None

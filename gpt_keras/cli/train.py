@@ -102,8 +102,7 @@ def train(
     import keras
 
     from gpt_keras.cache import check_cache_dir, default_cache_dir
-    from gpt_keras.config import check_positive_int, check_rate
-    from gpt_keras.datasets.checks import check_seed
+    from gpt_keras.checks import check_positive_int, check_rate, check_seed
 
     # What is wrong with the arguments is found here, before there is any work.
     _check_no_run(pathlib.Path(output))
@@ -128,7 +127,7 @@ def train(
         skip_above=skip_above,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None,
     )
-    watch = gk.training.LossWatch(stop_above)
+    watch = gk.callbacks.LossWatch(stop_above)
 
     keras.utils.set_random_seed(seed % 2**32)
     encoder = _tokenizer(tokenizer, documents, vocabulary_size, keep_line_ends)
@@ -145,21 +144,21 @@ def train(
     model = gk.GPTCausalLM(config, tokenizer=encoder, dtype=dtype)
     model.backbone.rematerialize = rematerialize
     model.compile(optimizer=new_optimizer)
-    callbacks, samples = [gk.training.Throughput(), watch], None
+    callbacks, samples = [gk.callbacks.Throughput(), watch], None
     if prompt is None:
         prompt = _first_words(documents, config.max_sequence_length // 8 + 1)
     if prompt:
         model.stream(prompt)  # what is wrong with it is said now, not at the first sample
-        samples = gk.training.SampleText(prompt)
+        samples = gk.callbacks.SampleText(prompt)
         callbacks.append(samples)
     digest = {
         "corpus": corpus,
         "documents": len(documents),
         "sha256": gk.datasets.digest(documents),
     }
-    callbacks.append(gk.training.RunRecord(output, settings, digest, samples, watch))
+    callbacks.append(gk.callbacks.RunRecord(output, settings, digest, samples, watch))
     if tensorboard:
-        board = gk.training.TensorBoard(
+        board = gk.callbacks.TensorBoard(
             pathlib.Path(output) / "tensorboard", samples=samples, attention_text=prompt or None
         )
         callbacks.append(board)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.config import GPTConfig, check_choice
+from gpt_keras.checks import check_choice
+from gpt_keras.config import GPTConfig
 from gpt_keras.convert.gguf_architectures import ARCHITECTURES, FUSED, POSITIONS
 from gpt_keras.convert.gguf_tokenizer import END_TOKENS, named_tokens, tokenizer_metadata
 from gpt_keras.convert.gguf_writer import open_writer, require_gguf

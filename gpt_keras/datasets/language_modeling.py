@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int, check_rate
+from gpt_keras.checks import check_positive_int, check_rate, check_seed
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
-from gpt_keras.datasets.checks import check_seed
 from gpt_keras.datasets.documents import list_documents
 from gpt_keras.datasets.token_cache import EncodedCorpus, encode_corpus
 from gpt_keras.tokenizers import Tokenizer

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int, check_seed
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
-from gpt_keras.datasets.checks import check_seed
 from gpt_keras.tokenizers import Tokenizer
 from gpt_keras.tokenizers.text_files import check_no_names_of_files
 from gpt_keras.tokenizers.texts import as_list_of_texts

@@ -10,12 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int, check_token_ids
 from gpt_keras.datasets.document_ids import document_ids
+from gpt_keras.generation.scoring import compiled_log_probabilities
 from gpt_keras.models import CausalLM, NGramLM
-from gpt_keras.models.scoring import compiled_log_probabilities
 from gpt_keras.models.text_containers import plain_batch
-from gpt_keras.models.vocabulary import check_token_ids
 
 # Window of a model that names no longest sequence.
 _DEFAULT_LENGTH = 1024

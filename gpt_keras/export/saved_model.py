@@ -2,35 +2,55 @@
 
 import contextlib
 import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from gpt_keras.atomic import atomic_directory, check_empty_directory
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.export.served_settings import processor_inputs, read_in_graph
-from gpt_keras.generation import Request, Sampling, row_seeds
+from gpt_keras.generation.arguments import check_logits_processors
+from gpt_keras.generation.compiled import Generators
 from gpt_keras.generation.processors import graph_checks
+from gpt_keras.generation.sampling import row_seeds
+from gpt_keras.generation.state import Request
 from gpt_keras.generation.stopping import NO_DEADLINE
-from gpt_keras.models.backbone import Generators
+from gpt_keras.generation.strategies import Sampling
 from gpt_keras.models.causal_lm import CausalLM
 
 
-def saved_model(model: CausalLM, directory, jit_compile: bool = True) -> None:
+def saved_model(
+    model: CausalLM,
+    directory,
+    jit_compile: bool = True,
+    logits_processors: Sequence[Callable] = (),
+) -> None:
     """Write a model as a SavedModel with its tokenizer, KV cache and sampling inside.
 
     What it holds needs TensorFlow alone, no gpt_keras and no keras (with a
-    `SentencePieceTokenizer` inside, tensorflow-text, too). Its functions, which are its signatures:
+    `SentencePieceTokenizer` inside, tensorflow-text, too). Its functions:
 
     - `generate(text, max_new_tokens=100, seed=0, stop=[], time_limit=0, ...)`, where `...` are the
       logits processors of `model.generate` (`gk.generation.PROCESSORS`): `temperature=1.0`,
-      `top_k=0` and so on; their values for off, which a call from Python may leave out, are 0 for
-      `top_k`, the penalties and the counts, 1 for `top_p` and `typical_p`, and no strings for
-      `bad_words` and `choices`. `text` is a `(batch,)` string tensor. Returns
+      `top_k=0` and so on; their values for off, which a call may leave out, are 0 for `top_k`, the
+      penalties and the counts, 1 for `top_p` and `typical_p`, and no strings for `bad_words` and
+      `choices`. `text` is one string or a vector of them, which may be empty. Returns
       `{"text": (batch,) strings}`, prompts included: the texts of `model.generate` with the same
       settings and seed.
-    - `serving_default(text, max_new_tokens, temperature, top_k, top_p, seed)`: the same with those
-      settings alone, since a server asks for every input of a signature.
+    - `serving_default(text)`: the same with the settings left out; `keras.layers.TFSMLayer(path,
+      "serving_default")` calls it.
     - `logits(token_ids)`: `(batch, length)` int32 to `(batch, length, vocabulary_size)` float32.
+
+    Its signatures, for servers, take every input that they name in each request:
+    `signatures["generate"]`, `signatures["serving_default"]` (`text`, `max_new_tokens`,
+    `temperature`, `top_k`, `top_p`, `seed`), `signatures["text_only"]` and `signatures["logits"]`.
+
+    Numbers may be Python's or NumPy's of any width. A tensor must have the input's own type: int32,
+    float32, and int64 for `seed`. Call a signature where several threads send requests: when an
+    argument of a restored `tf.function` such as `generate` has a wrong type or name, TensorFlow
+    2.21 raises a TypeError and keeps the function's lock, so that other threads wait for ever.
+    Signatures take no lock.
 
     A model without a tokenizer gets `logits` alone.
 
@@ -42,8 +62,11 @@ def saved_model(model: CausalLM, directory, jit_compile: bool = True) -> None:
             TensorFlow Serving on a CPU does so only when told to by a flag, so export with False
             for a server that refuses.
 
+        logits_processors: functions `(logits, context) -> logits` in TensorFlow ops, applied to
+            every request, as in `model.generate`.
+
     Raises:
-        ValueError: the directory is not empty, or the model cannot generate.
+        ValueError: the directory is not empty, or `logits_processors` are no functions.
 
     Example:
         >>> import gpt_keras as gk
@@ -59,12 +82,8 @@ def saved_model(model: CausalLM, directory, jit_compile: bool = True) -> None:
     """
     require_tensorflow("Export as a SavedModel")
     check_empty_directory(directory)
-    module = _Servable(model, jit_compile)
-    signatures = {"logits": module.logits}
-    if model.tokenizer is not None:
-        signatures |= {"generate": module.generate, "serving_default": module.serve}
-    else:
-        signatures["serving_default"] = module.logits
+    module = _Servable(model, jit_compile, check_logits_processors(logits_processors))
+    signatures = module.add_functions()
     with atomic_directory(directory) as folder, _quiet_tensorflow():
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
@@ -81,51 +100,93 @@ def _quiet_tensorflow():
         logger.setLevel(level)
 
 
-# The inputs of `serving_default`: a server wants all inputs of a signature in every request.
+# The inputs of the signature `serving_default`: a server wants all of them in every request.
 _SERVED = ("text", "max_new_tokens", "temperature", "top_k", "top_p", "seed")
 
 
 class _Servable(tf.Module):
     """What the SavedModel holds: variables, the tokenizer's tables, and the functions."""
 
-    def __init__(self, model, jit_compile):
+    def __init__(self, model, jit_compile, logits_processors):
         super().__init__(name="gpt_keras")
         self._variables = [variable.value for variable in model.variables]
         self._context = model.max_sequence_length
+        self._vocabulary_size = model.vocabulary_size
+        self._call = model.call  # a method: the model itself is not part of what is saved
+        self._generator = None
         self.logits = tf.function(
-            lambda token_ids: {"logits": model(token_ids, training=False)},
+            self._logits,
             input_signature=[tf.TensorSpec([None, None], tf.int32, name="token_ids")],
             autograph=False,
         )
-        if model.tokenizer is None:
-            return
-        self._tokenizer = model.tokenizer.in_graph()
-        self._generator = Generators(model, jit_compile).get(Sampling())
+        if model.tokenizer is not None:
+            self._tokenizer = model.tokenizer.in_graph()
+            self._generator = Generators(model, jit_compile).get(
+                Sampling(), logits_processors=logits_processors
+            )
+
+    def add_functions(self) -> dict[str, Any]:
+        """Add `generate` and `serving_default`, and return the signatures."""
+        if self._generator is None:
+            return {"logits": self.logits, "serving_default": self.logits}
         inputs = _inputs()
-        self.generate = _function(self._generate, inputs)
-        self.serve = _function(self._generate, {name: inputs[name] for name in _SERVED})
+        specs = {name: spec for name, (spec, _) in inputs.items()}
+        # One graph, which all functions call.
+        run = tf.function(self._generate, input_signature=[specs], autograph=False)
+        any_text = tf.TensorSpec(None, tf.string, "text"), inspect.Parameter.empty
+        self.generate = _function(run, {**inputs, "text": any_text})
+        self.serving_default = _function(run, {"text": any_text})
+        return {
+            "logits": self.logits,
+            "generate": _function(run, inputs),
+            "serving_default": _function(run, {name: inputs[name] for name in _SERVED}),
+            "text_only": _function(run, {"text": inputs["text"]}),
+        }
+
+    def _logits(self, token_ids):
+        message = f"token_ids must be in [0, {self._vocabulary_size}), the vocabulary"
+        is_known = (token_ids >= 0) & (token_ids < self._vocabulary_size)
+        checks = [tf.debugging.Assert(tf.reduce_all(is_known), [message])]
+        if self._context is not None:
+            message = f"token_ids must have at most {self._context} columns, the model's context"
+            checks.append(
+                tf.debugging.assert_less_equal(tf.shape(token_ids)[1], self._context, message)
+            )
+        with tf.control_dependencies(checks):
+            token_ids = tf.identity(token_ids)
+        return {"logits": self._call(token_ids, training=False)}
 
     def _generate(self, given):
+        text = tf.cond(
+            tf.size(given["text"]) > 0,
+            lambda: self._continue(given),
+            lambda: tf.zeros([0], tf.string),
+        )
+        return {"text": text}
+
+    def _continue(self, given):
         text, max_new_tokens = given["text"], given["max_new_tokens"]
         token_ids = tf.cast(self._tokenizer(text), tf.int32)
         lengths = tf.cast(token_ids.row_lengths(), tf.int32)
-        room = max_new_tokens if self._context is None else self._context - lengths
-        limits = tf.minimum(tf.fill(tf.shape(lengths), max_new_tokens), room)
+        limits = tf.fill(tf.shape(lengths), max_new_tokens)
         settings = read_in_graph(given, self._tokenizer)
         time_limit = given["time_limit"]
         checks = [
             *graph_checks(settings),
+            tf.debugging.assert_positive(max_new_tokens, "max_new_tokens must be at least 1"),
             tf.debugging.assert_positive(lengths, "text must not be empty"),
-            tf.debugging.assert_positive(
-                limits, "max_new_tokens is below 1, or text leaves no room"
-            ),
             tf.debugging.assert_positive(
                 tf.strings.length(given["stop"]), "stop must not hold an empty string"
             ),
             tf.debugging.assert_non_negative(time_limit, "time_limit must be at least 0; 0 is off"),
         ]
+        if self._context is not None:
+            message = f"text is too long: it must have fewer than {self._context} tokens, but has"
+            longest = tf.reduce_max(lengths)
+            checks.append(tf.debugging.Assert(longest < self._context, [message, longest]))
+            limits = tf.minimum(limits, self._context - lengths)
         with tf.control_dependencies(checks):  # nothing runs before all of them have passed,
-            now = tf.timestamp()
+            now = tf.cond(time_limit > 0, tf.timestamp, lambda: tf.zeros([], tf.float64))
         with tf.control_dependencies([now]):  # nor before the clock has been read
             lengths, limits = tf.identity(lengths), tf.identity(limits)
             token_ids = token_ids.with_values(tf.identity(token_ids.values)).to_tensor()
@@ -142,7 +203,7 @@ class _Servable(tf.Module):
         prompts = self._tokenizer.detokenize(tf.RaggedTensor.from_tensor(token_ids, lengths))
         text = _cut_at_stop(text, tf.strings.length(prompts), given["stop"])
         # Half a character, where a text ends in one, would be no UTF-8.
-        return {"text": tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")}
+        return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
 
 
 def _inputs():
@@ -167,7 +228,9 @@ def _function(run, inputs):
     off = {name: default for name, (_, default) in _inputs().items() if name not in inputs}
 
     def function(*args, **kwargs):
-        return run({**off, **signature.bind(*args, **kwargs).arguments})
+        given = {**off, **signature.bind(*args, **kwargs).arguments}
+        given["text"] = tf.reshape(given["text"], [-1])  # one string is a batch of one
+        return run(given)
 
     function.__signature__ = signature
     specs = [spec for spec, _ in inputs.values()]

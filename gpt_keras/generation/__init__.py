@@ -1,34 +1,26 @@
-"""Generating token ids with any backbone that has the cache protocol; knows nothing of text."""
+"""Text generation: prompts in, continuations out, with any backbone that has a cache."""
 
+from gpt_keras.generation.backbone import Backbone
 from gpt_keras.generation.beam_search import BeamSearch
-from gpt_keras.generation.generator import Generator, settings_specs
-from gpt_keras.generation.kv_cache import bucket_lengths, move_cache, write_cache
+from gpt_keras.generation.context import Context
+from gpt_keras.generation.mixin import Continuation
 from gpt_keras.generation.processors import PROCESSORS
 from gpt_keras.generation.prompt_cache import PromptCache
-from gpt_keras.generation.runner import CHUNKS, Runner
-from gpt_keras.generation.sampling import fold_in, row_seeds
+from gpt_keras.generation.sampling import fold_in
 from gpt_keras.generation.speculative import DraftModel, PromptLookup
-from gpt_keras.generation.state import Request
-from gpt_keras.generation.stopping import Rules
-from gpt_keras.generation.strategies import BestOf, Sampling
+from gpt_keras.generation.strategies import BestOf, Sampling, Strategy
 
 __all__ = [
-    "CHUNKS",
     "PROCESSORS",
+    "Backbone",
     "BeamSearch",
     "BestOf",
+    "Context",
+    "Continuation",
     "DraftModel",
-    "Generator",
     "PromptCache",
     "PromptLookup",
-    "Request",
-    "Rules",
-    "Runner",
     "Sampling",
-    "bucket_lengths",
+    "Strategy",
     "fold_in",
-    "move_cache",
-    "row_seeds",
-    "settings_specs",
-    "write_cache",
 ]

@@ -5,9 +5,9 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
-from gpt_keras.config import check_number, check_positive_int
+from gpt_keras.checks import check_number, check_positive_int
 from gpt_keras.generation.state import Sequences, State, to_the_left, write_column
-from gpt_keras.generation.strategies import Sampling, keeps_log_probs
+from gpt_keras.generation.strategies import Strategy, keeps_log_probs
 
 # The score of what is not there.
 _NONE = -float("inf")
@@ -35,7 +35,7 @@ class Beams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class BeamSearch(Sampling):
+class BeamSearch(Strategy):
     """Search for the likeliest continuation, `num_beams` beginnings at a time.
 
     Nothing is drawn: `temperature`, `top_k` and the other settings that shape a draw must be off;

@@ -4,13 +4,14 @@ import functools
 
 import tensorflow as tf
 
-from gpt_keras.generation.kv_cache import bucket_length, num_columns
+from gpt_keras.generation.lengths import bucket_length
 from gpt_keras.generation.processors import tensor_specs
 from gpt_keras.generation.runner import Runner
 from gpt_keras.generation.sampling import uniforms
 from gpt_keras.generation.state import REQUEST_SPEC, Prefix, State
 from gpt_keras.generation.stopping import STOP_SPECS, Rules
-from gpt_keras.generation.strategies import Sampling
+from gpt_keras.generation.strategies import Strategy
+from gpt_keras.layers.kv_cache import num_columns
 
 # A sliding window has room for so many tokens more, and moves when they are used up.
 _SLIDE = 64
@@ -24,7 +25,7 @@ class Generator:
 
     Args:
         runner: the backbone's `Runner`.
-        strategy: how tokens are chosen: a `Sampling`, or a subclass of it such as `BeamSearch`.
+        strategy: how tokens are chosen: a `Strategy`, such as `Sampling()`.
         rules: which tokens may come and where a text ends.
         keep_log_probs: whether the log-probabilities of the tokens are kept.
         window: with a number, a token sees so many tokens at most, itself among them, and the
@@ -35,7 +36,7 @@ class Generator:
     def __init__(
         self,
         runner: Runner,
-        strategy: Sampling,
+        strategy: Strategy,
         rules: Rules,
         keep_log_probs: bool = False,
         window: int | None = None,
@@ -173,6 +174,7 @@ class Generator:
             logits, update = self.runner.extend(
                 token_ids, state.cache, index, starts - state.dropped, self._options()
             )
+            logits = _without_nan(logits, state.finished)
             cache = self.runner.backbone.write(state.cache, update, index)
             state = self.strategy.take(
                 logits, proposals, state._replace(cache=cache), self.rules, settings
@@ -224,6 +226,21 @@ class Generator:
 def settings_specs() -> dict[str, tf.TensorSpec]:
     """Return the settings that `advance` takes: logits processors, stop strings, deadline."""
     return tensor_specs() | STOP_SPECS
+
+
+# Said of a model that diverged in training: its texts would be token 0 for ever.
+NAN_MESSAGE = (
+    "The logits are NaN: weights of the model are not finite, or its dtype overflows. Load weights "
+    "from before the loss became NaN."
+)
+
+
+def _without_nan(logits, finished):
+    """The logits, in a graph that fails where those of a row that is not finished are NaN."""
+    is_nan = tf.reduce_any(tf.math.is_nan(logits), axis=[1, 2]) & ~finished
+    check = tf.debugging.Assert(~tf.reduce_any(is_nan), [NAN_MESSAGE])
+    with tf.control_dependencies([check]):
+        return tf.identity(logits)
 
 
 def _compiled(method, *specs):

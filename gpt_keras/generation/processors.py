@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from gpt_keras.generation import choices, penalties, warpers
 from gpt_keras.generation.context import CONTEXT_SPECS, Context
+from gpt_keras.generation.other_names import hint
 from gpt_keras.generation.settings import (
     LARGEST,
     Choices,
@@ -29,6 +30,7 @@ __all__ = [
     "Processor",
     "choices_complete",
     "graph_checks",
+    "keep_any_token",
     "process",
     "read_settings",
     "tensor_specs",
@@ -167,6 +169,21 @@ _LIST = (
     ),
 )
 
+# The other arguments of `CausalLM.generate`, for the message on a name with a typing error.
+ARGUMENTS = (
+    "max_new_tokens",
+    "max_length",
+    "seed",
+    "stop",
+    "time_limit",
+    "strategy",
+    "callback",
+    "logits_processors",
+    "prompt_cache",
+    "sliding_window",
+    "cache_length",
+)
+
 # In the order in which they are applied. It is that of Hugging Face's `generate`, except among the
 # bans, whose order changes no result but which one gives way when together they leave no token.
 PROCESSORS: dict[str, Processor] = {processor.name: processor for processor in _LIST}
@@ -208,7 +225,10 @@ def read_settings(
     """
     for name in given:
         if name not in PROCESSORS:
-            raise TypeError(f"There is no setting `{name}`; there are {', '.join(PROCESSORS)}.")
+            raise TypeError(
+                f"There is no setting `{name}`.{hint(name, [*PROCESSORS, *ARGUMENTS])} The settings "
+                f"that change probabilities are {', '.join(PROCESSORS)}."
+            )
     vocabulary = Vocabulary(tokenizer, vocabulary_size, end_token_ids)
     tensors = {}
     for name, processor in PROCESSORS.items():
@@ -250,9 +270,9 @@ def graph_checks(settings: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
 def process(logits, settings: Mapping[str, tf.Tensor], context: Context):
     """Apply biases, penalties and bans: all that matters for the most likely token, too.
 
-    What would leave a row without any token is not done to that row, so of two bans which together
-    do so the first in `PROCESSORS` counts: `choices` win over `bad_words`, these over
-    `min_new_tokens`, and that over `no_repeat_ngram_size`.
+    A ban that would forbid every token of a row is skipped for that row. So of two bans that
+    together would do so, the first in `PROCESSORS` counts: `choices` win over `bad_words`, these
+    over `min_new_tokens`, and that over `no_repeat_ngram_size`.
 
     Args:
         logits: `(rows, vocabulary_size)` float32.
@@ -366,13 +386,13 @@ def _apply_if_on(processor, logits, settings, *context):
 
     def apply():
         changed = processor.apply(logits, *tensors, *context)
-        return changed if processor.is_warper else _or_unchanged(changed, logits)
+        return changed if processor.is_warper else keep_any_token(changed, logits)
 
     return tf.cond(processor.setting.is_on(*tensors), apply, lambda: logits)
 
 
-def _or_unchanged(changed, logits):
-    """`changed`, but `logits` in rows in which no token would be left."""
+def keep_any_token(changed, logits):
+    """Return `changed`, but `logits` in rows in which no token would be left."""
     changed = tf.minimum(changed, logits.dtype.max)  # a penalty near 0 divides to infinity
     has_any = tf.reduce_any(changed > -float("inf"), axis=-1, keepdims=True)
     return tf.where(has_any, changed, logits)

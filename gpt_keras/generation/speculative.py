@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int
-from gpt_keras.generation.kv_cache import bucket_length
+from gpt_keras.checks import check_positive_int
+from gpt_keras.generation.lengths import bucket_length
 from gpt_keras.generation.processors import warp
 from gpt_keras.generation.runner import Runner
 from gpt_keras.generation.sampling import sample, uniforms
 from gpt_keras.generation.state import State, write_column
-from gpt_keras.generation.strategies import Proposals, Sampling, append, next_uniform
+from gpt_keras.generation.strategies import Proposals, Strategy, append, next_uniform
 
 # Numbers that say which of the independent random numbers of a seed are meant.
 _ACCEPT, _GUESS = 1, 2
@@ -29,7 +29,7 @@ class _Memory(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Speculative(Sampling):
+class Speculative(Strategy):
     """Guess `num_tokens` tokens, run them in one step, and keep those that the model agrees with.
 
     A guess `x` that was drawn with probability `q(x)` is kept with probability

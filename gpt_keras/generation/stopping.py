@@ -2,11 +2,11 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from gpt_keras.generation.processors import Context, choices_complete, process
+from gpt_keras.generation.processors import Context, choices_complete, keep_any_token, process
 
 # Settings that are no logits processors, as the input of a compiled function.
 STOP_SPECS = {
@@ -25,15 +25,27 @@ class Rules:
         end_token_ids: ids that end a text, each.
         token_bytes: the bytes of each token, in the order of the ids, as they are inside a text;
             None where there is no tokenizer, and so no stop string.
+        logits_processors: functions `(logits, context) -> logits`, applied after the processors of
+            `PROCESSORS` that are not warpers.
     """
 
-    def __init__(self, end_token_ids: Sequence[int], token_bytes: Sequence[bytes] | None):
+    def __init__(
+        self,
+        end_token_ids: Sequence[int],
+        token_bytes: Sequence[bytes] | None,
+        logits_processors: Sequence[Callable] = (),
+    ):
         self.end_token_ids = tuple(end_token_ids)
+        self._logits_processors = tuple(logits_processors)
         self._token_bytes = None if token_bytes is None else tf.constant(token_bytes, tf.string)
 
     def process(self, logits, state, settings):
-        """Apply penalties and bans to the logits of the token after `state.index`."""
-        return process(logits, settings, self._context(state))
+        """Apply penalties, bans and the user's processors to the logits of the next token."""
+        context = self._context(state)
+        logits = process(logits, settings, context)
+        for processor in self._logits_processors:
+            logits = keep_any_token(_checked(processor(logits, context), logits, processor), logits)
+        return logits
 
     def is_end(self, tokens):
         """Whether each of these tokens ends its text."""
@@ -45,10 +57,16 @@ class Rules:
 
         Such an end is a stop string, a choice that is complete, or the end of the time.
         """
-        # A graph reads the clock whenever it likes, even before the deadline is known, unless it
-        # is told what must have been computed by then.
-        with tf.control_dependencies([settings["deadline"], state.token_ids]):
-            late = tf.timestamp() >= settings["deadline"]
+        # A graph may read the clock at any time, even before the deadline is known: control
+        # dependencies say what comes first. Without a deadline the clock is not read at all, since
+        # op determinism forbids it.
+        deadline = settings["deadline"]
+        with tf.control_dependencies([deadline, state.token_ids]):
+            late = tf.cond(
+                deadline < NO_DEADLINE,
+                lambda: tf.timestamp() >= deadline,
+                lambda: tf.constant(False),
+            )
         complete = choices_complete(settings, self._context(state))
         if self._token_bytes is None:
             return complete | late
@@ -84,3 +102,20 @@ class Rules:
             index=state.index + 1,
             end_token_ids=tf.constant(self.end_token_ids, tf.int32),
         )
+
+
+def _checked(changed, logits, processor):
+    """The logits that a user's processor returned, if they are logits of the same rows."""
+    changed = tf.cast(changed, logits.dtype)
+    if not changed.shape.is_compatible_with(logits.shape):
+        raise ValueError(
+            "`logits_processors` must return logits of the shape that they get, "
+            f"{tuple(logits.shape)}; {processor!r} returned {tuple(changed.shape)}."
+        )
+    same_shape = tf.debugging.assert_equal(
+        tf.shape(changed), tf.shape(logits), "`logits_processors` must keep the shape of the logits"
+    )
+    with tf.control_dependencies([same_shape]):
+        changed = tf.identity(changed)
+    changed.set_shape(logits.shape)
+    return changed

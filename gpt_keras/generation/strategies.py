@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int
 from gpt_keras.generation.processors import warp
 from gpt_keras.generation.sampling import sample
 from gpt_keras.generation.state import Sequences, State, to_the_left, write_column
@@ -25,23 +25,19 @@ class Proposals(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
-    """Draw each token by its probability, or take the most likely one at temperature 0.
+class Strategy:
+    """Base class of decoding strategies: how one step of the loop chooses the next tokens.
 
-    The base of the other strategies: the loop asks `propose` for tokens to check, runs them with
-    the newest token, and hands the logits to `take`.
+    The loop asks `propose` for tokens to check, runs them with the newest token, and hands the
+    logits to `take`. A subclass writes `take`, and the other methods where it needs them; it is a
+    frozen dataclass, since the loop is compiled once for each strategy that compares equal.
 
     Attributes:
         copies: rows for each prompt.
         block: tokens that are run at once.
         needs_log_probs: whether the log-probabilities of the tokens must be kept.
-        streams: whether tokens are final as soon as they are there.
+        streams: whether a token is final as soon as it is chosen.
         draws: whether tokens are drawn by their probabilities.
-
-    Example:
-        >>> import gpt_keras as gk
-        >>> gk.generation.Sampling()
-        Sampling()
     """
 
     copies = 1
@@ -70,14 +66,7 @@ class Sampling:
             rules: which tokens may come, and where a text ends.
             settings: dict of tensors.
         """
-        logits = logits[:, 0]
-        processed = rules.process(logits, state, settings)
-        tokens = tf.cond(
-            settings["temperature"] > 0,
-            lambda: sample(warp(processed, settings), next_uniform(state, state.uniforms)),
-            lambda: tf.argmax(processed, axis=-1, output_type=tf.int32),
-        )
-        return append(state, tokens, logits, rules, settings)
+        raise NotImplementedError(f"{type(self).__name__} must write `take`.")
 
     def finish(self, state: State) -> Sequences:
         """Return what was generated, `copies` continuations of each prompt, the likeliest first."""
@@ -101,6 +90,28 @@ class Sampling:
         ]
         order = tf.argsort(by_prompt[-1], direction="DESCENDING", stable=True)
         return Sequences(*(tf.gather(part, order, batch_dims=1) for part in by_prompt))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling(Strategy):
+    """Draw each token by its probability, or take the most likely one at temperature 0.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> gk.generation.Sampling()
+        Sampling()
+    """
+
+    def take(self, logits, proposals, state: State, rules, settings) -> State:
+        del proposals
+        logits = logits[:, 0]
+        processed = rules.process(logits, state, settings)
+        tokens = tf.cond(
+            settings["temperature"] > 0,
+            lambda: sample(warp(processed, settings), next_uniform(state, state.uniforms)),
+            lambda: tf.argmax(processed, axis=-1, output_type=tf.int32),
+        )
+        return append(state, tokens, logits, rules, settings)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from gpt_keras.config import check_choice
+from gpt_keras.checks import check_choice
 from gpt_keras.interpretation.activations import record, run
 
 _PARTS = ("attention", "feed_forward", "block")

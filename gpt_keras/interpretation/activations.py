@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from gpt_keras.config import check_choice
+from gpt_keras.checks import check_choice
 from gpt_keras.layers.probe import probe
 
 POINTS = ("input", "heads", "attention", "feed_forward", "output")

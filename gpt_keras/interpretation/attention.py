@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 
-from gpt_keras.config import check_positive_int
-from gpt_keras.datasets.checks import check_seed
+from gpt_keras.checks import check_positive_int, check_seed
 from gpt_keras.interpretation.activations import run_layers
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_positive, check_positive_int
+from gpt_keras.checks import check_positive, check_positive_int
 from gpt_keras.interpretation.activations import record, run
 
 _FIRST_STEPS = 32

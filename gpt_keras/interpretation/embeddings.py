@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int
 
 
 def token_embeddings(model: keras.Model) -> np.ndarray:

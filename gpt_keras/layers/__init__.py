@@ -3,6 +3,7 @@
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
 from gpt_keras.layers.gru_gate import GRUGate
+from gpt_keras.layers.kv_cache import move_cache, write_cache
 from gpt_keras.layers.mixture_of_experts import MixtureOfExperts
 from gpt_keras.layers.positional_embedding import (
     PositionalEmbedding,
@@ -20,4 +21,6 @@ __all__ = [
     "RotaryEmbedding",
     "SinusoidalPositionalEncoding",
     "TransformerBlock",
+    "move_cache",
+    "write_cache",
 ]

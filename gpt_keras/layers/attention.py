@@ -3,12 +3,7 @@
 import keras
 from keras import ops
 
-from gpt_keras.config import (
-    check_head_groups,
-    check_positive,
-    check_positive_int,
-    check_rate,
-)
+from gpt_keras.checks import check_head_groups, check_positive, check_positive_int, check_rate
 from gpt_keras.layers.device import has_gpu
 from gpt_keras.layers.probe import probed
 from gpt_keras.layers.projection import dense

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from gpt_keras.config import ACTIVATIONS, check_choice, check_positive_int
+from gpt_keras.checks import check_choice, check_positive_int
+from gpt_keras.config import ACTIVATIONS
 from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from gpt_keras.config import check_at_least_0, check_positive_int
+from gpt_keras.checks import check_at_least_0, check_positive_int
 from gpt_keras.layers.feed_forward import FeedForward
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from gpt_keras.config import check_positive, check_positive_int
+from gpt_keras.checks import check_positive, check_positive_int
 
 
 @keras.saving.register_keras_serializable("gpt_keras")

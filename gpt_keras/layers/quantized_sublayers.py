@@ -7,6 +7,7 @@ projections, and needs to know how each of them was quantized to make it with th
 import contextlib
 import gc
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -126,17 +127,22 @@ def is_quantized(layer: keras.layers.Layer) -> bool:
 
 
 @contextlib.contextmanager
-def garbage_left_alone() -> Iterator[None]:
-    """Let `gc.collect` pass over all objects that there are now.
+def fast_and_quiet() -> Iterator[None]:
+    """Let Keras's `quantize` run without garbage collection and without needless warnings.
 
     Keras collects garbage each time that it replaces a weight, 0.2 s among TensorFlow's objects;
-    a model of 30 layers would take more than a minute. The weights are freed without it.
+    a model of 30 layers would take more than a minute. The weights are freed without it. And it
+    warns of each layer without a `quantize` method, such as every norm and dropout, and of NumPy's
+    `copy` keyword for each weight.
     """
     is_ours = gc.get_freeze_count() == 0
     if is_ours:
         gc.freeze()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have a `quantize` method")
+            warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy")
+            yield
     finally:
         if is_ours:
             gc.unfreeze()

@@ -2,14 +2,8 @@
 
 import keras
 
-from gpt_keras.config import (
-    ACTIVATIONS,
-    NORM_POSITIONS,
-    NORMS,
-    check_choice,
-    check_positive,
-    check_positive_int,
-)
+from gpt_keras.checks import check_choice, check_positive, check_positive_int
+from gpt_keras.config import ACTIVATIONS, NORM_POSITIONS, NORMS
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
 from gpt_keras.layers.probe import probed

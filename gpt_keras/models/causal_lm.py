@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.models.backbone import num_logits
-from gpt_keras.models.generation_mixin import GenerationMixin
+from gpt_keras.checks import check_token_ids
+from gpt_keras.generation.backbone import num_logits
+from gpt_keras.generation.mixin import GenerationMixin
 from gpt_keras.models.preset_folder import write_preset
 from gpt_keras.models.text_containers import find_texts, find_training_texts, hold_out
 from gpt_keras.models.text_model import TextModel
 from gpt_keras.models.training_data import read, read_validation
-from gpt_keras.models.vocabulary import check_token_ids
 from gpt_keras.training import CrossEntropy, Perplexity, adamw
 
 
@@ -24,10 +24,10 @@ class CausalLM(GenerationMixin, TextModel):
 
     Args:
         backbone: a Keras model from token ids `(batch, length)` to logits `(batch, length,
-            vocabulary_size)`. To generate and export it also needs the cache protocol, as `GPT` has
-            it: `initial_cache(batch_size, length)`, `extend(token_ids, cache, index, starts) ->
-            (logits, update)` and `write(cache, update, index)`. If it has an attribute
-            `max_sequence_length`, longer sequences are refused and generation stops there.
+            vocabulary_size)`, causal. With the methods of `gk.Backbone` it generates with a KV
+            cache, without them by running the whole sequence for each token. If it has an
+            attribute `max_sequence_length`, or a `PositionalEmbedding` inside, longer sequences
+            are refused and generation stops there.
         tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
         chat_template: how a conversation is written for the model, a Jinja template as GGUF files
             and Hugging Face folders have it, or None; see `gk.chat`.
@@ -68,7 +68,7 @@ class CausalLM(GenerationMixin, TextModel):
         self.tokenizer = tokenizer
         self.chat_template = chat_template
         self.end_token_ids = end_token_ids
-        self.build((None, None))
+        self.build(self._input_shape)
 
     def call(self, token_ids, training=None):
         return self.backbone(token_ids, training=training)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from gpt_keras.config import check_choice, check_positive_int
+from gpt_keras.checks import check_choice, check_positive_int
 from gpt_keras.models import task_inputs
 from gpt_keras.models.task_model import TaskModel
 from gpt_keras.models.text_containers import find_texts
@@ -205,6 +205,8 @@ class GPTMultipleChoice(TaskModel):
         >>> model.predict([("abc", ["a", "b", "cc"])], verbose=0).shape
         (1, 3)
     """
+
+    _input_shape = (None, None, None)
 
     def __init__(
         self,

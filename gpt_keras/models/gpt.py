@@ -7,8 +7,9 @@ import dataclasses
 import keras
 from keras import ops
 
+from gpt_keras.checks import check_token_ids_if_known
 from gpt_keras.config import GPTConfig
-from gpt_keras.generation.kv_cache import move_cache, write_cache
+from gpt_keras.generation.backbone import Backbone
 from gpt_keras.layers import (
     MixtureOfExperts,
     PositionalEmbedding,
@@ -20,18 +21,18 @@ from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.projection import computed_once
 from gpt_keras.layers.quantized_sublayers import (
     dtype_arguments,
-    garbage_left_alone,
+    fast_and_quiet,
     policy_below,
     serialized_policy,
 )
 from gpt_keras.layers.transformer_block import make_norm
-from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
+from gpt_keras.models.vocabulary import with_more_rows
 
 _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class GPT(keras.Model):
+class GPT(Backbone, keras.Model):
     """Decoder-only transformer: embeddings, blocks, a final norm, logits.
 
     A functional Keras model, so that `summary()`, `plot_model` and inner outputs work. Calling it
@@ -222,18 +223,6 @@ class GPT(keras.Model):
         x = x if self.final_norm is None else self.final_norm(x)
         return self.unembed(computed_once(ops.cast(x, "float32"))), updates
 
-    def write(self, cache, update, index):
-        """Return the cache with `update`, as `extend` gave it, written at `index`."""
-        return write_cache(cache, update, index)
-
-    def move(self, cache, length, offsets):
-        """Return the cache with its positions moved, as `gk.generation.move_cache` does.
-
-        A backbone without this method cannot go back to an earlier position: it has no prompt
-        cache, no sliding window and no speculative decoding.
-        """
-        return move_cache(cache, length, offsets)
-
     def with_vocabulary_size(self, vocabulary_size: int) -> "GPT":
         """Return a copy with more token ids, such as special ones that a task needs.
 
@@ -256,7 +245,7 @@ class GPT(keras.Model):
                 `Int8QuantizationConfig(activation_quantizer=None)`, which rounds weights only.
             **kwargs: `filters`, as in Keras.
         """
-        with garbage_left_alone():
+        with fast_and_quiet():
             super().quantize(mode=mode, config=config, **kwargs)
 
     def get_config(self):

@@ -5,14 +5,15 @@ import math
 import keras
 from keras import ops
 
-from gpt_keras.config import check_positive_int, check_rate
+from gpt_keras.checks import check_positive_int, check_rate, check_token_ids_if_known
+from gpt_keras.generation.backbone import Backbone
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
-from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
+from gpt_keras.models.vocabulary import with_more_rows
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class LSTMBackbone(keras.Model):
+class LSTMBackbone(Backbone, keras.Model):
     """Embedding, stacked LSTMs, logits: the language model of Zaremba et al. (2014).
 
     It stands in a `gk.CausalLM` where a `GPT` would: the same `fit`, `generate`, `save` and
@@ -175,6 +176,9 @@ class LSTMBackbone(keras.Model):
             check_length(token_ids, self.max_sequence_length)
         check_token_ids_if_known(token_ids, self.vocabulary_size)
         return super().call(token_ids, training=training, mask=mask)
+
+    # Its state cannot go back to an earlier token.
+    move = None
 
     def initial_cache(self, batch_size, length):
         """Return the state before the first token: for each LSTM `(output, cell)`, all 0.

@@ -9,10 +9,9 @@ import numpy as np
 
 from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_directory
-from gpt_keras.config import check_at_least_0, check_int64, check_positive_int
+from gpt_keras.checks import check_at_least_0, check_int64, check_positive_int, check_token_ids
 from gpt_keras.datasets.document_ids import document_ids
-from gpt_keras.models.requests import read_prompts
-from gpt_keras.models.vocabulary import check_token_ids
+from gpt_keras.generation.arguments import read_prompts
 
 _COUNTS = "ngrams.npz"
 

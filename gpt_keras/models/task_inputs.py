@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpt_keras.models.vocabulary import check_token_ids
+from gpt_keras.checks import check_token_ids
 
 
 class SpecialIds(NamedTuple):

@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from gpt_keras.config import check_at_least_0, check_rate
+from gpt_keras.checks import check_at_least_0, check_rate
+from gpt_keras.generation.arguments import require_tokenizer
+from gpt_keras.generation.backbone import require
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
 from gpt_keras.models.causal_lm import CausalLM
-from gpt_keras.models.requests import require_tokenizer
 from gpt_keras.models.text_containers import find_examples, find_labeled_texts
 from gpt_keras.models.text_model import TextModel
 from gpt_keras.models.training_data import as_array, check_sequences, checked_weights
@@ -34,16 +35,13 @@ class TaskModel(TextModel):
         if isinstance(model, CausalLM):
             tokenizer = model.tokenizer if tokenizer is None else tokenizer
             model = model.backbone
-        missing = [
-            attribute
-            for attribute in ("hidden_states", "unembed", "hidden_dim")
-            if not hasattr(model, attribute)
-        ]
-        if not isinstance(model, keras.Model) or missing:
+        if not isinstance(model, keras.Model):
             raise ValueError(
-                f"`model` must be a CausalLM or a backbone with hidden_states, unembed and "
-                f"hidden_dim, such as gk.GPT(config); got {model!r}."
+                f"`model` must be a CausalLM or a backbone, such as gk.GPT(config); got {model!r}."
             )
+        require(
+            model, "hidden_states", "unembed", "hidden_dim", "token_embedding", what="A task model"
+        )
         if not getattr(getattr(model, "config", None), "causal", True):
             raise ValueError("`model` must be causal: what follows the extract token is padding.")
         check_rate("dropout", dropout)
@@ -68,7 +66,7 @@ class TaskModel(TextModel):
         self.tokenizer = tokenizer
         if special_ids is None:
             self._special_ids = self._spare_ids()
-        self.build((None, None))
+        self.build(self._input_shape)
 
     @classmethod
     def from_preset(cls, source, *args, **kwargs):

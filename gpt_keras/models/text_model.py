@@ -5,7 +5,8 @@ import pathlib
 import keras
 
 from gpt_keras import tokenizers
-from gpt_keras.layers.quantized_sublayers import garbage_left_alone
+from gpt_keras.generation.backbone import max_sequence_length
+from gpt_keras.layers.quantized_sublayers import fast_and_quiet
 from gpt_keras.training.losses import check_loss
 
 
@@ -26,13 +27,35 @@ class TextModel(keras.Model):
         self.backbone = backbone
         self._tokenizer = None
 
+    # Shape of the token ids that the model is called with.
+    _input_shape: tuple[None, ...] = (None, None)
+
     def build(self, input_shape):
-        """Nothing to do: what is inside is built."""
+        """Do nothing: the parts are built."""
+
+    @property
+    def input_dtype(self):
+        """Dtype of the inputs, the token ids; Keras's exporters read it."""
+        return "int32"
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, **kwargs):
+        """Export the network, from token ids to its outputs; `keras.Model.export`.
+
+        Args:
+            filepath: what to write.
+            format: one of `keras.Model.export`'s: `"tf_saved_model"`, `"litert"`, `"onnx"`, ...
+            verbose: whether to report what is written.
+            **kwargs: further arguments of `keras.Model.export`. `input_signature` is int32
+                `token_ids` of any batch and length unless given.
+        """
+        token_ids = keras.layers.InputSpec(shape=self._input_shape, dtype="int32", name="token_ids")
+        kwargs.setdefault("input_signature", [token_ids])
+        super().export(filepath, format=format, verbose=verbose, **kwargs)
 
     @property
     def max_sequence_length(self) -> int | None:
-        """Longest sequence that the backbone takes; None if it names no limit."""
-        return getattr(self.backbone, "max_sequence_length", None)
+        """Longest sequence that the backbone takes; None if nothing in it has a limit."""
+        return max_sequence_length(self.backbone)
 
     @property
     def tokenizer(self):
@@ -71,7 +94,7 @@ class TextModel(keras.Model):
 
     def quantize(self, mode=None, config=None, **kwargs):
         """Round the weights in place to 8 bits, or fewer; the arguments are `gk.GPT.quantize`'s."""
-        with garbage_left_alone():
+        with fast_and_quiet():
             super().quantize(mode=mode, config=config, **kwargs)
 
     def save_assets(self, directory):

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gpt_keras.checks import check_token_ids
 from gpt_keras.datasets import padded
-from gpt_keras.models.requests import require_tokenizer
+from gpt_keras.generation.arguments import require_tokenizer
 from gpt_keras.models.text_containers import find_training_texts, with_plain_batches
-from gpt_keras.models.vocabulary import check_token_ids
 
 
 def read(model, x, y=None, sample_weight=None, batch_size=None, shuffle=False) -> tuple:

@@ -5,27 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int
 from gpt_keras.layers.quantized_sublayers import is_quantized
-
-
-def check_token_ids(token_ids, vocabulary_size: int) -> None:
-    """Raise `ValueError` unless all ids are integers in [0, vocabulary_size)."""
-    token_ids = np.asarray(token_ids)
-    if not np.issubdtype(token_ids.dtype, np.integer):
-        raise ValueError(f"Token ids must be integers, got {token_ids.dtype}.")
-    if token_ids.size and (token_ids.min() < 0 or token_ids.max() >= vocabulary_size):
-        raise ValueError(
-            f"Token ids must be in [0, {vocabulary_size}), the vocabulary; "
-            f"got ids from {token_ids.min()} to {token_ids.max()}."
-        )
-
-
-def check_token_ids_if_known(token_ids, vocabulary_size: int) -> None:
-    """Check ids that have values; inside a compiled function they have none yet."""
-    # XLA clamps a wrong id silently; `CausalLM.fit` looks at the data before it compiles.
-    if isinstance(token_ids, np.ndarray) or hasattr(token_ids, "numpy"):
-        check_token_ids(token_ids, vocabulary_size)
 
 
 def with_more_rows(

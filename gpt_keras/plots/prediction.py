@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int
 from gpt_keras.plots.figure import Figure
 from gpt_keras.plots.fonts import fonts_for
 

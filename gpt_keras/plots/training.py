@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from matplotlib import ticker
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int
 from gpt_keras.plots.figure import STYLES, Figure, legend_above, new_axes
 
 

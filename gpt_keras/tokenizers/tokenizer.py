@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.config import check_choice, check_positive_int
+from gpt_keras.checks import check_choice, check_positive_int
 from gpt_keras.tokenizers.stream_decoder import StreamDecoder
 from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts, describe
 

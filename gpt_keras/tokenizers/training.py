@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tokenizers
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int
 from gpt_keras.tokenizers.byte_level import special_token
 from gpt_keras.tokenizers.engine import PIECE_CHARACTERS
 from gpt_keras.tokenizers.text_files import cut_into_pieces, iterate_documents

@@ -1,23 +1,15 @@
-"""What `model.fit` needs besides a model and data: optimizers, metrics, callbacks."""
+"""Optimizers, losses and metrics for `model.fit`."""
 
-from gpt_keras.training.callbacks import SampleText, Throughput
-from gpt_keras.training.loss_watch import LossWatch
 from gpt_keras.training.losses import CrossEntropy
 from gpt_keras.training.metrics import Perplexity
 from gpt_keras.training.optimizers import AdamW, Muon, adamw, muon
-from gpt_keras.training.run_record import RunRecord
-from gpt_keras.training.tensorboard import TensorBoard
 
-__all__ = [
-    "AdamW",
-    "CrossEntropy",
-    "LossWatch",
-    "Muon",
-    "Perplexity",
-    "RunRecord",
-    "SampleText",
-    "TensorBoard",
-    "Throughput",
-    "adamw",
-    "muon",
-]
+__all__ = ["AdamW", "CrossEntropy", "Muon", "Perplexity", "adamw", "muon"]
+
+_MOVED = ("LossWatch", "RunRecord", "SampleText", "TensorBoard", "Throughput")
+
+
+def __getattr__(name):
+    if name in _MOVED:
+        raise AttributeError(f"`gk.training.{name}` is now `gk.callbacks.{name}`.")
+    raise AttributeError(f"module 'gpt_keras.training' has no attribute {name!r}")

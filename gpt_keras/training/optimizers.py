@@ -5,12 +5,7 @@ import re
 import keras
 from keras import ops
 
-from gpt_keras.config import (
-    check_at_least_0,
-    check_positive,
-    check_positive_int,
-    check_rate,
-)
+from gpt_keras.checks import check_at_least_0, check_positive, check_positive_int, check_rate
 
 # Names of the variables that are not decayed: biases, the weights of norms, and embeddings. An
 # untied output projection, `reverse_embeddings`, is a matrix like any other.

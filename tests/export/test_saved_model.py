@@ -1,7 +1,9 @@
 import json
 import subprocess
 import sys
+import threading
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -106,7 +108,7 @@ def test_time_is_limited(loaded, plain):
 
 
 def test_signatures_serve_the_same(spread_model, loaded):
-    assert set(loaded.signatures) == {"serving_default", "generate", "logits"}
+    assert set(loaded.signatures) == {"serving_default", "generate", "logits", "text_only"}
     dtypes = {"max_new_tokens": "int32", "top_k": "int32", "seed": "int64"}
     inputs = {**SAMPLING, "max_new_tokens": 18, "seed": 11}
     tensors = {key: tf.constant(v, dtypes.get(key, "float32")) for key, v in inputs.items()}
@@ -116,6 +118,100 @@ def test_signatures_serve_the_same(spread_model, loaded):
     token_ids = np.arange(12, dtype="int32").reshape(2, 6)
     logits = loaded.signatures["logits"](token_ids=tf.constant(token_ids))["logits"]
     np.testing.assert_allclose(logits, spread_model(token_ids), atol=1e-5)
+
+
+def test_numbers_and_texts_of_any_kind_bind(spread_model, loaded):
+    expected = spread_model.generate("hello", max_new_tokens=4, seed=2, temperature=0.5)
+    served, signature = loaded.generate, loaded.signatures["serving_default"]
+    for call, rest in ((served, {}), (signature, {"top_k": 0, "top_p": 1.0})):
+        for text in (["hello"], np.array(["hello"]), tf.constant(["hello"])):
+            for integer, real in ((int, float), (np.int64, np.float64), (np.int32, np.float32)):
+                output = call(
+                    text=text,
+                    max_new_tokens=integer(4),
+                    seed=integer(2),
+                    temperature=real(0.5),
+                    **rest,
+                )
+                assert texts_of(output) == [expected]
+    assert texts_of(served(text="hello", max_new_tokens=4, seed=2, temperature=0.5)) == [expected]
+
+
+def test_an_empty_batch_gives_an_empty_result(loaded):
+    assert texts_of(loaded.generate(text=[])) == []
+    assert texts_of(loaded.signatures["text_only"](text=tf.zeros([0], tf.string))) == []
+
+
+def test_text_alone_is_enough(spread_model, loaded):
+    expected = [spread_model.generate("hello", seed=0)]
+    assert texts_of(loaded.serving_default(["hello"])) == expected
+    assert texts_of(loaded.signatures["text_only"](text=["hello"])) == expected
+
+
+def test_keras_calls_it_as_a_layer(spread_model, exported):
+    layer = keras.layers.TFSMLayer(str(exported), call_endpoint="serving_default")
+    text = keras.Input((), dtype="string")
+    output = keras.Model(text, layer(text)).predict(tf.constant(["hello"]), verbose=0)
+    assert output["text"][0].decode() == spread_model.generate("hello", seed=0)
+
+
+# A restored `tf.function` that is called with a wrong type keeps its lock (TensorFlow 2.21).
+WRONG = [
+    {"max_new_tokens": tf.constant(2, tf.int64)},
+    {"max_new_tokens": "2"},
+    {"max_new_tokens": [2]},
+    {"max_new_tokens": -1},
+    {"temperature": tf.constant(0.5, tf.float64)},
+    {"temperature": None},
+    {"text": [3]},
+    {"text": [""]},
+    {"text": ["x" * 99]},
+    {"beams": 3},
+    {"seed": object()},
+]
+
+
+def test_no_wrong_request_makes_others_wait(spread_model, loaded):
+    signature = loaded.signatures["serving_default"]
+    usual = {"max_new_tokens": 2, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    expected = {seed: spread_model.generate("a", max_new_tokens=2, seed=seed) for seed in range(8)}
+    answers = {}
+
+    def send(seed):
+        for i in range(25):
+            wrong = i % 2 == 1
+            request = {
+                "text": ["a"],
+                "seed": seed,
+                **usual,
+                **(WRONG[i // 2 % 11] if wrong else {}),
+            }
+            try:
+                answers[seed, i] = texts_of(signature(**request))
+            except (TypeError, ValueError, tf.errors.InvalidArgumentError):
+                answers[seed, i] = None
+
+    threads = [threading.Thread(target=send, args=[seed], daemon=True) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(answers) == 200
+    for (seed, i), answer in answers.items():
+        assert answer == (None if i % 2 else [expected[seed]])
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "message"),
+    [
+        (np.zeros((1, 49), "int32"), "at most 48 columns"),
+        (np.full((1, 2), 32, "int32"), r"token_ids must be in \[0, 32\)"),
+        (np.full((1, 2), -1, "int32"), r"token_ids must be in \[0, 32\)"),
+    ],
+)
+def test_logits_of_what_the_model_cannot_take(loaded, token_ids, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        loaded.logits(token_ids)
 
 
 def test_generation_stops_where_the_context_is_full(spread_model, loaded):
@@ -135,8 +231,8 @@ def test_generation_stops_where_the_context_is_full(spread_model, loaded):
         ("hi", {"logit_bias": [1.0]}, "logit_bias must be one number for each row"),
         ("hi", {"stop": ["a", ""]}, "stop must not hold an empty string"),
         ("hi", {"time_limit": -1.0}, "time_limit must be at least 0"),
-        ("hi", {"max_new_tokens": 0}, "max_new_tokens is below 1"),
-        ("h" * 48, {}, "leaves no room"),
+        ("hi", {"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+        ("h" * 48, {}, "text is too long: it must have fewer than 48 tokens"),
         ("", {}, "text must not be empty"),
     ],
 )
@@ -228,3 +324,32 @@ def test_half_a_character_is_replaced_as_in_generate(tmp_path):
     assert "\ufffd" in expected[0] + expected[1]
     texts = loaded.generate(text=["床", "a"], max_new_tokens=12, seed=0)["text"].numpy()
     assert [text.decode() for text in texts] == expected
+
+
+TASK_MODELS = [(gk.GPTClassifier, (2, 5)), (gk.GPTMultipleChoice, (2, 3, 5))]
+
+
+@pytest.mark.parametrize(("kind", "shape"), TASK_MODELS)
+def test_a_task_model_exports_before_it_is_called(kind, shape, character_tokenizer, tmp_path):
+    backbone = gk.GPT(tiny_config(vocabulary_size=36, num_layers=1))
+    arguments = [2] if kind is gk.GPTClassifier else []
+    model = kind(backbone, *arguments, tokenizer=character_tokenizer)
+    model.export(tmp_path / "1", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "1"))
+    signature = served.signatures["serving_default"].structured_input_signature[1]
+    assert {name: spec.dtype for name, spec in signature.items()} == {"token_ids": tf.int32}
+    token_ids = np.random.default_rng(0).integers(0, 36, shape).astype("int32")
+    np.testing.assert_allclose(served.serve(token_ids), model(token_ids), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_litert_takes_token_ids_before_the_model_is_called(tmp_path):
+    model = spread_weights(gk.GPTCausalLM(tiny_config(num_layers=1)))
+    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    interpreter = tf.lite.Interpreter(str(tmp_path / "model.tflite"))
+    (inputs,) = interpreter.get_signature_list().values()
+    assert inputs["inputs"] == ["token_ids"]
+    token_ids = np.array([[1, 2, 3, 4]], "int32")
+    (logits,) = interpreter.get_signature_runner()(token_ids=token_ids).values()
+    np.testing.assert_allclose(logits, model(token_ids), atol=1e-4)

@@ -9,7 +9,7 @@ import pytest
 from tiny_models import tiny_config
 
 import gpt_keras as gk
-from gpt_keras.models.requests import read_call
+from gpt_keras.generation.arguments import read_call
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 CASES = json.loads((FIXTURES / "beam_search.json").read_text(encoding="utf-8"))["cases"]

@@ -3,8 +3,12 @@ import pytest
 import tensorflow as tf
 
 import gpt_keras as gk
-from gpt_keras.generation.kv_cache import bucket_length
+from gpt_keras.generation.generator import Generator
+from gpt_keras.generation.lengths import bucket_length
 from gpt_keras.generation.processors import read_settings
+from gpt_keras.generation.runner import Runner
+from gpt_keras.generation.state import Request
+from gpt_keras.generation.stopping import Rules
 
 
 def test_buckets_hold_the_length_and_little_more():
@@ -35,7 +39,7 @@ def test_write_cache_equals_numpy():
     generator = np.random.default_rng(0)
     cache = [tuple(generator.normal(size=(2, 3, 9, 4)).astype("float32") for _ in range(2))]
     update = [tuple(generator.normal(size=(2, 3, 2, 4)).astype("float32") for _ in range(2))]
-    written = gk.generation.write_cache(
+    written = gk.layers.write_cache(
         [tuple(tf.constant(part) for part in pair) for pair in cache], update, 5
     )
     for part in range(2):
@@ -65,16 +69,16 @@ class Counter(tf.Module):
 
 @pytest.mark.parametrize("jit_compile", [True, False])
 def test_the_protocol_fits_a_recurrent_backbone(jit_compile):
-    request = gk.generation.Request(
+    request = Request(
         token_ids=tf.constant([[1, 2, 3], [5, 0, 0]]),
         lengths=tf.constant([3, 1]),
         limits=tf.constant([4, 6]),
         seeds=tf.constant([0, 0], tf.int64),
         cache_length=tf.constant(0),
     )
-    runner = gk.generation.Runner(Counter(), jit_compile=jit_compile)
-    rules = gk.generation.Rules([], token_bytes=None)
-    generator = gk.generation.Generator(runner, gk.generation.Sampling(), rules)
+    runner = Runner(Counter(), jit_compile=jit_compile)
+    rules = Rules([], token_bytes=None)
+    generator = Generator(runner, gk.generation.Sampling(), rules)
     settings = read_settings({"temperature": 0}, None, 10)
     settings |= {"stop": tf.constant([], tf.string), "deadline": tf.constant(np.inf, tf.float64)}
     first = generator.start(request)

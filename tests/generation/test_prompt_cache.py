@@ -9,7 +9,8 @@ from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
 from gpt_keras.generation import BeamSearch, BestOf, PromptCache, PromptLookup
-from gpt_keras.models.backbone import Generators
+from gpt_keras.generation.compiled import Generators
+from gpt_keras.generation.lengths import bucket_lengths
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +136,7 @@ def test_a_turn_of_a_conversation_runs_its_new_tokens_only(model):
         assert row == model.generate(prompt, **settings)
     # As large as a single call would have made it.
     longest = len(others[-1][1])
-    assert cache._cache[0][0].shape[2] <= gk.generation.bucket_lengths(longest + 128)[-1]
+    assert cache._cache[0][0].shape[2] <= bucket_lengths(longest + 128)[-1]
 
 
 def stop_after(count):

@@ -10,8 +10,8 @@ from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
 from gpt_keras.generation import PromptLookup, Sampling
-from gpt_keras.models.backbone import Generators
-from gpt_keras.models.requests import read_call
+from gpt_keras.generation.arguments import read_call
+from gpt_keras.generation.compiled import Generators
 
 WINDOW = 20
 COUNT = 250  # the cache has room for 128 tokens, and slides by 64

@@ -8,13 +8,15 @@ import tensorflow as tf
 from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
-from gpt_keras.generation import DraftModel, Generator, PromptLookup, Request, Rules, Runner
+from gpt_keras.generation import DraftModel, PromptLookup
+from gpt_keras.generation.compiled import Generators
+from gpt_keras.generation.generator import Generator
 from gpt_keras.generation.processors import read_settings
+from gpt_keras.generation.runner import Runner
 from gpt_keras.generation.sampling import uniforms
-from gpt_keras.generation.state import State
-from gpt_keras.generation.stopping import NO_DEADLINE
+from gpt_keras.generation.state import Request, State
+from gpt_keras.generation.stopping import NO_DEADLINE, Rules
 from gpt_keras.generation.strategies import Proposals
-from gpt_keras.models.backbone import Generators
 
 PROMPTS = ["a", "hello, hello, he", "what is this thing, and why"]
 
@@ -148,7 +150,7 @@ class Table(tf.Module):
         return tf.gather(self.logits, token_ids), (update,)
 
     def write(self, cache, update, index):
-        return gk.generation.write_cache(cache, update, index)
+        return gk.layers.write_cache(cache, update, index)
 
 
 class Draft:

@@ -167,7 +167,7 @@ def test_extend_in_any_split_equals_call(rotary, window, data):
     cache, starts, pieces = layer.initial_cache(2, length + 3), np.zeros(2, "int32"), []
     for first, last in itertools.pairwise(cuts):
         y, update = layer.extend(x[:, first:last], cache, first, starts)
-        cache = gk.generation.write_cache(cache, update, first)
+        cache = gk.layers.write_cache(cache, update, first)
         pieces.append(y)
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), layer(x), atol=1e-5)
 

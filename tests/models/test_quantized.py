@@ -4,6 +4,7 @@ import gc
 import json
 import subprocess
 import sys
+import warnings
 
 import h5py
 import keras
@@ -157,7 +158,7 @@ def test_backbones_alone_come_back(tmp_path):
 
 
 def test_layers_in_a_model_of_ones_own_come_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(gc, "collect", lambda: 0)  # slow, see `garbage_left_alone`
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # slow, see `fast_and_quiet`
     inputs = keras.Input((None, 16))
     rotary = gk.layers.RotaryEmbedding()
     experts = gk.layers.MixtureOfExperts(2, 1, 8, name="experts")
@@ -249,6 +250,13 @@ def test_no_garbage_is_collected_for_each_weight(tmp_path, monkeypatch):
     seen.clear()
     keras.saving.load_model(tmp_path / "model.keras")
     assert len(seen) <= 1  # made quantized, not quantized again
+
+
+def test_nothing_normal_is_warned_of():
+    model = gk.GPTCausalLM(tiny_config(num_layers=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.quantize(config=weights_only())
 
 
 def test_more_token_ids_are_refused():

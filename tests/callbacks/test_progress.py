@@ -5,7 +5,7 @@ import tensorflow as tf
 from tiny_models import tiny_config
 
 import gpt_keras as gk
-from gpt_keras.training.callbacks import perplexity_of
+from gpt_keras.callbacks.progress import perplexity_of
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def data(batches=6):
 
 def test_samples_are_shown_at_the_end_of_each_epoch(model):
     shown = []
-    callback = gk.training.SampleText("the ", max_new_tokens=5, print_fn=shown.append)
+    callback = gk.callbacks.SampleText("the ", max_new_tokens=5, print_fn=shown.append)
     model.fit(data(), epochs=2, verbose=0, callbacks=[callback])
     assert [step for step, _ in callback.samples] == [6, 12]
     assert all(text.startswith("the ") for _, text in callback.samples)
@@ -35,15 +35,17 @@ def test_samples_are_shown_at_the_end_of_each_epoch(model):
 @pytest.mark.parametrize("steps_per_execution", [1, 3])
 def test_samples_are_shown_every_so_many_batches(model, steps_per_execution):
     model.compile(jit_compile=False, steps_per_execution=steps_per_execution)
-    callback = gk.training.SampleText("the ", every=3, max_new_tokens=2, print_fn=lambda text: None)
+    callback = gk.callbacks.SampleText(
+        "the ", every=3, max_new_tokens=2, print_fn=lambda text: None
+    )
     model.fit(data(), epochs=2, verbose=0, callbacks=[callback])
     assert [step for step, _ in callback.samples] == [3, 6, 9, 12]
 
 
 def test_sample_text_is_checked_before_training(model):
     for callback in (
-        gk.training.SampleText("ÄÖ"),
-        gk.training.SampleText("a", temperature=-1),
+        gk.callbacks.SampleText("ÄÖ"),
+        gk.callbacks.SampleText("a", temperature=-1),
     ):
         with pytest.raises(ValueError, match=r"Ä|temperature"):
             model.fit(data(), verbose=0, callbacks=[callback])
@@ -52,9 +54,9 @@ def test_sample_text_is_checked_before_training(model):
 
 def test_sample_text_refuses_bad_arguments():
     with pytest.raises(ValueError, match=r"prompt.*''"):
-        gk.training.SampleText("")
+        gk.callbacks.SampleText("")
     with pytest.raises(ValueError, match=r"every.*0"):
-        gk.training.SampleText("a", every=0)
+        gk.callbacks.SampleText("a", every=0)
 
 
 class Clock:
@@ -69,8 +71,8 @@ class Clock:
 
 def test_throughput_counts_tokens_and_seconds_of_batches(model, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("gpt_keras.training.callbacks.time", clock)
-    throughput = gk.training.Throughput()
+    monkeypatch.setattr("gpt_keras.callbacks.progress.time", clock)
+    throughput = gk.callbacks.Throughput()
     seen = []
 
     class Tick(keras.callbacks.Callback):
@@ -102,7 +104,7 @@ def test_throughput_counts_tokens_and_seconds_of_batches(model, monkeypatch):
 
 def test_throughput_does_not_count_padding(model):
     texts = ["abc"] * 8  # three letters and an end: three targets in rows of 47
-    throughput = gk.training.Throughput()
+    throughput = gk.callbacks.Throughput()
     history = model.fit(texts, epochs=2, batch_size=4, verbose=0, callbacks=[throughput]).history
     assert len(history["tokens_per_second"]) == 2
     assert perplexity_of(model).count == 8 * 3
@@ -111,4 +113,4 @@ def test_throughput_does_not_count_padding(model):
 def test_throughput_needs_the_perplexity_metric(model):
     model.compile(weighted_metrics=[], jit_compile=False)
     with pytest.raises(ValueError, match=r"compiled without it.*Perplexity\(\)"):
-        model.fit(data(), verbose=0, callbacks=[gk.training.Throughput()])
+        model.fit(data(), verbose=0, callbacks=[gk.callbacks.Throughput()])

@@ -10,7 +10,7 @@ from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
 from gpt_keras.generation import BeamSearch, BestOf, PromptLookup
-from gpt_keras.models.backbone import Generators
+from gpt_keras.generation.compiled import Generators
 
 MODERN = {
     "position_embedding": "rotary",
@@ -123,10 +123,10 @@ class Stage(keras.Model):
         return parts
 
     def write(self, cache, update, index):
-        return gk.generation.write_cache(cache, update, index)
+        return gk.layers.write_cache(cache, update, index)
 
     def move(self, cache, length, offsets):
-        return gk.generation.move_cache(cache, length, offsets)
+        return gk.layers.move_cache(cache, length, offsets)
 
 
 def model_with(backbone):

@@ -13,8 +13,8 @@ import tensorflow as tf
 from keras import ops
 
 import gpt_keras as gk
-from gpt_keras.models.backbone import Generators
-from gpt_keras.models.text_pieces import TextPieces
+from gpt_keras.generation.compiled import Generators
+from gpt_keras.generation.text_pieces import TextPieces
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 TEXT = "hello there. the cat sat 床前明月光 on the mat, hello again. "
@@ -50,7 +50,7 @@ class Reciter(keras.Model):
         return self.next_logits(ops.clip(positions, 0, self.max_sequence_length - 1)), update
 
     def write(self, cache, update, index):
-        return gk.generation.write_cache(cache, update, index)
+        return gk.layers.write_cache(cache, update, index)
 
 
 def gpt1():

@@ -22,7 +22,7 @@ def write_cache(cache, update, index):
         >>> import gpt_keras as gk
         >>> import tensorflow as tf
         >>> cache, new = tf.zeros((1, 1, 4, 1)), tf.ones((1, 1, 2, 1))
-        >>> gk.generation.write_cache([cache], [new], 1)[0][0, 0, :, 0].numpy().tolist()
+        >>> gk.layers.write_cache([cache], [new], 1)[0][0, 0, :, 0].numpy().tolist()
         [0.0, 1.0, 1.0, 0.0]
     """
     return keras.tree.map_structure(lambda old, new: _write_slice(old, new, index), cache, update)
@@ -59,7 +59,7 @@ def move_cache(cache, length, offsets):
         >>> import gpt_keras as gk
         >>> import tensorflow as tf
         >>> cache = [tf.reshape([1.0, 2.0, 3.0], (1, 1, 3, 1))]
-        >>> moved = gk.generation.move_cache(cache, 4, tf.constant([1]))
+        >>> moved = gk.layers.move_cache(cache, 4, tf.constant([1]))
         >>> moved[0][0, 0, 1:, 0].numpy().tolist()
         [1.0, 2.0, 3.0]
     """
@@ -78,24 +78,3 @@ def move_cache(cache, length, offsets):
 def num_columns(cache):
     """Return for how many tokens a cache has room, a scalar tensor."""
     return tf.shape(keras.tree.flatten(cache)[0])[2]
-
-
-def bucket_length(length):
-    """Round a scalar tensor up to the next of 32, 48, 64, 96, 128, 192, ...
-
-    XLA compiles once for each shape; with these few lengths a new prompt seldom brings a new
-    shape, and at most a third of the room is unused.
-    """
-    power = tf.constant(32)
-    power = tf.while_loop(lambda p: p < length, lambda p: [2 * p], [power])[0]
-    return tf.where((power > 32) & (length <= power // 4 * 3), power // 4 * 3, power)
-
-
-def bucket_lengths(longest: int) -> list[int]:
-    """Return what `bucket_length` gives for 1 to `longest` tokens, in order."""
-    lengths = [32]
-    while lengths[-1] < longest:
-        last = lengths[-1]
-        is_power = last & (last - 1) == 0
-        lengths.append(last * 3 // 2 if is_power else last * 4 // 3)
-    return lengths

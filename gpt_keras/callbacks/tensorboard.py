@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_positive_int
-from gpt_keras.training.callbacks import SampleText
+from gpt_keras.callbacks.progress import SampleText
+from gpt_keras.checks import check_positive_int
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
@@ -34,7 +34,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     Example:
         >>> import gpt_keras as gk
-        >>> callback = gk.training.TensorBoard("runs/1")  # doctest: +SKIP
+        >>> callback = gk.callbacks.TensorBoard("runs/1")  # doctest: +SKIP
     """
 
     def __init__(

@@ -1,6 +1,7 @@
-"""The verbs of generation: what `CausalLM` has beside training."""
+"""`generate`, `stream`, `score` and their relatives: the generation side of `CausalLM`."""
 
 import collections
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -8,12 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.config import check_positive_int
-from gpt_keras.generation import CHUNKS, Generator, PromptCache, Sampling, bucket_lengths
-from gpt_keras.models.backbone import Generators
-from gpt_keras.models.requests import Call, read_call, read_prompts, require_tokenizer
-from gpt_keras.models.scoring import log_probabilities
-from gpt_keras.models.text_pieces import TextPieces, cut_at_stop
+from gpt_keras.checks import check_positive_int
+from gpt_keras.generation.arguments import Call, read_call, read_prompts, require_tokenizer
+from gpt_keras.generation.compiled import Generators
+from gpt_keras.generation.generator import NAN_MESSAGE, Generator
+from gpt_keras.generation.lengths import bucket_lengths
+from gpt_keras.generation.prompt_cache import PromptCache
+from gpt_keras.generation.runner import CHUNKS
+from gpt_keras.generation.scoring import log_probabilities
+from gpt_keras.generation.strategies import Strategy
+from gpt_keras.generation.text_pieces import TextPieces, cut_at_stop
 
 
 class Continuation(NamedTuple):
@@ -48,8 +53,9 @@ class GenerationMixin:
         seed: int | Sequence[int] | None = None,
         stop: str | Sequence[str] = (),
         time_limit: float | None = None,
-        strategy: Sampling | None = None,
+        strategy: Strategy | None = None,
         callback: Callable[[list[list[int]]], bool] | None = None,
+        logits_processors: Sequence[Callable] = (),
         prompt_cache: PromptCache | None = None,
         sliding_window: bool = False,
         cache_length: int | None = None,
@@ -67,7 +73,8 @@ class GenerationMixin:
             max_length: how many tokens prompt and continuation may have together.
             seed: a number, from which row i draws as `gk.generation.fold_in(seed, i)`; or one
                 number for each row. The same row seed gives the same text, whatever the batch.
-                None takes a new seed each time.
+                None takes a new seed each time, from the generator that
+                `keras.utils.set_random_seed` sets.
             stop: a text or several; a continuation ends before the first of them, wherever the
                 borders of its tokens are. Where prompts are token ids, the tokens with the stop
                 string are returned, too.
@@ -76,6 +83,13 @@ class GenerationMixin:
                 `BeamSearch`, `BestOf`, `DraftModel`, `PromptLookup`.
             callback: called after each step with the new ids of all rows so far; True ends the
                 generation.
+            logits_processors: your own functions `(logits, context) -> logits` in TensorFlow ops,
+                applied in order after the penalties and bans below and before `temperature`.
+                `logits` is `(rows, vocabulary_size)` float32, `context` a
+                `gk.generation.Context` with the tokens so far. They become part of the compiled
+                loop, which is kept by the identity of the functions: define them once, since each
+                new lambda is compiled anew. A ban that would forbid every token of a row is
+                skipped for that row.
             prompt_cache: a `gk.generation.PromptCache`, so that what prompts have in common with
                 earlier ones is not run again.
             sliding_window: whether to go on past `max_sequence_length` tokens. Each token then sees
@@ -114,6 +128,7 @@ class GenerationMixin:
             time_limit=time_limit,
             strategy=strategy,
             callback=callback,
+            logits_processors=logits_processors,
             prompt_cache=prompt_cache,
             sliding_window=sliding_window,
             cache_length=cache_length,
@@ -303,10 +318,11 @@ class GenerationMixin:
         generator = self._generator(call, keep_log_probs)
         if call.callback is None:
             prefix = _prefix(call)
-            if prefix is None:
-                state = generator.run(call.request, call.settings)
-            else:
-                state = generator.run_from(call.request, call.settings, prefix)
+            with _plain_errors():
+                if prefix is None:
+                    state = generator.run(call.request, call.settings)
+                else:
+                    state = generator.run_from(call.request, call.settings, prefix)
         else:
             # The last of them; the others go at once, as each holds a cache.
             state = collections.deque(_steps(generator, call), maxlen=1).pop()
@@ -356,12 +372,25 @@ class GenerationMixin:
 
     def _generator(self, call: Call, keep_log_probs: bool = False) -> Generator:
         require_tensorflow("Generation")
-        return self._require_generators().get(call.strategy, keep_log_probs, call.window)
+        return self._require_generators().get(
+            call.strategy, keep_log_probs, call.window, call.logits_processors
+        )
 
     def _require_generators(self) -> Generators:
-        if self._generators is None or not self._generators.fit(self.backbone):
+        if self._generators is None or not self._generators.is_current(self.backbone):
             self._generators = Generators(self)
         return self._generators
+
+
+@contextlib.contextmanager
+def _plain_errors():
+    """Raise what a graph found wrong with the model without the trace of the graph."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if NAN_MESSAGE in str(error):
+            raise ValueError(NAN_MESSAGE) from None
+        raise
 
 
 def _prefix(call):
@@ -377,7 +406,8 @@ def _steps(generator, call):
         state = generator.start_from(call.request, prefix)
     yield state
     while not bool(tf.reduce_all(state.finished)):
-        state = generator.advance(state, 1, call.settings)
+        with _plain_errors():
+            state = generator.advance(state, 1, call.settings)
         if call.callback is not None and call.callback(_new_token_ids(state)):
             state = state._replace(finished=tf.ones_like(state.finished))
         yield state

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from gpt_keras.generation.backbone import fixed_length
+
 # Rows that are computed together, and the tokens of a row that are: what the logits of these need
 # at once is bounded.
 _ROWS = 8
@@ -22,7 +24,12 @@ def compiled_log_probabilities(model, vocabulary_size: int | None = None) -> Cal
 
     @tf.function(autograph=False, reduce_retracing=True)
     def log_probabilities(token_ids, targets):
+        length = fixed_length(model.backbone)
+        if length is not None:
+            token_ids = tf.pad(token_ids, [[0, 0], [0, length - tf.shape(token_ids)[1]]])
+            token_ids = tf.ensure_shape(token_ids, [None, length])
         logits = tf.cast(model(token_ids, training=False), tf.float32)
+        logits = logits[:, : tf.shape(targets)[1]]
         if vocabulary_size is not None:
             is_possible = tf.range(tf.shape(logits)[-1]) < vocabulary_size
             logits = tf.where(is_possible, logits, -float("inf"))

@@ -24,15 +24,15 @@ def test_what_it_shows(character_tokenizer, tmp_path):
     model = gk.GPTCausalLM(tiny_config(), tokenizer=character_tokenizer)
     model.compile(gk.training.adamw(1e-3, warmup_steps=4), jit_compile=False)
     ids = np.random.default_rng(0).integers(32, size=(24, 13)).astype("int32")
-    samples = gk.training.SampleText("the ", max_new_tokens=3, print_fn=lambda text: None)
+    samples = gk.callbacks.SampleText("the ", max_new_tokens=3, print_fn=lambda text: None)
     norms = []
 
-    class Norms(gk.training.Throughput):
+    class Norms(gk.callbacks.Throughput):
         def on_train_batch_end(self, batch, logs=None):
             super().on_train_batch_end(batch, logs)
             norms.append(float(self.model.optimizer.gradient_norm))
 
-    board = gk.training.TensorBoard(
+    board = gk.callbacks.TensorBoard(
         tmp_path, every=2, samples=samples, attention_text="the cat", update_freq="epoch"
     )
     history = model.fit(
@@ -66,9 +66,9 @@ def test_what_it_shows(character_tokenizer, tmp_path):
 def test_without_tensorboard_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ImportError, match=r"pip install 'gpt_keras\[tensorboard\]'"):
-        gk.training.TensorBoard(tmp_path)
+        gk.callbacks.TensorBoard(tmp_path)
 
 
 def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match=r"every.*0"):
-        gk.training.TensorBoard(tmp_path, every=0)
+        gk.callbacks.TensorBoard(tmp_path, every=0)

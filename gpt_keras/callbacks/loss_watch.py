@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import keras
 
-from gpt_keras.training.callbacks import perplexity_of
+from gpt_keras.callbacks.progress import perplexity_of
 
 
 class LossWatch(keras.callbacks.Callback):
@@ -31,7 +31,7 @@ class LossWatch(keras.callbacks.Callback):
 
     Example:
         >>> import gpt_keras as gk
-        >>> watch = gk.training.LossWatch(stop_above=2.0)
+        >>> watch = gk.callbacks.LossWatch(stop_above=2.0)
     """
 
     def __init__(self, stop_above: float | None = None, print_fn: Callable[[str], None] = print):

@@ -1,5 +1,7 @@
 """What `generate` and `stream` give, against the slow way: a whole `call` for each token."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
+from gpt_keras.generation.processors import ARGUMENTS
 from gpt_keras.generation.sampling import uniforms
 
 
@@ -277,3 +280,24 @@ def test_long_prompts_are_run_in_chunks():
         )
     with pytest.raises(ValueError, match="cache_length"):
         model.generate([1], cache_length=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("num_beams", r"gk\.generation\.BeamSearch\(num_beams\)"),
+        ("do_sample", "`temperature=0` for greedy"),
+        ("max_tokens", "`max_new_tokens`"),
+        ("tempreature", "Did you mean `temperature`"),
+        ("max_new_token", "Did you mean `max_new_tokens`"),
+    ],
+)
+def test_names_of_other_libraries_are_known(spread_model, name, ours):
+    with pytest.raises(TypeError, match=f"no setting `{name}`.*{ours}"):
+        spread_model.generate([1, 2], **{name: 1})
+
+
+def test_all_arguments_are_known_to_the_message():
+    parameters = inspect.signature(gk.CausalLM.generate).parameters.values()
+    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    assert keywords == list(ARGUMENTS)

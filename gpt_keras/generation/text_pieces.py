@@ -14,7 +14,7 @@ def cut_at_stop(text: str, start: int, stop: Sequence[str]) -> str:
         stop: strings.
 
     Example:
-        >>> from gpt_keras.models.text_pieces import cut_at_stop
+        >>> from gpt_keras.generation.text_pieces import cut_at_stop
         >>> cut_at_stop("a.b.c", 2, ["."])
         'a.b'
     """
@@ -29,7 +29,7 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
 
     Example:
         >>> import gpt_keras as gk
-        >>> from gpt_keras.models.text_pieces import token_bytes
+        >>> from gpt_keras.generation.text_pieces import token_bytes
         >>> token_bytes(gk.tokenizers.CharacterTokenizer("ab"))
         [b'a', b'b']
     """

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tiny_models import spread_weights
 
 import gpt_keras as gk
-from gpt_keras.models.backbone import Generators
+from gpt_keras.generation.compiled import Generators
 
 
 @keras.saving.register_keras_serializable("test")
@@ -48,7 +48,7 @@ class Mine(keras.Model):
         return self.embedding(x, reverse=True), updates
 
     def write(self, cache, update, index):
-        return gk.generation.write_cache(cache, update, index)
+        return gk.layers.write_cache(cache, update, index)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from gpt_keras.generation import CHUNKS, bucket_lengths
+from gpt_keras.generation.lengths import bucket_lengths
+from gpt_keras.generation.runner import CHUNKS
 
 SCRIPT = """
 import json, os, pathlib, sys

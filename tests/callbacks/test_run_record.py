@@ -20,9 +20,9 @@ def rows():
 
 
 def test_a_run_is_recorded(model, tmp_path):
-    samples = gk.training.SampleText("the ", max_new_tokens=3, print_fn=lambda text: None)
-    watch = gk.training.LossWatch(print_fn=lambda text: None)
-    record = gk.training.RunRecord(
+    samples = gk.callbacks.SampleText("the ", max_new_tokens=3, print_fn=lambda text: None)
+    watch = gk.callbacks.LossWatch(print_fn=lambda text: None)
+    record = gk.callbacks.RunRecord(
         tmp_path / "run",
         settings={"seed": 3, "note": "a | b"},
         data={"sha256": gk.datasets.digest("the text")},
@@ -76,7 +76,7 @@ def test_a_run_that_breaks_off_leaves_its_record(model, tmp_path):
             *rows(),
             epochs=3,
             verbose=0,
-            callbacks=[gk.training.RunRecord(tmp_path), Breaks()],
+            callbacks=[gk.callbacks.RunRecord(tmp_path), Breaks()],
         )
     found = json.loads((tmp_path / "run.json").read_text())
     assert found["finished"] is False
@@ -91,7 +91,7 @@ def test_losses_that_are_not_finite_are_recorded_as_text(model, tmp_path):
         sample_weight=weights,
         epochs=2,
         verbose=0,
-        callbacks=[gk.training.RunRecord(tmp_path)],
+        callbacks=[gk.callbacks.RunRecord(tmp_path)],
     )
     losses = json.loads((tmp_path / "run.json").read_text())["history"]["loss"]
     assert all(isinstance(loss, str) for loss in losses)
@@ -100,6 +100,6 @@ def test_losses_that_are_not_finite_are_recorded_as_text(model, tmp_path):
 
 def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match=r"watts.*0"):
-        gk.training.RunRecord(tmp_path, watts=0)
+        gk.callbacks.RunRecord(tmp_path, watts=0)
     with pytest.raises(ValueError, match=r"settings.*JSON"):
-        gk.training.RunRecord(tmp_path, settings={"a": object()})
+        gk.callbacks.RunRecord(tmp_path, settings={"a": object()})

@@ -15,9 +15,9 @@ import keras
 import tensorflow as tf
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.config import check_positive
-from gpt_keras.training.callbacks import SampleText
-from gpt_keras.training.loss_watch import LossWatch
+from gpt_keras.callbacks.loss_watch import LossWatch
+from gpt_keras.callbacks.progress import SampleText
+from gpt_keras.checks import check_positive
 from gpt_keras.version import __version__
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tokenizers")
@@ -49,7 +49,7 @@ class RunRecord(keras.callbacks.Callback):
 
     Example:
         >>> import gpt_keras as gk
-        >>> callback = gk.training.RunRecord("runs/1", data={"corpus": "my diary"})
+        >>> callback = gk.callbacks.RunRecord("runs/1", data={"corpus": "my diary"})
     """
 
     def __init__(

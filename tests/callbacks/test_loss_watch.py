@@ -17,7 +17,7 @@ def data(bad=()):
 def fit(model, bad=(), epochs=1, **settings):
     x, y = data(bad)
     messages = []
-    watch = gk.training.LossWatch(print_fn=messages.append, **settings)
+    watch = gk.callbacks.LossWatch(print_fn=messages.append, **settings)
     history = model.fit(
         x,
         y,
@@ -78,7 +78,7 @@ def test_training_stops_where_the_loss_leaps():
 
     model = new_model()
     x, y = data()
-    watch = gk.training.LossWatch(stop_above=1.5, print_fn=lambda text: None)
+    watch = gk.callbacks.LossWatch(stop_above=1.5, print_fn=lambda text: None)
     model.fit(x, y, batch_size=2, shuffle=False, verbose=0, callbacks=[Breaks(), watch])
     (incident,) = watch.incidents
     assert (incident["step"], incident["action"]) == (5, "stopped")
@@ -87,7 +87,7 @@ def test_training_stops_where_the_loss_leaps():
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"stop_above.*0.9"):
-        gk.training.LossWatch(stop_above=0.9)
+        gk.callbacks.LossWatch(stop_above=0.9)
     model = gk.GPTCausalLM(tiny_config(num_layers=1))
     model.compile(weighted_metrics=[])
     with pytest.raises(ValueError, match="Perplexity"):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import keras
 
-from gpt_keras.config import check_positive_int
+from gpt_keras.checks import check_positive_int
 from gpt_keras.training.metrics import Perplexity
 
 
@@ -24,7 +24,7 @@ class SampleText(keras.callbacks.Callback):
 
     Example:
         >>> import gpt_keras as gk
-        >>> callback = gk.training.SampleText("Once", every=100, max_new_tokens=20)
+        >>> callback = gk.callbacks.SampleText("Once", every=100, max_new_tokens=20)
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Throughput(keras.callbacks.Callback):
 
     Example:
         >>> import gpt_keras as gk
-        >>> callback = gk.training.Throughput()
+        >>> callback = gk.callbacks.Throughput()
     """
 
     def __init__(self):

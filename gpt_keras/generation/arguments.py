@@ -1,6 +1,8 @@
 """A call of `generate`, checked before any work starts and turned into tensors."""
 
+import inspect
 import operator
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
@@ -8,12 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.config import check_int64, check_positive, check_positive_int
-from gpt_keras.generation import DraftModel, PromptCache, Request, Sampling, fold_in, row_seeds
+from gpt_keras.checks import check_int64, check_positive, check_positive_int, check_token_ids
+from gpt_keras.generation.backbone import CACHE_METHODS, require
 from gpt_keras.generation.processors import PROCESSORS, read_settings
-from gpt_keras.generation.speculative import Speculative
+from gpt_keras.generation.prompt_cache import PromptCache
+from gpt_keras.generation.sampling import fold_in, row_seeds
+from gpt_keras.generation.speculative import DraftModel, Speculative
+from gpt_keras.generation.state import Request
 from gpt_keras.generation.stopping import NO_DEADLINE
-from gpt_keras.models.vocabulary import check_token_ids
+from gpt_keras.generation.strategies import Sampling, Strategy
 
 # Room for these is made at once; a model without a longest sequence needs some limit.
 _MOST_NEW_TOKENS = 2**24
@@ -44,17 +49,19 @@ class Call(NamedTuple):
         window: how many tokens a token sees at most; None for all.
         stop: strings that end a text.
         prompt_cache: what is known of the prompts already, or None.
-        callback: asked after each step whether to stop, or None.
+        callback: called after each step, whether to stop; or None.
+        logits_processors: the user's own processors.
     """
 
     prompts: Prompts
     request: Request
     settings: dict[str, tf.Tensor]
-    strategy: Sampling
+    strategy: Strategy
     window: int | None
     stop: list[str]
     prompt_cache: PromptCache | None
     callback: Callable | None
+    logits_processors: tuple[Callable, ...]
 
 
 def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts") -> Prompts:
@@ -108,8 +115,9 @@ def read_call(
     seed: int | Sequence[int] | None = None,
     stop: str | Sequence[str] = (),
     time_limit: float | None = None,
-    strategy: Sampling | None = None,
+    strategy: Strategy | None = None,
     callback: Callable | None = None,
+    logits_processors: Sequence[Callable] = (),
     prompt_cache: PromptCache | None = None,
     sliding_window: bool = False,
     cache_length: int | None = None,
@@ -162,7 +170,32 @@ def read_call(
         seeds=_row_seeds(seed, len(rows), strategy.copies),
         cache_length=tf.constant(cache_length or 0, tf.int32),
     )
-    return Call(given, request, settings, strategy, window, stop, prompt_cache, callback)
+    return Call(
+        given,
+        request,
+        settings,
+        strategy,
+        window,
+        stop,
+        prompt_cache,
+        callback,
+        check_logits_processors(logits_processors),
+    )
+
+
+def check_logits_processors(logits_processors) -> tuple[Callable, ...]:
+    """Return the user's logits processors as a tuple.
+
+    Raises:
+        ValueError: it is not a sequence of functions.
+    """
+    is_list = isinstance(logits_processors, Sequence) and not isinstance(logits_processors, str)
+    if not is_list or not all(callable(function) for function in logits_processors):
+        raise ValueError(
+            "`logits_processors` must be a list of functions (logits, context) -> logits, "
+            f"got {logits_processors!r}."
+        )
+    return tuple(logits_processors)
 
 
 def require_tokenizer(tokenizer):
@@ -176,9 +209,9 @@ def require_tokenizer(tokenizer):
 
 
 def _check_strategy(strategy, model, rows, processors, callback):
-    if not isinstance(strategy, Sampling):
+    if not isinstance(strategy, Strategy):
         raise ValueError(
-            f"`strategy` must be one of gk.generation's, such as BeamSearch(4); got {strategy!r}."
+            f"`strategy` must be a gk.generation.Strategy, such as BeamSearch(4), got {strategy!r}."
         )
     name = type(strategy).__name__
     if callback is not None and not strategy.streams:
@@ -193,24 +226,16 @@ def _check_strategy(strategy, model, rows, processors, callback):
     if isinstance(strategy, Speculative):
         if len(rows) > 1:
             raise ValueError(f"{name} takes one prompt at a time, got {len(rows)}.")
-        _require_move(model.backbone, name)
+        require(model.backbone, *CACHE_METHODS, "move", what=name)
     if isinstance(strategy, DraftModel):
         draft = strategy.model
-        _require_move(draft.backbone, f"A draft in {name}")
+        require(draft.backbone, *CACHE_METHODS, "move", what=f"A draft in {name}")
         if draft.vocabulary_size != model.vocabulary_size or draft.tokenizer != model.tokenizer:
             raise ValueError(
                 "The draft model must have the model's vocabulary and tokenizer: it has "
                 f"{draft.vocabulary_size} ids and {draft.tokenizer!r}, the model "
                 f"{model.vocabulary_size} and {model.tokenizer!r}."
             )
-
-
-def _require_move(backbone, what):
-    if not hasattr(backbone, "move"):
-        raise ValueError(
-            f"{what} needs a backbone that can go back to an earlier token, with a method `move` "
-            f"as GPT has it; {backbone.name!r} has none."
-        )
 
 
 def _read_stop(stop, tokenizer):
@@ -231,12 +256,12 @@ def _read_window(sliding_window, model):
         raise ValueError(f"`sliding_window` must be True or False, got {sliding_window!r}.")
     if not sliding_window:
         return None
-    _require_move(model.backbone, "`sliding_window`")
-    if not hasattr(model.backbone, "has_learned_positions"):
+    names = (*CACHE_METHODS, "move", "has_learned_positions")
+    require(model.backbone, *names, what="`sliding_window`")
+    if "window" not in inspect.signature(model.backbone.extend).parameters:
         raise ValueError(
-            "`sliding_window` needs a backbone with an attribute `has_learned_positions`, False, "
-            "and whose `extend` takes a `window`, as those of GPT; "
-            f"{model.backbone.name!r} has none."
+            "`sliding_window` needs a backbone whose `extend` has an argument `window`; that of "
+            f"{model.backbone.name!r} has none. See gk.Backbone for the protocol."
         )
     if model.backbone.has_learned_positions:
         raise ValueError(
@@ -251,7 +276,7 @@ def _check_prompt_cache(prompt_cache, model, strategy, window):
         return
     if not isinstance(prompt_cache, PromptCache):
         raise ValueError(f"`prompt_cache` must be a PromptCache or None, got {prompt_cache!r}.")
-    _require_move(model.backbone, "`prompt_cache`")
+    require(model.backbone, *CACHE_METHODS, "move", what="`prompt_cache`")
     prompt_cache.check_backbone(model.backbone)
     if window is not None or isinstance(strategy, DraftModel):
         raise ValueError(
@@ -302,7 +327,8 @@ def _row_seeds(seed, num_prompts, copies):
 
 def _prompt_seeds(seed, num_prompts):
     if seed is None:
-        seed = np.random.default_rng().integers(2**62)
+        # From the generator that `keras.utils.set_random_seed` sets.
+        seed = random.getrandbits(62)
     if not isinstance(seed, Sequence) and np.ndim(seed) == 0:
         check_int64("seed", seed)
         return row_seeds(operator.index(seed), num_prompts)
