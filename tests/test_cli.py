@@ -1,8 +1,11 @@
+import contextlib
 import dataclasses
 import inspect
+import io
 import json
 import os
 import pathlib
+import re
 import shlex
 import signal
 import sys
@@ -39,7 +42,9 @@ SMALL = {
 
 
 def flags(settings):
-    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    """Flags, every second one with hyphens, which mean the same as underscores."""
+    names = [name.replace("_", "-") if i % 2 else name for i, name in enumerate(settings)]
+    return [w for name, value in zip(names, settings.values()) for w in (f"--{name}", str(value))]
 
 
 def run(capsys, *arguments):
@@ -182,7 +187,7 @@ def test_training_that_went_wrong_leaves_a_report_and_no_model(capsys, corpus, t
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.name)
 def test_the_example_files_are_arguments_of_train(file):
-    arguments = cli._parser().parse_args(["train", "--config", str(file)])
+    arguments = cli._parser(["train"]).parse_args(["train", "--config", str(file)])
     given = yaml.safe_load(file.read_text())
     assert {name: arguments.train[name] for name in given} == given
 
@@ -253,6 +258,58 @@ def test_strategies_and_scores(capsys, preset):
         assert greedy == plain
 
 
+def test_prompts_from_a_file(capsys, preset, tmp_path, monkeypatch):
+    asked = []
+
+    def generate(self, prompts, **settings):
+        asked.append(prompts)
+        return prompts
+
+    monkeypatch.setattr(gk.CausalLM, "generate", generate)
+    monkeypatch.setattr(gk.CausalLM, "stream", lambda self, prompt, **_: asked.append(prompt) or [])
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(b"the cat \r\n\r\na dog\r\n")
+    assert run(capsys, "generate", preset, "--prompts-file", file)[0] == 0
+    assert run(capsys, "generate", preset, "on", "--prompts-file", file)[0] == 0
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a log")))
+    assert run(capsys, "generate", preset, "--prompts-file", "-")[:2] == (0, "a log\n")
+    assert asked == [["the cat ", "a dog"], ["on", "the cat ", "a dog"], "a log"]
+
+
+def test_evaluate_tells_the_perplexity(capsys, preset, corpus):
+    code, out, err = run(capsys, "evaluate", preset, corpus, "--stride", 8)
+    found = gk.evaluation.perplexity(gk.CausalLM.from_preset(preset), TEXT, stride=8)
+    assert (code, err) == (0, "")
+    lines = {line[:20].strip(): line[20:].split()[0] for line in out.splitlines()}
+    assert float(lines["perplexity"]) == pytest.approx(found.perplexity, abs=1e-4)
+    assert float(lines["loss"]) == pytest.approx(found.loss, abs=1e-4)
+    assert float(lines["bits per character"]) == pytest.approx(found.bits_per_character, abs=1e-4)
+    assert float(lines["bits per byte"]) == pytest.approx(found.bits_per_byte, abs=1e-4)
+    assert lines["tokens"] == f"{len(TEXT) + 1:,}"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mixtral"])
+def test_info_of_a_hugging_face_folder(capsys, name, monkeypatch):
+    folder = pathlib.Path(__file__).parent / "fixtures" / "huggingface" / name
+    parameters = gk.GPTCausalLM.from_preset(folder).count_params()
+    monkeypatch.setattr(gk.GPT, "__init__", None)
+    for source in (folder, folder / "config.json"):
+        code, out, err = run(capsys, "info", source)
+        assert (code, err) == (0, "")
+        assert f"parameters        {parameters:,}" in out
+
+
+def test_info_of_a_gguf_file(capsys, preset, tmp_path):
+    pytest.importorskip("gguf")
+    model = gk.GPTCausalLM.from_preset(preset)
+    file = tmp_path / "model.gguf"
+    gk.convert.to_gguf(gk.GPTCausalLM(model.config), file)
+    assert gk.convert.read_config(file) == model.config
+    code, out, _ = run(capsys, "info", file)
+    assert code == 0
+    assert f"{model.count_params():,}" in out
+
+
 def test_explain_writes_a_page(capsys, preset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = run(capsys, "explain", preset, "the cat")
@@ -291,7 +348,7 @@ def test_info_builds_no_model_and_reads_every_form(capsys, preset, tmp_path, mon
 BAD = """
 train                                                   | corpus, output
 train {corpus}                                          | required: output
-train {preset} new                                      | holds no .txt files
+train {preset} new                                      | holds no .txt or .md files
 train nothing.txt new                                   | shakespeare, tang_poems
 train train.txt new                                     | got 'train.txt'
 train {corpus} {preset}                                 | exists already
@@ -314,7 +371,8 @@ train {corpus} new --dropout 1                          | `dropout` must be
 train {corpus} new --sequence_length 0                  | sequence_length` must be
 train {corpus} new --config none.yaml                   | none.yaml
 train {corpus} new --config {corpus}                    | Unexpected config
-generate {preset}                                       | required: prompts
+generate {preset}                                       | `prompts` must be given
+generate {preset} --prompts-file nothing                | `prompts_file` must be a file
 generate nothing hello                                  | nothing
 generate {corpus} hello                                 | nor a preset folder
 generate bad.keras hello                                | bad.keras
@@ -333,6 +391,10 @@ generate {preset} a --draft nothing                     | nothing
 generate {preset} a --sliding_window true               | `sliding_window` must be False
 generate {preset} Q                                     | ['Q']
 generate {preset} ''                                    | empty
+evaluate {preset}                                       | required: corpus
+evaluate {preset} nothing                               | shakespeare
+evaluate {preset} table.csv                             | records, not plain text
+evaluate {preset} {corpus} --stride 17                  | `stride` must be at most
 explain {preset}                                        | required: text
 explain nothing hello                                   | nothing
 explain {preset} ''                                     | from 1 to 16 tokens
@@ -358,6 +420,9 @@ def test_bad_arguments_give_one_line_before_any_work(
     (tmp_path / "bad.keras").write_bytes(b"PK no zip")
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken.html").touch()
+    (tmp_path / "table.csv").write_text("a,b")
+    monkeypatch.setenv("GPT_KERAS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
     before = sorted(tmp_path.rglob("*"))
     for work in ("BytePairTokenizer", "CharacterTokenizer"):
         monkeypatch.setattr(getattr(gk.tokenizers, work), "train", None)
@@ -368,6 +433,16 @@ def test_bad_arguments_give_one_line_before_any_work(
     assert expected.strip() in err
     assert len(err) < 600
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_any_work(
+    capsys, corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GPT_KERAS_CACHE", str(corpus))
+    monkeypatch.setattr(gk.tokenizers.CharacterTokenizer, "train", None)
+    code, _, err = run(capsys, "train", corpus, tmp_path / "new", *flags(SMALL))
+    assert code == 2
+    assert "GPT_KERAS_CACHE" in err
 
 
 @pytest.mark.parametrize(
@@ -398,21 +473,60 @@ def test_a_bug_shows_its_traceback(corpus, tmp_path, monkeypatch):
         cli.main(["train", str(corpus), str(tmp_path / "new"), *flags(SMALL)])
 
 
-def test_ctrl_c(capsys, corpus, tmp_path, monkeypatch):
+@contextlib.contextmanager
+def ctrl_c_works():
+    # A shell's background processes, and those that they start, ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_before_the_first_step_leaves_nothing(capsys, corpus, tmp_path, monkeypatch):
     def fit(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)  # which the signal ends, whenever it comes
 
     monkeypatch.setattr(gk.CausalLM, "fit", fit)
-    # A shell's background processes, and those that they start, ignore the signal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        code, _, err = run(capsys, "train", corpus, tmp_path / "new", *flags(SMALL))
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert (code, err) == (130, "gpt-keras: interrupted\n")
-    # What was asked is kept; nothing looks like a model.
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.yaml"]
+    for _ in range(2):  # the same command can be given again
+        with ctrl_c_works():
+            code, _, err = run(capsys, "train", corpus, tmp_path / "new", *flags(SMALL))
+        assert code == 130
+        assert err.endswith("nothing is kept\ngpt-keras: interrupted\n")
+        assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_model(capsys, corpus, tmp_path, monkeypatch):
+    folder = tmp_path / "new"
+    saved = []
+
+    class Interrupter(gk.callbacks.Throughput):
+        batches = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.batches += 1
+            if self.batches == 3:  # an evaluation came after two
+                saved.append(sorted(file.name for file in folder.iterdir()))
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(10)
+
+    monkeypatch.setattr(gk.callbacks, "Throughput", Interrupter)
+    arguments = ["train", corpus, folder, *flags(SMALL)]
+    with ctrl_c_works():
+        code, _, err = run(capsys, *arguments)
+    assert code == 130
+    assert "new holds the model after 2 of 4 steps\n" in err
+    assert {"config.json", "model.weights.h5", "tokenizer.json"} <= set(saved[0])
+    model = gk.GPTCausalLM.from_preset(folder)
+    assert model.generate("the cat", max_new_tokens=3)
+    assert not json.loads((folder / "run.json").read_text())["finished"]
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert in_order(err, "did not finish", f"gpt-keras generate {folder}", "--config", "NEW_OUTPUT")
+    (folder / "config.json").unlink()
+    assert "There is no model in it" in run(capsys, *arguments)[2]
 
 
 def test_without_jsonargparse(capsys, monkeypatch):
@@ -423,7 +537,8 @@ def test_without_jsonargparse(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", [cli.train, cli.generate, cli.chat, cli.explain, cli.export, cli.info]
+    "command",
+    [cli.train, cli.generate, cli.chat, cli.evaluate, cli.explain, cli.export, cli.info],
 )
 def test_help_explains_every_argument(capsys, command):
     with pytest.raises(SystemExit) as error:
@@ -437,6 +552,7 @@ def test_help_explains_every_argument(capsys, command):
         if parameter.default not in (inspect.Parameter.empty, None):
             assert f"default: {parameter.default})" in text
     assert docs.short_description in text
+    assert not re.search(r"--[a-z]+_", text)
     assert "YAML" in text
     assert "null" not in text
 

@@ -47,6 +47,7 @@ def test_the_wheel_holds_the_data_files(wheel):
         for name in data:
             assert archive.read(name) == (ROOT / name).read_bytes(), name
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "gpt_keras").rglob("*.py")}
+    modules.add("gpt_keras_command.py")
     assert modules <= names
     assert not [name for name in names if name.startswith(("tests", "tutorials", "scripts"))]
 
@@ -57,7 +58,7 @@ def test_the_wheel_needs_what_the_design_says(wheel):
         (metadata,) = [name for name in archive.namelist() if name.endswith("METADATA")]
         lines = archive.read(metadata).decode().splitlines()
         (entry_points,) = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
-        assert "gpt-keras = gpt_keras.cli:main" in archive.read(entry_points).decode()
+        assert "gpt-keras = gpt_keras_command:main" in archive.read(entry_points).decode()
     required = [line for line in lines if line.startswith("Requires-Dist") and "extra" not in line]
     packages = {line.split()[1].split(">")[0] for line in required}
     assert packages == {"tensorflow", "keras", "tokenizers", "numpy", "matplotlib"}

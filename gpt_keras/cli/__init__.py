@@ -1,32 +1,39 @@
-"""The command line: `gpt-keras train | generate | chat | explain | export | info | tokenizer ...`.
+"""The command line: `gpt-keras train | generate | chat | evaluate | export | info | ...`.
 
 Each command is a function in a module of this package. Its signature gives the arguments of the
 command and its docstring their help; jsonargparse reads both. Printing happens here and nowhere
 else in the library.
+
+The modules here import `gpt_keras`, and with it TensorFlow, only inside functions: `gpt-keras
+--help` and wrong arguments are answered at once. `gpt_keras_command.py`, beside `gpt_keras`, loads
+them for the console.
 """
 
 import argparse
 import inspect
 import os
+import pathlib
 import re
+import runpy
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import gpt_keras as gk
-from gpt_keras.cli import tokenizers
-from gpt_keras.cli.chat import chat
-from gpt_keras.cli.models import explain, export, generate, info
-from gpt_keras.cli.train import train
+from . import tokenizers
+from .chat import chat
+from .models import evaluate, explain, export, generate, info
+from .settings import add_processors
+from .train import train
 
-__all__ = ["chat", "explain", "export", "generate", "info", "main", "train"]
+__all__ = ["chat", "evaluate", "explain", "export", "generate", "info", "main", "train"]
 
-# Of a group of commands a dict, whose help is in `_HELP`.
+# A dict is a group of commands, whose help is in `_HELP`.
 _COMMANDS = {
     "train": train,
     "generate": generate,
     "chat": chat,
+    "evaluate": evaluate,
     "explain": explain,
     "export": export,
     "info": info,
@@ -42,11 +49,13 @@ _HELP = {
     "tokenizer": "Train, try and compare tokenizers.",
 }
 
-# They read standard input where nothing is given.
-_READ_INPUT = (tokenizers.encode, tokenizers.decode)
+# The texts of these commands may also come from standard input or a file.
+_TEXTS_ELSEWHERE = (generate, tokenizers.encode, tokenizers.decode)
+
+_FLAG = r"(?<![\w-])--[a-zA-Z]\w*"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
@@ -55,9 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 after a bad argument, 130 after Ctrl-C.
     """
+    arguments = _with_underscores(sys.argv[1:] if arguments is None else arguments)
     try:
-        parser = _parser()
-    except ImportError:
+        parser = _parser(arguments)
+    except ModuleNotFoundError as error:
+        if error.name not in ("jsonargparse", "docstring_parser"):
+            raise
         return _fail("the command line needs jsonargparse: pip install 'gpt_keras[cli]'")
     try:
         _run(_COMMANDS, parser.parse_args(arguments))
@@ -77,16 +89,30 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser():
+def _with_underscores(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with flags as jsonargparse knows them: `--top-k` becomes `--top_k`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = [
+        re.sub(r"^--[a-zA-Z][\w-]*", lambda flag: "--" + flag[0][2:].replace("-", "_"), argument)
+        for argument in arguments[:end]
+    ]
+    return [*flags, *arguments[end:]]
+
+
+def _parser(arguments: Sequence[str]):
+    """Return a parser of all commands, with the arguments of those that `arguments` name."""
     import docstring_parser
     import jsonargparse
 
     class HelpFormatter(jsonargparse.DefaultHelpFormatter):
-        """Leaves out what tells a newcomer nothing: that an argument may be null."""
+        """Leaves out what tells a newcomer nothing, and writes flags with hyphens."""
 
         def _expand_help(self, action):
             noise = r"type: Literal\[.*?\], | \| null|, default: null| \(default: null\)"
             return re.sub(noise, "", super()._expand_help(action))
+
+        def format_help(self):
+            return re.sub(_FLAG, lambda flag: flag[0].replace("_", "-"), super().format_help())
 
     def new_parser(description, **kwargs):
         return jsonargparse.ArgumentParser(
@@ -101,23 +127,33 @@ def _parser():
                 subcommands.add_subcommand(name, group, help=_HELP[name])
                 add_commands(group, command)
                 continue
+            is_named = name in arguments
+            if is_named:
+                add_processors(command)
             docs = docstring_parser.parse(command.__doc__)
             subparser = new_parser(f"{docs.short_description} {docs.long_description}")
             config_help = "YAML file with arguments, as --print_config shows them; later ones win."
             subparser.add_argument("--config", action="config", help=config_help)
-            _add_arguments(subparser, command, docs)
+            if is_named:
+                _add_arguments(subparser, command, docs)
             subcommands.add_subcommand(name, subparser, help=docs.short_description)
 
-    parser = new_parser(_HELP[""], prog="gpt-keras", version=gk.__version__)
+    parser = new_parser(_HELP[""], prog="gpt-keras", version=_version())
     add_commands(parser, _COMMANDS)
     return parser
 
 
+def _version() -> str:
+    file = pathlib.Path(__file__).parent.parent / "version.py"
+    return runpy.run_path(str(file))["__version__"]
+
+
 def _add_arguments(parser, command: Callable, docs) -> None:
-    """Adds what jsonargparse finds in the signature, and what it makes nothing or little of."""
+    """Add what jsonargparse finds in the signature, and what it makes nothing or little of."""
+    # An annotation is a string where its module postpones them.
     several = {
         name: parameter
-        for name, parameter in inspect.signature(command).parameters.items()
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
         if parameter.kind is parameter.VAR_POSITIONAL
         or parameter.annotation in (list[str], list[str] | None)
     }
@@ -125,7 +161,7 @@ def _add_arguments(parser, command: Callable, docs) -> None:
     help_of = {doc.arg_name: doc.description for doc in docs.params}
     for name, parameter in several.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            nargs = "*" if command in _READ_INPUT else "+"
+            nargs = "*" if command in _TEXTS_ELSEWHERE else "+"
             parser.add_argument(name, nargs=nargs, help=help_of[name])
         else:
             parser.add_argument(

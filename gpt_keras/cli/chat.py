@@ -3,8 +3,8 @@
 import pathlib
 import sys
 
-import gpt_keras as gk
-from gpt_keras.cli.settings import strategy_of, takes_processors
+from .package import gk
+from .settings import strategy_of, takes_processors
 
 _COMMANDS = "/reset forgets what was said, /save FILE writes it down, /quit ends."
 
@@ -77,7 +77,7 @@ def _read(is_terminal: bool) -> str | None:
         return None
 
 
-def _answer(conversation: gk.chat.Conversation, text: str) -> None:
+def _answer(conversation: "gk.chat.Conversation", text: str) -> None:
     try:
         for piece in conversation.say(text):
             print(piece, end="", flush=True)
@@ -88,7 +88,7 @@ def _answer(conversation: gk.chat.Conversation, text: str) -> None:
     print()
 
 
-def _save(conversation: gk.chat.Conversation, name: str) -> None:
+def _save(conversation: "gk.chat.Conversation", name: str) -> None:
     if not name:
         print("/save needs the name of a file.")
         return

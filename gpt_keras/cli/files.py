@@ -1,12 +1,10 @@
 """What the commands read and write."""
 
 import pathlib
+import sys
 import tempfile
 
-import gpt_keras as gk
-from gpt_keras.atomic import check_empty_directory
-from gpt_keras.datasets.documents import list_documents
-from gpt_keras.tokenizers.text_files import read_text
+from .package import gk
 
 
 def read_corpus(corpus: str) -> list[str | pathlib.Path]:
@@ -19,17 +17,23 @@ def read_corpus(corpus: str) -> list[str | pathlib.Path]:
             f"`corpus` must be {', '.join(names)} or the path of a file or a directory, "
             f"got {corpus!r}, which does not exist."
         )
+    from gpt_keras.datasets.documents import list_documents
+
     return list_documents(pathlib.Path(corpus))
 
 
 def beginning(documents: list[str | pathlib.Path]) -> str:
     """Returns the first document, or of a long file its first megabyte."""
+    from gpt_keras.tokenizers.text_files import read_text
+
     first = documents[0]
     return first if isinstance(first, str) else next(read_text(first), "")
 
 
 def check_output(directory: str) -> None:
     """Raises what writing to `directory` would raise after all the work."""
+    from gpt_keras.atomic import check_empty_directory
+
     check_empty_directory(directory)
     check_writable(directory)
 
@@ -39,6 +43,27 @@ def check_writable(path: str) -> None:
     parents = pathlib.Path(path).absolute().parents
     with tempfile.TemporaryDirectory(dir=next(parent for parent in parents if parent.exists())):
         pass
+
+
+def read_prompts(path: str) -> list[str]:
+    """Return the lines of a UTF-8 file, or with "-" of standard input, without the blank ones."""
+    from gpt_keras.tokenizers.text_files import read_text
+
+    if path == "-":
+        text = read_input()
+    elif pathlib.Path(path).is_file():
+        text = "".join(read_text(pathlib.Path(path)))
+    else:
+        raise ValueError(f"`prompts_file` must be a file or -, got {path!r}, which is none.")
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def read_input() -> str:
+    """Return standard input, with its own line ends."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input must be UTF-8 text, but {error}.") from error
 
 
 def describe_size(num_bytes: int) -> str:

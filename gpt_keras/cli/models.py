@@ -1,15 +1,19 @@
-"""The commands for trained models: `gpt-keras generate | explain | export | info`."""
+"""The commands for trained models: `gpt-keras generate | evaluate | explain | export | info`."""
 
 import pathlib
 import time
 from collections.abc import Iterable
 
-import gpt_keras as gk
-from gpt_keras.atomic import atomic_file
-from gpt_keras.cli.files import check_output, check_writable, describe_size, print_written
-from gpt_keras.cli.settings import strategy_of, takes_processors
-from gpt_keras.config import GPTConfig
-from gpt_keras.models.preset_folder import read_config
+from .files import (
+    check_output,
+    check_writable,
+    describe_size,
+    print_written,
+    read_corpus,
+    read_prompts,
+)
+from .package import gk
+from .settings import strategy_of, takes_processors
 
 _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
@@ -18,6 +22,7 @@ _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 def generate(
     model: str,
     *prompts: str,
+    prompts_file: str | None = None,
     max_new_tokens: int = 100,
     seed: int | None = None,
     stop: list[str] | None = None,
@@ -37,6 +42,7 @@ def generate(
     Args:
         model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
         prompts: Texts to continue. A single one is shown as it grows.
+        prompts_file: Text file with more prompts, one in each line; - reads standard input.
         max_new_tokens: How many tokens to add at most.
         seed: Number from which the draws follow: same seed, same text; another text each time
             unless given.
@@ -54,23 +60,65 @@ def generate(
             texts that were found, the mean log-probability of a new token.
         **processors: The logits processors, which are off unless given.
     """
+    prompts = [*prompts, *(read_prompts(prompts_file) if prompts_file else ())]
+    if not prompts:
+        raise ValueError("`prompts` must be given, as arguments or in `prompts_file`.")
     settings = dict(max_new_tokens=max_new_tokens, seed=seed, stop=stop or (), **processors)
     settings |= dict(time_limit=time_limit, sliding_window=sliding_window)
     settings["strategy"] = strategy_of(num_beams, best_of, prompt_lookup, draft)
     language_model = gk.CausalLM.from_preset(model)
     if scores:
-        found = language_model.generate_with_scores(list(prompts), **settings)
+        found = language_model.generate_with_scores(prompts, **settings)
         texts = [f"{text.score:.4f}\n{text.text}" for texts in found for text in texts]
         print("\n---\n".join(texts))
         return
     if len(prompts) > 1 or not settings["strategy"].streams:
-        print("\n---\n".join(language_model.generate(list(prompts), **settings)))
+        print("\n---\n".join(language_model.generate(prompts, **settings)))
         return
     pieces = language_model.stream(*prompts, **settings)
     print(*prompts, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+
+
+def evaluate(
+    model: str,
+    corpus: str,
+    *,
+    stride: int | None = None,
+    batch_size: int = 8,
+    keep_line_ends: bool = False,
+) -> None:
+    """Measure how well a model predicts text: its perplexity, each token scored once.
+
+    For example: gpt-keras evaluate my_model new_text.txt
+
+    Args:
+        model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
+        corpus: Text that the model was not trained on: the path of a text file, or of a directory,
+            which stands for all .txt and .md files in it, each a document; or shakespeare or
+            tang_poems, which come with the package.
+        stride: A long document is cut into windows that begin this many tokens apart. Fewer than
+            the model's context give each token more context, and take longer; as many as the
+            context unless given.
+        batch_size: Number of windows that are computed together.
+        keep_line_ends: Whether the line ends of Windows stay as they are in files, instead of
+            becoming those of Unix; as in the training.
+    """
+    documents = read_corpus(corpus)
+    found = gk.evaluation.perplexity(
+        gk.CausalLM.from_preset(model),
+        documents,
+        stride=stride,
+        batch_size=batch_size,
+        keep_line_ends=keep_line_ends,
+    )
+    print(f"perplexity          {found.perplexity:.4f}")
+    print(f"loss                {found.loss:.4f} nats per token")
+    print(f"bits per character  {found.bits_per_character:.4f}")
+    print(f"bits per byte       {found.bits_per_byte:.4f}")
+    print(f"tokens              {found.num_tokens:,} in {len(documents):,} documents")
 
 
 def explain(model: str, text: str, output: str = "explanation.html") -> None:
@@ -84,6 +132,8 @@ def explain(model: str, text: str, output: str = "explanation.html") -> None:
         text: The text, of at most 128 tokens.
         output: New file for the page, whose name ends in .html. It needs no network.
     """
+    from gpt_keras.atomic import atomic_file
+
     path = pathlib.Path(output)
     if path.suffix != ".html":
         raise ValueError(f"`output` must end in .html, got {output!r}.")
@@ -123,7 +173,8 @@ def info(name_or_path: str) -> None:
 
     Args:
         name_or_path: Name of a preset, such as gpt2_small; or a directory that gpt-keras train or
-            save_to_preset wrote, a .keras file, or a config.json.
+            save_to_preset wrote, a .keras file, a Hugging Face folder, a .gguf file, or a
+            config.json.
     """
     config = _read_config(name_or_path)
     length = config.max_sequence_length
@@ -150,7 +201,7 @@ def info(name_or_path: str) -> None:
             print(f"  {name:<16}  {value}")
 
 
-def _read_config(name_or_path: str) -> GPTConfig:
+def _read_config(name_or_path: str) -> "gk.GPTConfig":
     """The config of a preset, or the one in a file, without making a model."""
     path = pathlib.Path(name_or_path)
     if name_or_path in gk.presets.names():
@@ -158,10 +209,10 @@ def _read_config(name_or_path: str) -> GPTConfig:
     if not path.exists():
         names = ", ".join(gk.presets.names())
         raise ValueError(f"`name_or_path` must be a path or one of {names}, got {name_or_path!r}.")
-    return read_config(path)
+    return gk.convert.read_config(path)
 
 
-def _attention(config: GPTConfig) -> str:
+def _attention(config: "gk.GPTConfig") -> str:
     windows = [config.attention_window(i) for i in range(config.num_layers)]
     banded = [window for window in windows if window is not None]
     if not banded:
@@ -173,7 +224,7 @@ def _attention(config: GPTConfig) -> str:
     )
 
 
-def _experts(config: GPTConfig) -> str | None:
+def _experts(config: "gk.GPTConfig") -> str | None:
     if config.num_experts is None:
         return None
     return (

@@ -7,10 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-import gpt_keras as gk
-from gpt_keras.cli.files import beginning, check_writable, print_written, read_corpus
-from gpt_keras.tokenizers.text_files import read_text
-from gpt_keras.tokenizers.visible import display_width, visible
+from .files import beginning, check_writable, print_written, read_corpus, read_input
+from .package import gk
 
 _END_OF_TEXT = "<|endoftext|>"
 
@@ -28,14 +26,15 @@ def train(
     vocabulary_size: int = 4096,
     min_frequency: int = 2,
     special_tokens: list[str] = [_END_OF_TEXT],  # noqa: B006 - read, never changed
+    keep_line_ends: bool = False,
 ) -> None:
     """Train a tokenizer on text and save it.
 
-    For example: gpt-keras tokenizer train shakespeare my_tokenizer.json --vocabulary_size 2000
+    For example: gpt-keras tokenizer train shakespeare my_tokenizer.json --vocabulary-size 2000
 
     Args:
         corpus: Text to learn from: shakespeare or tang_poems, which come with the package, or the
-            path of a text file, or of a directory, which stands for all .txt files in it.
+            path of a text file, or of a directory, which stands for all .txt and .md files in it.
         output: New file for the tokenizer, whose name ends in .json, or a directory, which gets a
             tokenizer.json.
         kind: What a token is: byte_pair learns frequent pieces of words, made of bytes, as in
@@ -46,6 +45,8 @@ def train(
         min_frequency: Pieces that occur less often are not made; of no use to character.
         special_tokens: Tokens that no text becomes unless asked for; none if nothing follows.
             character knows <|endoftext|> alone.
+        keep_line_ends: Whether the line ends of Windows stay as they are in files, instead of
+            becoming those of Unix.
     """
     file = pathlib.Path(output)
     file = file if file.suffix == ".json" else file / "tokenizer.json"
@@ -59,7 +60,9 @@ def train(
                 f"`special_tokens` must be {_END_OF_TEXT} or none for character, got "
                 f"{special_tokens!r}."
             )
-        tokenizer = gk.tokenizers.CharacterTokenizer.train(documents, bool(special_tokens))
+        tokenizer = gk.tokenizers.CharacterTokenizer.train(
+            documents, bool(special_tokens), keep_line_ends=keep_line_ends
+        )
     else:
         tokenizers = gk.tokenizers
         trained = tokenizers.GPT1Tokenizer if kind == "gpt1" else tokenizers.BytePairTokenizer
@@ -69,6 +72,7 @@ def train(
             min_frequency=min_frequency,
             special_tokens=special_tokens,
             verbose=int(sys.stdout.isatty()),
+            keep_line_ends=keep_line_ends,
         )
     written = tokenizer.save(output)
     text = beginning(documents)[:_MEASURED_CHARACTERS]
@@ -98,9 +102,11 @@ def encode(
             ␣ is a space, ⏎ a line end, and ‹E8› the byte of a part of a character.
         allowed_special: Special tokens to look for in the text, or all; they come after the texts.
     """
+    from gpt_keras.tokenizers.visible import visible
+
     loaded = _load(tokenizer)
     allowed = "all" if allowed_special == ["all"] else allowed_special
-    for text in texts or [_read_input()]:
+    for text in texts or [read_input()]:
         ids = loaded.encode(text, allowed_special=allowed)
         if not pieces:
             print(*ids)
@@ -120,7 +126,7 @@ def decode(tokenizer: str, *ids: str) -> None:
         ids: Ids of one text. Each line of standard input is one if none are given.
     """
     loaded = _load(tokenizer)
-    for line in [" ".join(ids)] if ids else _read_input().splitlines():
+    for line in [" ".join(ids)] if ids else read_input().splitlines():
         words = re.sub(r"[\[\],]", " ", line).split()  # a list of Python's is welcome, too
         wrong = [word for word in words if not re.fullmatch(r"-?\d+", word, re.ASCII)]
         if wrong:
@@ -166,7 +172,7 @@ def compare(text: str, *tokenizers: str) -> None:
             print(f"  {line}")
 
 
-def _load(name: str) -> gk.tokenizers.Tokenizer:
+def _load(name: str) -> "gk.tokenizers.Tokenizer":
     if name == "gpt2":
         return gk.tokenizers.BytePairTokenizer.gpt2()
     if not pathlib.Path(name).exists():
@@ -177,15 +183,9 @@ def _load(name: str) -> gk.tokenizers.Tokenizer:
     return gk.tokenizers.load(name)
 
 
-def _read_input() -> str:
-    """Standard input, with its own line ends."""
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"standard input must be UTF-8 text, but {error}.") from error
-
-
 def _read_text(text_or_file: str) -> str:
+    from gpt_keras.tokenizers.text_files import read_text
+
     try:
         is_file = pathlib.Path(text_or_file).is_file()
     except (OSError, ValueError):  # a text that no path can be
@@ -194,7 +194,9 @@ def _read_text(text_or_file: str) -> str:
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Prints rows with their columns in line: the first to the left, numbers to the right."""
+    """Print rows with their columns in line: the first to the left, numbers to the right."""
+    from gpt_keras.tokenizers.visible import display_width
+
     widths = [max(map(display_width, column)) for column in zip(*rows)]
     for row in rows:
         gaps = [" " * (width - display_width(cell)) for cell, width in zip(row, widths)]
@@ -203,7 +205,9 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def _bordered(pieces: Sequence[bytes]) -> list[str]:
-    """Lines of pieces with borders between them, no wider than the terminal."""
+    """Return lines of pieces with borders between them, no wider than the terminal."""
+    from gpt_keras.tokenizers.visible import display_width, visible
+
     room = shutil.get_terminal_size((100, 24)).columns - 2
     lines = ["│"]
     for piece in pieces:

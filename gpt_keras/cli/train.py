@@ -1,5 +1,6 @@
 """The command that trains: `gpt-keras train`."""
 
+import json
 import os
 import pathlib
 import sys
@@ -8,15 +9,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import keras
+from .files import beginning, check_output, print_written, read_corpus
+from .package import gk
 
-import gpt_keras as gk
-from gpt_keras.atomic import atomic_file
-from gpt_keras.checks import check_positive_int, check_rate, check_seed
-from gpt_keras.cli.files import beginning, check_output, print_written, read_corpus
-from gpt_keras.config import GPTConfig
-from gpt_keras.datasets.token_cache import default_cache_dir
-from gpt_keras.presets.nano import nano
+_SETTINGS = "run.yaml"
+_RECORD = "run.json"
 
 
 def train(
@@ -45,6 +42,7 @@ def train(
     evaluations: int = 10,
     prompt: str | None = None,
     tensorboard: bool = False,
+    keep_line_ends: bool = False,
     seed: int = 0,
 ) -> None:
     """Train a new GPT on text and save it, with a report on the training.
@@ -52,11 +50,12 @@ def train(
     For example: gpt-keras train shakespeare my_model --steps 500
 
     The output gets, besides the model, report.md, run.json and run.yaml. To train the same again:
-    gpt-keras train --config my_model/run.yaml shakespeare another_model
+    gpt-keras train --config my_model/run.yaml shakespeare another_model. After each evaluation the
+    model is saved. Ctrl-C ends the training and saves the model as it is then.
 
     Args:
         corpus: Text to learn from: shakespeare or tang_poems, which come with the package, or the
-            path of a text file, or of a directory, which stands for all .txt files in it.
+            path of a text file, or of a directory, which stands for all .txt and .md files in it.
         output: New or empty directory for the trained model.
         tokenizer: What a token is: byte_pair learns frequent pieces of words from the corpus,
             character takes single characters, gpt2 takes GPT-2's 50,257 pieces of words.
@@ -94,12 +93,21 @@ def train(
         prompt: Text that the samples continue; "" for no samples; the first words of the corpus
             unless given.
         tensorboard: Whether to write what TensorBoard shows, to a directory tensorboard in output.
+        keep_line_ends: Whether the line ends of Windows stay as they are in files, instead of
+            becoming those of Unix.
         seed: Number from which all that is random follows: same seed, same training.
     """
     settings = dict(locals())
     began = time.perf_counter()
+    import keras
+
+    from gpt_keras.cache import check_cache_dir, default_cache_dir
+    from gpt_keras.checks import check_positive_int, check_rate, check_seed
+
     # What is wrong with the arguments is found here, before there is any work.
+    _check_no_run(pathlib.Path(output))
     check_output(output)
+    check_cache_dir(default_cache_dir())
     documents = read_corpus(corpus)
     shape = {"num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim}
     config = _config(preset, shape, max_sequence_length=sequence_length, dropout=dropout)
@@ -122,7 +130,7 @@ def train(
     watch = gk.callbacks.LossWatch(stop_above)
 
     keras.utils.set_random_seed(seed % 2**32)
-    encoder = _tokenizer(tokenizer, documents, vocabulary_size)
+    encoder = _tokenizer(tokenizer, documents, vocabulary_size, keep_line_ends)
     data, validation = gk.datasets.language_modeling(
         documents,
         encoder,
@@ -130,6 +138,7 @@ def train(
         batch_size=batch_size,
         validation_fraction=validation_fraction,
         seed=seed,
+        keep_line_ends=keep_line_ends,
     )
     config = config.replace(vocabulary_size=encoder.vocabulary_size)
     model = gk.GPTCausalLM(config, tokenizer=encoder, dtype=dtype)
@@ -160,31 +169,97 @@ def train(
 
     began = time.perf_counter()
     epochs = max(n for n in range(1, min(evaluations, steps) + 1) if steps % n == 0)
-    history = model.fit(
-        data.repeat(),
-        validation_data=validation,
-        epochs=epochs,
-        steps_per_epoch=steps // epochs * accumulate,
-        callbacks=callbacks,
-        verbose=1 if sys.stdout.isatty() else 2,
-    ).history
+    keeper = _new_keeper(pathlib.Path(output), accumulate)
+    try:
+        history = model.fit(
+            data.repeat(),
+            validation_data=validation,
+            epochs=epochs,
+            steps_per_epoch=steps // epochs * accumulate,
+            callbacks=[*callbacks, keeper],
+            verbose=1 if sys.stdout.isatty() else 2,
+        ).history
+    except KeyboardInterrupt:
+        print(keeper.interrupted(steps), file=sys.stderr)
+        raise
     print(f"trained {steps:,} steps in {time.perf_counter() - began:.1f} s")
     if watch.incidents and watch.incidents[-1]["action"] == "stopped":
+        kept = "no model was saved"
+        if keeper.saved_step:
+            kept = f"the model of step {keeper.saved_step:,}, the last evaluation, was saved"
         raise ValueError(
             f"the training stopped at step {watch.incidents[-1]['step']}, see "
-            f"{pathlib.Path(output) / 'report.md'}; no model was saved."
+            f"{pathlib.Path(output) / 'report.md'}; {kept}."
         )
     if validation is not None:
         loss, perplexity = history["val_loss"][-1], history["val_perplexity"][-1]
         print(f"validation loss {loss:.4f}, perplexity {perplexity:.2f}")
-    _save(model, pathlib.Path(output))
     print_written(output)
+
+
+def _check_no_run(output: pathlib.Path) -> None:
+    """Say how to go on where an interrupted run left its files, instead of only refusing them."""
+    try:
+        record = json.loads((output / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if record.get("finished", True):
+        return
+    use = "There is no model in it."
+    if (output / "config.json").exists():
+        use = f'Its model can be used: gpt-keras generate {output} "...".'
+    raise ValueError(
+        f"`output` {str(output)!r} holds a training that did not finish. {use} To train from the "
+        f"beginning, delete it, or name another output: "
+        f"gpt-keras train --config {output / _SETTINGS} CORPUS NEW_OUTPUT"
+    )
+
+
+def _new_keeper(output: pathlib.Path, accumulate: int):
+    """Return a callback that saves the model after each evaluation, and when it is interrupted."""
+    import keras
+
+    class ModelKeeper(keras.callbacks.Callback):
+        saved_step = 0
+        _batches = 0
+
+        @property
+        def step(self):
+            return self._batches // accumulate
+
+        def on_train_batch_end(self, batch, logs=None):
+            self._batches += 1
+
+        def on_epoch_end(self, epoch, logs=None):
+            if not self.model.stop_training:  # the loss is none that anybody wants to keep
+                self._save()
+
+        def interrupted(self, steps: int) -> str:
+            """Save what there is, and return what to tell the user."""
+            if self.step == 0:
+                # Nothing was learned. Without these files the same command can be given again.
+                for name in (_SETTINGS, _RECORD, "report.md"):
+                    (output / name).unlink(missing_ok=True)
+                return "gpt-keras: nothing was trained yet, and nothing is kept"
+            if self.step > self.saved_step:
+                self._save()
+            return (
+                f"gpt-keras: {output} holds the model after {self.saved_step:,} of {steps:,} steps"
+            )
+
+        def _save(self):
+            _save(self.model, output)
+            self.saved_step = self.step
+
+    return ModelKeeper()
 
 
 def _write_settings(output: str, settings: Mapping[str, Any]) -> None:
     import yaml  # comes with jsonargparse
 
-    with atomic_file(pathlib.Path(output) / "run.yaml") as file:
+    from gpt_keras.atomic import atomic_file
+
+    with atomic_file(pathlib.Path(output) / _SETTINGS) as file:
         file.write_text(
             "# Trains the same again: gpt-keras train --config THIS_FILE CORPUS NEW_OUTPUT\n"
             + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
@@ -192,8 +267,8 @@ def _write_settings(output: str, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _save(model: gk.CausalLM, output: pathlib.Path) -> None:
-    """Puts the model's files next to those of the run; the config, without which none is, last."""
+def _save(model: "gk.CausalLM", output: pathlib.Path) -> None:
+    """Put the model's files next to those of the run; the config, without which none is, last."""
     with tempfile.TemporaryDirectory(dir=output) as folder:
         model.save_to_preset(pathlib.Path(folder) / "model")
         files = (pathlib.Path(folder) / "model").iterdir()
@@ -201,23 +276,28 @@ def _save(model: gk.CausalLM, output: pathlib.Path) -> None:
             os.replace(file, output / file.name)
 
 
-def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> GPTConfig:
-    """The preset, or the shape, with the changes that are not None."""
+def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> "gk.GPTConfig":
+    """Return the preset, or the shape, with the changes that are not None."""
     given = {name: value for name, value in shape.items() if value is not None}
     if preset is not None and given:
         raise ValueError(f"`preset` decides {', '.join(given)}; give one or the other.")
     changes = {name: value for name, value in changes.items() if value is not None}
+    from gpt_keras.presets.nano import nano
+
     if preset is None:
         return nano(**given | changes)
-    return GPTConfig.from_dict(gk.presets.get(preset).to_dict() | changes)
+    return gk.GPTConfig.from_dict(gk.presets.get(preset).to_dict() | changes)
 
 
-def _tokenizer(kind: str, documents: list[str | pathlib.Path], vocabulary_size: int):
+def _tokenizer(
+    kind: str, documents: list[str | pathlib.Path], vocabulary_size: int, keep_line_ends: bool
+):
+    settings = {"keep_line_ends": keep_line_ends}
     match kind:
         case "byte_pair":
-            return gk.tokenizers.BytePairTokenizer.train(documents, vocabulary_size)
+            return gk.tokenizers.BytePairTokenizer.train(documents, vocabulary_size, **settings)
         case "character":
-            return gk.tokenizers.CharacterTokenizer.train(documents, end_of_text=True)
+            return gk.tokenizers.CharacterTokenizer.train(documents, end_of_text=True, **settings)
         case "gpt2":
             return gk.tokenizers.BytePairTokenizer.gpt2()
 

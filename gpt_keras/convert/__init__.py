@@ -4,7 +4,8 @@ import pathlib
 
 import keras
 
-from gpt_keras.convert import hub
+from gpt_keras.config import GPTConfig
+from gpt_keras.convert import gguf, hub, huggingface
 from gpt_keras.convert.gguf import from_gguf, to_gguf
 from gpt_keras.convert.huggingface import (
     from_huggingface,
@@ -17,6 +18,7 @@ from gpt_keras.convert.openai import from_openai, is_openai_folder
 from gpt_keras.convert.pretrained import PRETRAINED, resolve
 from gpt_keras.convert.pretrained_vectors import WordVectors, word_vectors
 from gpt_keras.gguf_file import is_gguf
+from gpt_keras.models import preset_folder
 from gpt_keras.models.preset_folder import read_preset
 
 
@@ -91,6 +93,39 @@ def _check_dtype(dtype):
         )
 
 
+def read_config(path) -> GPTConfig:
+    """Read the shape of a model from a file or folder, without reading or making its weights.
+
+    Args:
+        path: a folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, a GGUF
+            file, or a `config.json` of any of these folders.
+
+    Returns:
+        The `GPTConfig`.
+
+    Raises:
+        ValueError: there is no config in it, or its architecture is not known.
+        ImportError: a package that reads GGUF is missing.
+
+    Example:
+        >>> import tempfile
+        >>> import gpt_keras as gk
+        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
+        ...                       num_heads=2, hidden_dim=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     gk.convert.to_huggingface(gk.GPTCausalLM(config), folder)
+        ...     gk.convert.read_config(folder) == config
+        True
+    """
+    path = pathlib.Path(path)
+    folder = path.parent if path.name == huggingface.CONFIG else path
+    if is_huggingface_folder(folder):
+        return huggingface.read_config(folder)
+    if is_gguf(path):
+        return gguf.read_config(path)
+    return preset_folder.read_config(path)
+
+
 def pinned(source: str) -> str:
     """Return the name of a model on the hub with the commit that it has now, to load it again.
 
@@ -132,6 +167,7 @@ __all__ = [
     "from_openai",
     "load",
     "pinned",
+    "read_config",
     "to_gguf",
     "to_huggingface",
     "word_vectors",

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 from gpt_keras.atomic import atomic_directory
+from gpt_keras.config import GPTConfig
 from gpt_keras.convert.architecture import first_that_fits
 from gpt_keras.convert.architectures import ARCHITECTURES
 from gpt_keras.convert.architectures.table import HEAD, HuggingFaceArchitecture
@@ -214,3 +215,17 @@ def _write_tokenizer(model, folder):
 
 def _write_json(path, content):
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_config(folder) -> GPTConfig:
+    """Read the shape of the model in a Hugging Face folder from its `config.json` alone.
+
+    Raises:
+        ValueError: the architecture is not known, or a setting is not supported.
+    """
+    path = pathlib.Path(folder) / CONFIG
+    settings = _read_settings(path)
+    try:
+        return _architecture(settings, folder).to_config(settings)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from error

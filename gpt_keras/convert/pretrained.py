@@ -2,7 +2,7 @@
 
 import pathlib
 
-from gpt_keras.datasets.token_cache import default_cache_dir
+from gpt_keras.cache import default_cache_dir
 
 # Where each is published: on the Hugging Face hub. No commits are named, so the newest one is
 # loaded; `gk.convert.pinned` tells which that is.

@@ -1,7 +1,7 @@
 """Documents as ids, one array each, for what counts or scores each document as a whole."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,19 +23,22 @@ class Document(NamedTuple):
     text: str | None
 
 
-def document_ids(corpus: Any, tokenizer: Tokenizer | None) -> Iterator[Document]:
-    """Yields the documents of a corpus that is given as texts, files or ids.
+def document_ids(
+    corpus: Any, tokenizer: Tokenizer | None, keep_line_ends: bool = False
+) -> Iterator[Document]:
+    """Yield the documents of a corpus that is given as texts, files or ids.
 
     Args:
-        corpus: As in `gk.datasets.language_modeling`, or the ids of one document, or a list of
-            such.
+        corpus: As in `gk.datasets.language_modeling`; or the ids of one document, or several rows
+            of ids: a list, an array, a tensor or a ragged tensor.
         tokenizer: Turns texts into ids; None if there are only ids.
+        keep_line_ends: As in `gk.datasets.language_modeling`.
 
     Yields:
-        The documents, empty ones left out.
+        The documents, without the empty ones.
 
     Raises:
-        ValueError: If there is no document, an entry is neither text nor ids, or there is text and
+        ValueError: There is no document, an entry is neither text nor ids, or there is text and
             no tokenizer.
     """
     rows = _rows_of_ids(corpus)
@@ -47,15 +50,21 @@ def document_ids(corpus: Any, tokenizer: Tokenizer | None) -> Iterator[Document]
     if tokenizer is None:
         raise ValueError("Texts need a tokenizer, and this model has none: pass token ids.")
     for document in documents:
-        text = document if isinstance(document, str) else "".join(read_text(document))
+        text = document
+        if not isinstance(document, str):
+            text = "".join(read_text(document, keep_line_ends=keep_line_ends))
         yield Document(np.array(tokenizer.encode(text), np.int64), text)
 
 
-def _rows_of_ids(corpus):
-    """Rows of ids, or None if the corpus is something else."""
-    if isinstance(corpus, str | bytes | Path) or not isinstance(corpus, Sequence | np.ndarray):
+def _rows_of_ids(corpus: Any) -> list[np.ndarray] | None:
+    """Return rows of ids, or None if the corpus is something else."""
+    if hasattr(corpus, "to_list"):  # a ragged tensor
+        corpus = corpus.to_list()
+    elif hasattr(corpus, "__array__"):
+        corpus = np.atleast_1d(np.asarray(corpus))
+    if isinstance(corpus, bytes) or not isinstance(corpus, Sequence | np.ndarray):
         return None
-    if len(corpus) == 0 or isinstance(corpus[0], str | bytes | Path):
+    if len(corpus) == 0 or not _is_ids(corpus[0]):
         return None
     is_single = np.ndim(corpus[0]) == 0
     rows = [np.asarray(row) for row in ([corpus] if is_single else corpus)]
@@ -68,3 +77,10 @@ def _rows_of_ids(corpus):
     if not rows:
         raise ValueError("The corpus holds no token.")
     return rows
+
+
+def _is_ids(entry: Any) -> bool:
+    """Return whether an entry is a number or holds others; a text or a path is neither."""
+    if hasattr(entry, "__array__"):
+        return np.asarray(entry).dtype.kind not in "OSU"
+    return isinstance(entry, Sequence | Number) and not isinstance(entry, str | bytes)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from gpt_keras.checks import check_positive_int, check_rate, check_seed
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
-from gpt_keras.datasets.documents import list_documents, path_hint
+from gpt_keras.datasets.documents import list_documents
 from gpt_keras.datasets.token_cache import EncodedCorpus, encode_corpus
 from gpt_keras.tokenizers import Tokenizer
 
@@ -24,8 +24,9 @@ def language_modeling(
     seed: int = 0,
     cache_dir: str | os.PathLike | None = None,
     verbose: int = 0,
+    keep_line_ends: bool = False,
 ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
-    r"""Makes training and validation data for `model.fit` from a corpus.
+    r"""Make training and validation data for `model.fit` from a corpus.
 
     Documents are encoded, each ends with `<|endoftext|>` where the tokenizer has one, and they
     are joined to one stream of tokens, which is cut into windows: window i has tokens
@@ -40,8 +41,9 @@ def language_modeling(
     and a corpus may be larger than memory.
 
     Args:
-        corpus: A `str` is text, a `pathlib.Path` is a file or a directory of `.txt` files, each
-            file a document; or a list of these.
+        corpus: A `str` is text, a `pathlib.Path` is a file or a directory, which stands for all
+            `.txt` and `.md` files below it that are not hidden, each file a document; or several
+            of these in any container: a list, a NumPy array, a pandas Series, a generator.
         tokenizer: Turns text into ids.
         sequence_length: Tokens in a window.
         batch_size: Windows in a batch.
@@ -52,17 +54,22 @@ def language_modeling(
         cache_dir: Where ids are kept; None for the environment variable `GPT_KERAS_CACHE`, or
             `~/.cache/gpt_keras`.
         verbose: 1 shows a progress bar while encoding.
+        keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are.
+            Otherwise they become `"\n"`, as in a prompt. A `str` is never changed.
 
     Returns:
         `(train, validation)`: datasets of `(inputs, targets)`, both int32 `(batch,
         sequence_length)`. Training batches are all of the same size, in an order that differs
         from epoch to epoch and is the same for the same seed; the windows that do not fill a
         batch are left out, others each epoch. Validation batches are in order, the last one may
-        be smaller; `validation` is None if `validation_fraction` is 0.
+        be smaller; the tokens after the last whole window, fewer than `sequence_length`, are in
+        no batch (`gk.evaluation.perplexity` scores every token of a text). `validation` is None if
+        `validation_fraction` is 0.
 
     Raises:
-        ValueError: If an argument is out of range, the corpus is empty or either part of it too
-            short, a path does not exist, or a file is not UTF-8.
+        ValueError: An argument is out of range, the corpus is empty or either part of it too
+            short, a path does not exist, a file is not UTF-8 text, the texts are names of files,
+            or nothing can be written to `cache_dir`.
 
     Example:
         >>> import tempfile
@@ -85,7 +92,7 @@ def language_modeling(
     if not isinstance(tokenizer, Tokenizer):
         raise ValueError(f"`tokenizer` must be a gk.tokenizers.Tokenizer, got {tokenizer!r}.")
     documents = list_documents(corpus)
-    encoded = encode_corpus(documents, tokenizer, cache_dir, verbose)
+    encoded = encode_corpus(documents, tokenizer, cache_dir, verbose, keep_line_ends)
     train, validation = split_documents(encoded, validation_fraction, seed)
 
     num_windows = train.num_windows(sequence_length)
@@ -95,14 +102,13 @@ def language_modeling(
             f"one batch of {batch_size} windows of {sequence_length} tokens needs "
             f"{batch_size * sequence_length + 1}. Give more text, or a smaller `batch_size` or "
             "`sequence_length`."
-            f"{path_hint(documents)}"
         )
     if validation is not None and validation.num_windows(sequence_length) < 1:
         raise ValueError(
             f"The validation part of `corpus` has {validation.size} of its {len(encoded.ids)} "
             f"tokens, but a window of {sequence_length} tokens needs {sequence_length + 1}. Give "
             f"more text, a larger `validation_fraction` than {validation_fraction}, 0 for none, "
-            f"or a smaller `sequence_length`.{path_hint(documents)}"
+            f"or a smaller `sequence_length`."
         )
     num_batches = num_windows // batch_size
     train_indices = shuffled_indices(num_windows, batch_size, num_batches, seed)

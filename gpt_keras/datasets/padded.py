@@ -1,6 +1,7 @@
 """One text a row, for training on short texts that stand by themselves."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -8,24 +9,27 @@ import tensorflow as tf
 from gpt_keras.checks import check_positive_int, check_seed
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
 from gpt_keras.tokenizers import Tokenizer
+from gpt_keras.tokenizers.text_files import check_no_names_of_files
+from gpt_keras.tokenizers.texts import as_list_of_texts
 
 
 def padded(
-    texts: Sequence[str],
+    texts: Iterable[str],
     tokenizer: Tokenizer,
     *,
     sequence_length: int | None,
     batch_size: int,
     seed: int | None = None,
 ) -> tf.data.Dataset:
-    """Makes data for `model.fit` from a list of texts, each in a row of its own.
+    """Make data for `model.fit` from texts, each in a row of its own.
 
     Each text ends with `<|endoftext|>` where the tokenizer has one. A text that is longer than a
     row goes on in the next one; a shorter one is padded on the right. Padding has sample weight
     0, so the loss does not see it.
 
     Args:
-        texts: The texts.
+        texts: The texts, in any container: a list, a NumPy array, a pandas Series, a string
+            tensor, a generator, a `tf.data.Dataset` of strings.
         tokenizer: Turns text into ids.
         sequence_length: Most tokens in a row; None for no limit. All rows are as long as the
             longest text needs.
@@ -38,8 +42,8 @@ def padded(
         first two int32, the last float32. `targets` are the inputs shifted by one token.
 
     Raises:
-        ValueError: If `texts` is empty or holds something that is not a string, no text has two
-            tokens, or a size is not a positive integer.
+        ValueError: `texts` is empty or holds something that is not a string, the texts are names
+            of files, no text has two tokens, or a size is not a positive integer.
 
     Example:
         >>> import gpt_keras as gk
@@ -56,18 +60,10 @@ def padded(
         check_positive_int("sequence_length", sequence_length)
     if seed is not None:
         check_seed(seed)
-    if isinstance(texts, (str, bytes)) or not isinstance(texts, (Sequence, np.ndarray)):
-        raise ValueError(
-            f"`texts` must be a list of strings, but is of type {type(texts).__name__}."
-        )
-    texts = list(texts)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(
-                f"`texts` must hold strings, but entry {i} is of type {type(text).__name__}."
-            )
+    texts = as_list_of_texts("texts", texts)
     if not texts:
         raise ValueError("`texts` must hold at least one string, but is empty.")
+    check_no_names_of_files("texts", texts)
 
     end_of_text = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
     sequences = [np.array(ids + end_of_text, np.int32) for ids in tokenizer.encode(texts)]
@@ -76,6 +72,13 @@ def padded(
         raise ValueError(
             "`texts` must hold a text of at least 2 tokens (one to see, one to predict), but the "
             f"longest has {longest}."
+        )
+    too_short = sum(len(ids) < 2 for ids in sequences)
+    if too_short:
+        warnings.warn(
+            f"{too_short} of {len(texts)} texts have fewer than 2 tokens, one to see and one to "
+            "predict: nothing is learned from them.",
+            stacklevel=2,
         )
     sequence_length = longest - 1 if sequence_length is None else min(sequence_length, longest - 1)
     # Rows share one token: the last target of a row is the first input of the next.

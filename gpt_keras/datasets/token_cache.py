@@ -17,12 +17,13 @@ import keras
 import numpy as np
 
 from gpt_keras.atomic import atomic_file
+from gpt_keras.cache import check_cache_dir, default_cache_dir
 from gpt_keras.datasets.documents import document_digest
 from gpt_keras.tokenizers import Tokenizer
 from gpt_keras.tokenizers.text_files import cut_into_pieces, read_text
 
 # Part of every key: change it when the same input gives other files.
-_FORMAT = "1"
+_FORMAT = "2"
 
 _PIECE_CHARACTERS = 1 << 16
 _BATCH_CHARACTERS = 1 << 20
@@ -46,18 +47,14 @@ class EncodedCorpus(NamedTuple):
     ends: np.ndarray
 
 
-def default_cache_dir() -> Path:
-    """Returns `$GPT_KERAS_CACHE`, or `~/.cache/gpt_keras` if that is not set."""
-    return Path(os.environ.get("GPT_KERAS_CACHE") or Path.home() / ".cache" / "gpt_keras")
-
-
 def encode_corpus(
     documents: list[str | Path],
     tokenizer: Tokenizer,
     cache_dir: str | os.PathLike | None = None,
     verbose: int = 0,
+    keep_line_ends: bool = False,
 ) -> EncodedCorpus:
-    """Encodes documents, or takes their ids from the cache.
+    """Encode documents, or take their ids from the cache.
 
     The key is made of the tokenizer's content and the documents' content: neither a file's name
     nor its time matters.
@@ -65,36 +62,43 @@ def encode_corpus(
     Args:
         documents: Texts and files, none of them empty.
         tokenizer: The tokenizer.
-        cache_dir: Where the ids are kept; None for `default_cache_dir()`.
+        cache_dir: Where the ids are kept; None for `gpt_keras.cache.default_cache_dir()`.
         verbose: 1 shows a progress bar while encoding.
+        keep_line_ends: As in `read_text`.
 
     Returns:
         The ids, mapped into memory, and where each document ends.
 
     Raises:
-        ValueError: If a file is not UTF-8, or the tokenizer cannot encode a text.
+        ValueError: A file is not UTF-8, the tokenizer cannot encode a text, or nothing can be
+            written to `cache_dir`.
     """
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    key = _key(documents, tokenizer)
+    key = _key(documents, tokenizer, keep_line_ends)
     ids_file, ends_file = folder / f"{key}.ids.npy", folder / f"{key}.ends.npy"
     # The file of ids is put in place last: where it is, the other one is, too.
     if not ids_file.exists():
+        check_cache_dir(folder)
         with atomic_file(ids_file) as new_ids_file, atomic_file(ends_file) as new_ends_file:
             with new_ids_file.open("wb") as file:
-                ends = _write_ids(file, documents, tokenizer, verbose)
+                ends = _write_ids(file, documents, tokenizer, verbose, keep_line_ends)
             np.save(new_ends_file, ends)
     return EncodedCorpus(np.load(ids_file, mmap_mode="r"), np.load(ends_file))
 
 
-def _key(documents: list[str | Path], tokenizer: Tokenizer) -> str:
-    whole = hashlib.sha256(f"{_FORMAT} {tokenizer.digest()}".encode())
+def _key(documents: list[str | Path], tokenizer: Tokenizer, keep_line_ends: bool) -> str:
+    whole = hashlib.sha256(f"{_FORMAT} {tokenizer.digest()} {keep_line_ends}".encode())
     for document in documents:
         whole.update(document_digest(document))
     return whole.hexdigest()
 
 
 def _write_ids(
-    file: BinaryIO, documents: list[str | Path], tokenizer: Tokenizer, verbose: int
+    file: BinaryIO,
+    documents: list[str | Path],
+    tokenizer: Tokenizer,
+    verbose: int,
+    keep_line_ends: bool,
 ) -> np.ndarray:
     """Writes the ids of all documents as a .npy file; returns where each document ends."""
     dtype = np.dtype(np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32)
@@ -105,7 +109,8 @@ def _write_ids(
     progress = keras.utils.Progbar(math.ceil(megabytes), unit_name="MB", verbose=verbose)
     total, ends, done = 0, [], 0
     encode = tokenizer.encode if megabytes * 1e6 < _SMALL_BYTES else tokenizer.corpus_encoder()
-    for batch, rows in _encoded(_batches(_pieces(documents, tokenizer)), encode):
+    pieces = _pieces(documents, tokenizer, keep_line_ends)
+    for batch, rows in _encoded(_batches(pieces), encode):
         for (text, is_last), ids in zip(batch, rows, strict=True):
             if is_last:
                 ids = [*ids, *end_of_text]
@@ -115,6 +120,8 @@ def _write_ids(
                 ends.append(total)
             done += _num_bytes(text)
         progress.update(math.ceil(done / 1e6))
+    # Files have more bytes than their texts where line ends were normalized.
+    progress.update(progress.target, finalize=True)
     # numpy leaves room in the header for a longer shape.
     file.seek(0)
     _write_header(file, dtype, total)
@@ -149,10 +156,14 @@ def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _pieces(documents: list[str | Path], tokenizer: Tokenizer) -> Iterator[tuple[str, bool]]:
+def _pieces(
+    documents: list[str | Path], tokenizer: Tokenizer, keep_line_ends: bool
+) -> Iterator[tuple[str, bool]]:
     """Cuts documents where the tokenizer allows; yields pieces and whether each ends a document."""
     for document in documents:
-        texts = iter([document]) if isinstance(document, str) else read_text(document, _READ_BYTES)
+        texts = iter([document])
+        if not isinstance(document, str):
+            texts = read_text(document, _READ_BYTES, keep_line_ends)
         piece = ""
         for next_piece in cut_into_pieces(texts, tokenizer.safe_cut, _PIECE_CHARACTERS):
             if piece:

@@ -14,6 +14,7 @@ from gpt_keras.checks import check_positive_int, check_token_ids
 from gpt_keras.datasets.document_ids import document_ids
 from gpt_keras.generation.scoring import compiled_log_probabilities
 from gpt_keras.models import CausalLM, NGramLM
+from gpt_keras.models.text_containers import plain_batch
 
 # Window of a model that names no longest sequence.
 _DEFAULT_LENGTH = 1024
@@ -46,8 +47,9 @@ def perplexity(
     stride: int | None = None,
     sequence_length: int | None = None,
     batch_size: int = 8,
+    keep_line_ends: bool = False,
 ) -> PerplexityResult:
-    """Return a model's perplexity, every token of the documents scored exactly once.
+    r"""Return a model's perplexity, every token of the documents scored exactly once.
 
     Where the tokenizer has an end-of-text token, it stands before each document, and all tokens of
     the document and the end-of-text token after it are scored. Where it has none, nothing comes
@@ -59,22 +61,26 @@ def perplexity(
 
     Args:
         model: a `CausalLM` or an `NGramLM`.
-        documents: texts, files or directories as `gk.datasets.language_modeling` takes them; or
-            the token ids of one document, without end of text, or a list of such; or, for a
-            `CausalLM`, a dataset of `(inputs, targets)` or `(inputs, targets, sample_weight)`,
-            whose targets are scored as they are.
+        documents: texts, files or directories as `gk.datasets.language_modeling` takes them, where
+            an empty document counts as none; or the token ids of one document, without end of
+            text, or rows of ids, one for each document; or, for a `CausalLM`, a dataset of
+            `(inputs, targets)` or `(inputs, targets, sample_weight)`, whose targets are scored as
+            they are.
         stride: tokens from the beginning of a window to that of the next, from 1 to
             `sequence_length`. Default: `sequence_length`, so that windows do not overlap.
         sequence_length: tokens of a window. Default: the model's `max_sequence_length`, or 1,024
             if it has none. An `NGramLM` has its own context and takes neither.
         batch_size: windows that are computed together.
+        keep_line_ends: whether the line ends `"\r\n"` and `"\r"` of files stay as they are; give
+            what the training data was made with.
 
     Returns:
         A `PerplexityResult`.
 
     Raises:
         ValueError: an argument is out of its range, there is no token to score, an id is outside
-            the vocabulary, or texts are given to a model without a tokenizer.
+            the vocabulary, a dataset is endless or its sequences are too long, or texts are given
+            to a model without a tokenizer.
 
     Example:
         >>> import gpt_keras as gk
@@ -90,19 +96,19 @@ def perplexity(
     windows = {"stride": stride, "sequence_length": sequence_length}
     if isinstance(model, CausalLM):
         score = compiled_log_probabilities(model)
-        if not isinstance(documents, tf.data.Dataset):
-            return _of_documents(model, score, documents, batch_size, **windows)
+        if not _is_windows(documents):
+            return _of_documents(model, score, documents, batch_size, keep_line_ends, **windows)
         if stride is not None or sequence_length is not None:
             raise ValueError("A dataset is cut already: leave out `stride` and `sequence_length`.")
-        return _of_dataset(score, documents)
+        return _of_dataset(model, score, documents)
     if not isinstance(model, NGramLM):
         raise ValueError(f"`model` must be a CausalLM or an NGramLM, got {model!r}.")
-    if isinstance(documents, tf.data.Dataset):
+    if _is_windows(documents):
         raise ValueError("An NGramLM takes documents, not a dataset of windows.")
     if stride is not None or sequence_length is not None:
         raise ValueError("An NGramLM needs no windows: leave out `stride` and `sequence_length`.")
     total = _Total(model.tokenizer)
-    for document in document_ids(documents, model.tokenizer):
+    for document in document_ids(documents, model.tokenizer, keep_line_ends):
         log_probabilities = model.scored_log_probabilities(document.ids)
         total.add(-log_probabilities.sum(), len(log_probabilities))
         total.add_text(document)
@@ -148,22 +154,50 @@ class _Total:
         )
 
 
-def _of_dataset(score, dataset):
+def _is_windows(documents) -> bool:
+    """Return whether this is a dataset of batches of ids; a dataset of texts is documents."""
+    if not isinstance(documents, tf.data.Dataset):
+        return False
+    return getattr(documents.element_spec, "dtype", None) != tf.string
+
+
+def _of_dataset(model, score, dataset):
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("`documents` must end, got an endless dataset: use its `take(batches)`.")
     total = _Total(None)
     for batch in dataset:
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        if targets is None:
+            raise ValueError("A dataset must hold (inputs, targets), got no targets.")
+        inputs, targets, weights = plain_batch(inputs, targets, weights)
+        limit, length = model.max_sequence_length, inputs.shape[-1]
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"Sequences of {length} tokens are longer than the model's "
+                f"max_sequence_length={limit}."
+            )
+        for ids in (inputs, targets):
+            check_token_ids(ids, model.vocabulary_size)
         losses = -score(inputs, targets).numpy().astype(np.float64)
         if weights is None:
             total.add(losses.sum(), losses.size)
             continue
         weights = np.asarray(weights, np.float64)
-        if weights.ndim == 1:  # one for each row
-            weights = np.broadcast_to(weights[:, None], losses.shape)
-        total.add((losses * weights).sum(), float(weights.sum()))
+        # The weight of a row, (batch,) or (batch, 1), is that of each token.
+        weights = weights[:, np.newaxis] if weights.ndim == 1 else weights
+        if weights.shape not in (losses.shape, (len(losses), 1)):
+            raise ValueError(
+                f"Weights must have the shape {losses.shape} or {losses.shape[:1]}, got "
+                f"{weights.shape}."
+            )
+        weights = np.broadcast_to(weights, losses.shape)
+        # 0 times a loss that is not finite would not be 0.
+        counts = weights != 0
+        total.add((losses[counts] * weights[counts]).sum(), float(weights.sum()))
     return total.result()
 
 
-def _of_documents(model, score, documents, batch_size, stride, sequence_length):
+def _of_documents(model, score, documents, batch_size, keep_line_ends, stride, sequence_length):
     limit = model.max_sequence_length
     if sequence_length is None:
         sequence_length = limit or _DEFAULT_LENGTH
@@ -184,7 +218,7 @@ def _of_documents(model, score, documents, batch_size, stride, sequence_length):
     end = None if model.tokenizer is None else model.tokenizer.end_of_text_id
 
     def all_windows():
-        for document in document_ids(documents, model.tokenizer):
+        for document in document_ids(documents, model.tokenizer, keep_line_ends):
             check_token_ids(document.ids, model.vocabulary_size)
             ids = document.ids if end is None else np.concatenate([[end], document.ids, [end]])
             if len(ids) > 1:

@@ -12,8 +12,9 @@ from gpt_keras.checks import check_token_ids
 from gpt_keras.generation.backbone import num_logits
 from gpt_keras.generation.mixin import GenerationMixin
 from gpt_keras.models.preset_folder import write_preset
+from gpt_keras.models.text_containers import find_texts, find_training_texts, hold_out
 from gpt_keras.models.text_model import TextModel
-from gpt_keras.models.training_data import is_texts, read, read_validation
+from gpt_keras.models.training_data import read, read_validation
 from gpt_keras.training import CrossEntropy, Perplexity, adamw
 
 
@@ -136,15 +137,18 @@ class CausalLM(GenerationMixin, TextModel):
 
         Args:
             x: a `tf.data.Dataset` (such as `gk.datasets.language_modeling` makes), arrays of token
-                ids, or a list of strings: each is then one document, ended by the end-of-text
-                token, in one row of up to `max_sequence_length` tokens or several, the last of
-                them padded, with a loss that ignores padding.
+                ids, or texts in any container: a list, a NumPy array, a pandas Series, a string
+                tensor, a generator, a dataset of strings. Each text is then one document, ended by
+                the end-of-text token, in one row of up to `max_sequence_length` tokens or several,
+                the last of them padded, with a loss that ignores padding. Rows of ragged tensors
+                are padded too, and a dict of the ids under `"token_ids"` counts as the ids.
             y: for arrays, the targets: the ids that follow those in `x`.
             batch_size: for arrays and strings; 32 unless given.
             epochs: number of passes.
             verbose: as in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line an epoch).
-            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may be a list of
-                strings too, and `sample_weight` holds a number for each row or for each token.
+            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may be texts too,
+                `validation_split` holds out the last texts as it does the last rows of arrays, and
+                `sample_weight` holds a number for each row or for each token.
 
         Returns:
             A `keras.callbacks.History`.
@@ -154,6 +158,11 @@ class CausalLM(GenerationMixin, TextModel):
                 without a tokenizer. Of a dataset the first batch is looked at in advance; a later
                 one that is wrong stops the training with a `tf.errors.InvalidArgumentError`.
         """
+        texts, x = find_training_texts("x", x)
+        if texts is not None and (fraction := kwargs.pop("validation_split", 0)):
+            x, held_out = hold_out(texts, fraction)
+            if kwargs.get("validation_data") is None:
+                kwargs["validation_data"] = held_out
         kwargs["validation_data"] = read_validation(
             self, kwargs.get("validation_data"), kwargs.get("validation_batch_size") or batch_size
         )
@@ -165,7 +174,7 @@ class CausalLM(GenerationMixin, TextModel):
         return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
-        """Return loss and metrics; `keras.Model.evaluate` that also takes a list of strings."""
+        """Return loss and metrics; `keras.Model.evaluate` that also takes texts, as `fit`."""
         x, y, kwargs["sample_weight"], batch_size = read(
             self, x, y, kwargs.get("sample_weight"), batch_size
         )
@@ -173,7 +182,8 @@ class CausalLM(GenerationMixin, TextModel):
 
     def predict(self, x, batch_size=None, verbose="auto", **kwargs):
         """Return logits `(batch, length, vocabulary_size)`; `keras.Model.predict`, ids checked."""
-        if is_texts(x):
+        texts, x = find_texts("x", x)
+        if texts is not None:
             raise ValueError(
                 "`predict` takes token ids and gives logits; for texts use `generate`."
             )

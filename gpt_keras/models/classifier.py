@@ -1,5 +1,6 @@
 """Pretrained models with a head for a task (GPT-1, Radford et al. 2018, section 3.2)."""
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from keras import ops
 from gpt_keras.checks import check_choice, check_positive_int
 from gpt_keras.models import task_inputs
 from gpt_keras.models.task_model import TaskModel
+from gpt_keras.models.text_containers import find_texts
+from gpt_keras.tokenizers.texts import as_list_of_texts
 
 LAYOUTS = ("classification", "entailment", "similarity")
 
@@ -29,7 +32,7 @@ class GPTClassifier(TaskModel):
 
     Args:
         model: a `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
-        num_classes: number of classes.
+        num_classes: number of classes. Default: that of `class_names`.
         layout: what an example is: `"classification"`, a text; `"entailment"`, a pair (premise,
             hypothesis); `"similarity"`, a pair without order, which is run in both orders, and the
             two hidden states added.
@@ -39,6 +42,9 @@ class GPTClassifier(TaskModel):
         tokenizer: needed for texts where `model` has none.
         special_ids: ids of the start, delimiter and extract tokens, in place of the last three;
             needed where there is no tokenizer.
+        class_names: name of each class, in the order of the logits; with them `fit` and `evaluate`
+            take names as labels. Default: when `fit` gets names as labels, the sorted names, which
+            must be `num_classes`. An attribute, saved with the model.
         name: name of the model.
 
     Call arguments:
@@ -62,19 +68,26 @@ class GPTClassifier(TaskModel):
         [4, 0, 1, 2, 6, 6]
         >>> model.predict(["abc", "cab a"], verbose=0).shape
         (2, 2)
+        >>> model.compile()
+        >>> _ = model.fit(["abc", "cab a"], ["short", "long"], verbose=0)
+        >>> model.class_names
+        ('long', 'short')
     """
 
     def __init__(
         self,
         model: keras.Model,
-        num_classes: int,
+        num_classes: int | None = None,
         layout: str = "classification",
         dropout: float = 0.1,
         language_modeling_weight: float = 0.0,
         tokenizer=None,
         special_ids: Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
         name: str = "gpt_classifier",
     ):
+        if num_classes is None and class_names is not None:
+            num_classes = len(class_names)
         check_positive_int("num_classes", num_classes)
         check_choice("layout", layout, LAYOUTS)
         super().__init__(
@@ -82,6 +95,50 @@ class GPTClassifier(TaskModel):
         )
         self.num_classes = num_classes
         self.layout = layout
+        self.class_names = class_names
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The name of each class, in the order of the logits; or None."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names):
+        if names is not None:
+            names = tuple(as_list_of_texts("class_names", names))
+            if len(set(names)) != self.num_classes or len(names) != self.num_classes:
+                raise ValueError(
+                    f"`class_names` must be num_classes={self.num_classes} different names, got "
+                    f"{len(names)}: {reprlib.repr(list(names))}."
+                )
+        self._class_names = names
+
+    def _class_numbers(self, y, is_training):
+        names, y = find_texts("y", y)
+        if names is None:
+            return y
+        if self.class_names is None and not is_training:
+            raise ValueError(
+                "`y` must hold the numbers of the classes, 0 to "
+                f"{self.num_classes - 1}, or the model must have `class_names`; got {names[0]!r}."
+            )
+        if self.class_names is None:
+            found = sorted(set(names))
+            if len(found) != self.num_classes:
+                raise ValueError(
+                    f"`y` must hold num_classes={self.num_classes} different names, or the numbers "
+                    f"0 to {self.num_classes - 1}; got {len(found)}: {reprlib.repr(found)}. Where "
+                    "some classes are missing, give the model `class_names`."
+                )
+            self.class_names = found
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        unknown = next((name for name in names if name not in numbers), None)
+        if unknown is not None:
+            raise ValueError(
+                f"`y` must hold names of `class_names`, {reprlib.repr(list(numbers))}; got "
+                f"{unknown!r}."
+            )
+        return np.array([numbers[name] for name in names], np.int32)
 
     def _layout(self, example, number, encode, max_length):
         special = self.special_ids
@@ -104,7 +161,11 @@ class GPTClassifier(TaskModel):
         return self.num_classes
 
     def get_config(self):
-        return super().get_config() | {"num_classes": self.num_classes, "layout": self.layout}
+        return super().get_config() | {
+            "num_classes": self.num_classes,
+            "layout": self.layout,
+            "class_names": self.class_names,
+        }
 
 
 @keras.saving.register_keras_serializable("gpt_keras")

@@ -13,6 +13,7 @@ from gpt_keras.generation.backbone import require
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
 from gpt_keras.models.causal_lm import CausalLM
+from gpt_keras.models.text_containers import find_examples, find_labeled_texts
 from gpt_keras.models.text_model import TextModel
 from gpt_keras.models.training_data import as_array, check_sequences, checked_weights
 from gpt_keras.training import adamw
@@ -160,7 +161,7 @@ class TaskModel(TextModel):
         """Turn examples of text into the token ids that the model takes.
 
         Args:
-            examples: a list of examples, as `fit` takes them.
+            examples: examples of text in any container that `fit` takes.
 
         Returns:
             int32 ids, `(examples, length)`, or `(examples, sequences, length)` where an example is
@@ -170,6 +171,9 @@ class TaskModel(TextModel):
             ValueError: there is no tokenizer, or an example is not of the layout's form.
         """
         tokenizer = require_tokenizer(self.tokenizer)
+        if isinstance(examples, str):
+            raise ValueError("`examples` must be several, got one text: put it into a list.")
+        examples = find_examples(examples)
         sequences = [
             self._layout(example, i, tokenizer.encode, self.max_sequence_length)
             for i, example in enumerate(examples)
@@ -180,20 +184,29 @@ class TaskModel(TextModel):
             length = min(length, self.max_sequence_length)
         return task_inputs.pad(sequences, self.special_ids.extract, length)
 
-    def _read(self, x, y=None, sample_weight=None):
+    def _read(self, x, y=None, sample_weight=None, is_training=False):
         """Return token ids, labels and weights, or a dataset of them, for what a verb was given."""
-        if isinstance(x, tf.data.Dataset):
-            return x, y, sample_weight
         if isinstance(x, str):
             raise ValueError("`x` must be a list of examples, got one text: put it into a list.")
-        is_list = isinstance(x, list | tuple) and len(x) > 0
-        x = self.encode(x) if is_list and _holds_text(x[0]) else as_array("x", x)
+        if isinstance(x, tf.data.Dataset):
+            labeled = find_labeled_texts(x)
+            if labeled is None:
+                return x, y, sample_weight
+            x, labels, weights = labeled
+            if labels is not None and (y is not None or sample_weight is not None):
+                raise ValueError("`y` and `sample_weight` must be None: the dataset holds labels.")
+            if labels is not None:
+                y, sample_weight = labels, weights
+        x = find_examples(x)
+        x = self.encode(x) if isinstance(x, list) and x and _holds_text(x[0]) else as_array("x", x)
         if x is None or not hasattr(x, "shape") or len(x) == 0:
             raise ValueError(
-                f"`x` must be a list of texts, an array of token ids or a dataset, got {x!r}."
+                "`x` must be texts (a list, NumPy array, pandas Series, string tensor, generator "
+                "or tf.data.Dataset), an array of token ids or a dataset of (token_ids, labels), "
+                f"got {x!r}."
             )
         check_sequences(x, self)
-        return x, self._labels(y, x), checked_weights(sample_weight, (len(x),))
+        return x, self._labels(y, x, is_training), checked_weights(sample_weight, (len(x),))
 
     # Keras's verbs
 
@@ -223,9 +236,11 @@ class TaskModel(TextModel):
         """Train; `keras.Model.fit` that also takes texts.
 
         Args:
-            x: a list of examples, an array of token ids as `encode` gives it, or a `tf.data`
-                dataset of such arrays and labels.
-            y: for examples and arrays, the number of the right class or choice of each.
+            x: examples of text in any container (a list, a NumPy array, a pandas Series, a string
+                tensor, a generator); an array of token ids as `encode` gives it; or a
+                `tf.data.Dataset` of labels with texts or with token ids.
+            y: for examples and arrays, the number of the right class or choice of each; a
+                `GPTClassifier` takes names of classes too.
             **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may hold texts,
                 `sample_weight` is one number for each example.
 
@@ -235,11 +250,15 @@ class TaskModel(TextModel):
         """
         if isinstance(x, tf.data.Dataset):
             kwargs["shuffle"] = False
+        # Before the validation data, which may name classes that are learned here.
+        weights = kwargs.get("sample_weight")
+        x, y, kwargs["sample_weight"] = self._read(x, y, weights, is_training=True)
         validation = kwargs.get("validation_data")
-        if isinstance(validation, list | tuple):
-            parts = keras.utils.unpack_x_y_sample_weight(validation)
-            kwargs["validation_data"] = self._read(*parts)
-        x, y, kwargs["sample_weight"] = self._read(x, y, kwargs.get("sample_weight"))
+        is_tuple = isinstance(validation, list | tuple)
+        if is_tuple or isinstance(validation, tf.data.Dataset):
+            parts = keras.utils.unpack_x_y_sample_weight(validation) if is_tuple else (validation,)
+            parts = self._read(*parts)
+            kwargs["validation_data"] = parts[0] if parts[1] is None else parts
         return super().fit(x, y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
@@ -247,9 +266,13 @@ class TaskModel(TextModel):
         x, y, kwargs["sample_weight"] = self._read(x, y, kwargs.get("sample_weight"))
         return super().evaluate(x, y, **kwargs)
 
-    def _labels(self, y, x):
-        """The labels as an array; those that are no class would make the whole model NaN."""
-        y = as_array("y", y)
+    def _class_numbers(self, y, is_training):
+        """Return labels as numbers; subclasses know names."""
+        return y
+
+    def _labels(self, y, x, is_training=False):
+        """Return labels as an array; a label that is no class would make the whole model NaN."""
+        y = as_array("y", self._class_numbers(y, is_training))
         is_sparse = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy)
         if is_sparse and hasattr(y, "dtype"):
             number = self._num_outputs(x)

@@ -9,13 +9,7 @@ import tensorflow as tf
 from gpt_keras.checks import check_token_ids
 from gpt_keras.datasets import padded
 from gpt_keras.generation.arguments import require_tokenizer
-
-
-def is_texts(x) -> bool:
-    """Return whether `x` is a text or a list of texts."""
-    return isinstance(x, str) or (
-        isinstance(x, list | tuple) and len(x) > 0 and all(isinstance(text, str) for text in x)
-    )
+from gpt_keras.models.text_containers import find_training_texts, with_plain_batches
 
 
 def read(model, x, y=None, sample_weight=None, batch_size=None, shuffle=False) -> tuple:
@@ -29,13 +23,15 @@ def read(model, x, y=None, sample_weight=None, batch_size=None, shuffle=False) -
         ValueError: there is nothing, ids are outside the vocabulary or not integers, sequences are
             too long, or weights belong neither to rows nor to tokens.
     """
-    if is_texts(x) or isinstance(x, tf.data.Dataset):
+    texts, x = find_training_texts("x", x)
+    x, y, sample_weight = with_plain_batches(x, y, sample_weight)
+    if texts is not None or isinstance(x, tf.data.Dataset):
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(f"`{name}` must be None where `x` is texts or a dataset.")
-        if isinstance(x, tf.data.Dataset):
+        if texts is None:
             return _read_dataset(x, model), None, None, batch_size
-        return _texts_to_dataset(x, model, batch_size, shuffle), None, None, None
+        return _texts_to_dataset(texts, model, batch_size, shuffle), None, None, None
     x, y = as_array("x", x), as_array("y", y)
     if x is None or (hasattr(x, "__len__") and len(x) == 0):
         raise ValueError(f"`x` must hold token ids or texts, got {x!r}.")
@@ -53,8 +49,9 @@ def read_validation(model, data, batch_size=None):
     """
     if data is None:
         return None
-    is_tuple = isinstance(data, list | tuple) and not is_texts(data)
-    parts = keras.utils.unpack_x_y_sample_weight(data) if is_tuple else (data, None, None)
+    texts, data = find_training_texts("validation_data", data)
+    is_tuple = texts is None and isinstance(data, list | tuple)
+    parts = keras.utils.unpack_x_y_sample_weight(data) if is_tuple else (texts or data, None, None)
     x, y, sample_weight, _ = read(model, *parts, batch_size)
     return x if y is None else (x, y, sample_weight)
 
@@ -103,7 +100,7 @@ def checked_weights(sample_weight, shape: tuple[int, ...]):
 
 def _texts_to_dataset(texts, model, batch_size, shuffle):
     return padded(
-        [texts] if isinstance(texts, str) else list(texts),
+        texts,
         require_tokenizer(model.tokenizer),
         sequence_length=model.max_sequence_length,
         batch_size=32 if batch_size is None else batch_size,

@@ -121,8 +121,9 @@ class BytePairTokenizer(EngineTokenizer):
         min_frequency: int = 2,
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         verbose: int = 0,
+        keep_line_ends: bool = False,
     ) -> "BytePairTokenizer":
-        """Learns the merges from a corpus. The same corpus gives the same tokenizer.
+        r"""Learn the merges from a corpus. The same corpus gives the same tokenizer.
 
         Ids are laid out as in GPT-2: the 256 bytes, the merges in the order they were learned,
         the special tokens. `reference_trainer` shows the algorithm in plain Python.
@@ -134,8 +135,9 @@ class BytePairTokenizer(EngineTokenizer):
         stands in 2**31 places or more is missed: the engine counts with 32 bits.
 
         Args:
-            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory of `.txt`
-                files; or an iterable (a list, a generator) of these.
+            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory, which stands
+                for all `.txt` and `.md` files below it that are not hidden; or several of these in
+                any container: a list, a generator, a NumPy array, a pandas Series.
             vocabulary_size: Number of ids wanted, bytes and special tokens included. A small
                 corpus may not have that many pairs worth merging; then the result has fewer, see
                 its `vocabulary_size`.
@@ -143,6 +145,8 @@ class BytePairTokenizer(EngineTokenizer):
             special_tokens: Tokens that no text encodes to. `<|endoftext|>` among them is the one
                 that `end_of_text_id` tells.
             verbose: 1 shows a progress bar.
+            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are
+                instead of becoming `"\n"`.
 
         Returns:
             The tokenizer.
@@ -163,7 +167,7 @@ class BytePairTokenizer(EngineTokenizer):
         check_room(vocabulary_size, 256, "bytes", special_tokens)
         engine = new_engine(models.BPE())
         engine.train_from_iterator(
-            iterate_pieces(texts_or_paths, _gpt2_safe_cut),
+            iterate_pieces(texts_or_paths, _gpt2_safe_cut, keep_line_ends),
             trainers.BpeTrainer(
                 vocab_size=vocabulary_size - len(special_tokens),
                 min_frequency=min_frequency,

@@ -55,14 +55,20 @@ class CharacterTokenizer(Tokenizer):
 
     @classmethod
     def train(
-        cls, texts_or_paths: str | Path | Iterable[str | Path], end_of_text: bool = False
+        cls,
+        texts_or_paths: str | Path | Iterable[str | Path],
+        end_of_text: bool = False,
+        keep_line_ends: bool = False,
     ) -> "CharacterTokenizer":
-        """Makes a tokenizer from the characters that occur in a corpus.
+        r"""Make a tokenizer from the characters that occur in a corpus.
 
         Args:
-            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory of `.txt`
-                files; or an iterable of these.
+            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory, which stands
+                for all `.txt` and `.md` files below it that are not hidden; or several of these in
+                any container: a list, a generator, a NumPy array, a pandas Series.
             end_of_text: As in the constructor.
+            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are
+                instead of becoming `"\n"`.
 
         Returns:
             A tokenizer of the distinct characters, sorted by code point.
@@ -76,7 +82,7 @@ class CharacterTokenizer(Tokenizer):
             'ehlo'
         """
         characters: set[str] = set()
-        for document in iterate_documents(texts_or_paths):
+        for document in iterate_documents(texts_or_paths, keep_line_ends):
             for piece in document:
                 characters.update(piece)
         if not characters:

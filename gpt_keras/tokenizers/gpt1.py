@@ -118,15 +118,17 @@ class GPT1Tokenizer(EngineTokenizer):
         min_frequency: int = 2,
         special_tokens: Sequence[str] = (),
         verbose: int = 0,
+        keep_line_ends: bool = False,
     ) -> "GPT1Tokenizer":
-        """Learns the merges from a corpus. The same corpus gives the same tokenizer.
+        r"""Learn the merges from a corpus. The same corpus gives the same tokenizer.
 
         Ids are laid out as in GPT-1: `<unk>`, the characters of the corpus, the same characters at
         the end of a word, the merges in the order they were learned; then the special tokens.
 
         Args:
-            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory of `.txt`
-                files; or an iterable (a list, a generator) of these.
+            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory, which stands
+                for all `.txt` and `.md` files below it that are not hidden; or several of these in
+                any container: a list, a generator, a NumPy array, a pandas Series.
             vocabulary_size: Number of ids wanted, characters and special tokens included. A small
                 corpus may not have that many pairs worth merging; then the result has fewer, see
                 its `vocabulary_size`.
@@ -134,6 +136,8 @@ class GPT1Tokenizer(EngineTokenizer):
             special_tokens: Tokens that no text encodes to. `<|endoftext|>` among them is the one
                 that `end_of_text_id` tells; GPT-1 itself has none.
             verbose: 1 shows a progress bar.
+            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are
+                instead of becoming `"\n"`.
 
         Returns:
             The tokenizer.
@@ -153,7 +157,7 @@ class GPT1Tokenizer(EngineTokenizer):
         special_tokens = check_training(vocabulary_size, min_frequency, special_tokens)
         engine = _new_engine({UNKNOWN: 0}, [])
         counts: collections.Counter[str] = collections.Counter()
-        for piece in iterate_pieces(texts_or_paths, _safe_cut):
+        for piece in iterate_pieces(texts_or_paths, _safe_cut, keep_line_ends):
             counts.update(_BLANKS.split(piece))
         written = " ".join(sorted(set("".join(counts))))
         characters = sorted(set(engine.normalizer.normalize_str(written)) - {" "})

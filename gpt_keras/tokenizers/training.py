@@ -51,22 +51,25 @@ def check_room(vocabulary_size: int, symbols: int, kind: str, special_tokens: li
 
 
 def iterate_pieces(
-    texts_or_paths: str | Path | Iterable[str | Path], safe_cut: Callable[[str], int]
+    texts_or_paths: str | Path | Iterable[str | Path],
+    safe_cut: Callable[[str], int],
+    keep_line_ends: bool = False,
 ) -> Iterator[str]:
-    """Goes through a corpus in pieces that the engine reads fast.
+    """Go through a corpus in pieces that the engine reads fast.
 
     Args:
         texts_or_paths: As in `train`.
         safe_cut: `Tokenizer.safe_cut`, or a function like it.
+        keep_line_ends: As in `read_text`.
 
     Yields:
         Non-empty strings.
 
     Raises:
-        ValueError: If there is no text, a path does not exist, or a file is not UTF-8.
+        ValueError: There is no text, a path does not exist, or a file is not UTF-8.
     """
     seen_text = False
-    for document in iterate_documents(texts_or_paths):
+    for document in iterate_documents(texts_or_paths, keep_line_ends):
         for piece in cut_into_pieces(document, safe_cut, PIECE_CHARACTERS):
             seen_text = True
             yield piece

@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import keras
@@ -154,7 +153,7 @@ def test_files_directories_and_texts_are_the_same(tmp_path):
     (folder / "inner").mkdir(parents=True)
     for name, document in zip(["a.txt", "b.txt", "inner/c.txt", "inner/d.txt"], documents):
         (folder / name).write_text(document)
-    (folder / "notes.md").write_text("not read")
+    (folder / "notes.rst").write_text("not read")
     (folder / "empty.txt").write_text("")
 
     def data_of(corpus):
@@ -181,9 +180,9 @@ def test_fit_and_evaluate_take_it():
         ({"corpus": ""}, "`corpus` holds no text"),
         ({"corpus": []}, "`corpus` holds no text"),
         ({"corpus": ["", ""]}, "`corpus` holds no text"),
-        ({"corpus": ["a", 3]}, "entry 1 is of type int"),
-        ({"corpus": 3}, "but is of type int"),
-        ({"corpus": b"abc"}, "but is of type bytes"),
+        ({"corpus": ["a", 3]}, "got 3 of type int as number 1"),
+        ({"corpus": 3}, "got 3 of type int"),
+        ({"corpus": b"abc"}, "of type bytes"),
         ({"corpus": Path("/no/where.txt")}, r"no file or directory '/no/where\.txt'"),
         (
             {"corpus": "abc"},
@@ -203,21 +202,6 @@ def test_errors(changes, message):
     arguments = {"corpus": text_of(200), "sequence_length": 4, "batch_size": 2} | changes
     with pytest.raises(ValueError, match=message):
         language_modeling(tokenizer=PLAIN, **arguments)
-
-
-def test_the_name_of_a_file_as_text_gets_a_hint(tmp_path):
-    file = tmp_path / "abc"
-    file.write_text("x")
-    tokenizer = CharacterTokenizer.train(str(file))
-    with pytest.raises(ValueError, match=re.escape(f"did you mean pathlib.Path({str(file)!r})")):
-        language_modeling(str(file), tokenizer, sequence_length=1000, batch_size=1)
-
-
-def test_a_directory_without_texts(tmp_path):
-    folder = tmp_path / "empty"
-    folder.mkdir()
-    with pytest.raises(ValueError, match=r"empty' holds no \.txt files"):
-        language_modeling(folder, PLAIN, sequence_length=4, batch_size=1)
 
 
 @pytest.mark.parametrize("offset", [0, 5, 2**20 - 1, 2**20, 2**20 + 7])

@@ -91,7 +91,8 @@ def test_the_seed_decides_the_order():
 
 
 def test_texts_of_one_token_are_left_out_without_end_of_text():
-    data = padded(["a", "bc"], PLAIN, sequence_length=2, batch_size=1)
+    with pytest.warns(UserWarning, match="1 of 2 texts have fewer than 2 tokens"):
+        data = padded(["a", "bc"], PLAIN, sequence_length=2, batch_size=1)
     assert arrays(data) == [([[1]], [[2]], [[1]])]
 
 
@@ -99,8 +100,9 @@ def test_texts_of_one_token_are_left_out_without_end_of_text():
     ("changes", "message"),
     [
         ({"texts": []}, "`texts` must hold at least one string"),
-        ({"texts": "abc"}, "`texts` must be a list of strings, but is of type str"),
-        ({"texts": ["a", b"b"]}, "entry 1 is of type bytes"),
+        ({"texts": "abc"}, "`texts` must be several strings .*, got 'abc'"),
+        ({"texts": ["a", 3]}, "got 3 of type int as number 1"),
+        ({"texts": ["a.txt", "b.txt"]}, "looks like the name of a file"),
         ({"texts": ["a", ""]}, "at least 2 tokens .* longest has 1"),
         ({"texts": [""]}, "at least 2 tokens .* longest has 0"),
         ({"sequence_length": 0}, "`sequence_length` must be an integer of at least 1, got 0"),

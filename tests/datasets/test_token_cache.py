@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from gpt_keras.cache import default_cache_dir
 from gpt_keras.datasets import language_modeling, token_cache
-from gpt_keras.datasets.token_cache import default_cache_dir, encode_corpus
+from gpt_keras.datasets.token_cache import encode_corpus
 from gpt_keras.tokenizers import BytePairTokenizer, CharacterTokenizer, text_files
 
 TEXT = "to be, or not to be: that is the question\n" * 30
@@ -89,8 +90,15 @@ def test_long_files_are_encoded_piece_by_piece(tmp_path, monkeypatch, piece):
     for i, text in enumerate(texts):
         files.append(tmp_path / f"{i}.txt")
         files[-1].write_bytes(text.encode())
-    expected = [i for ids in tokenizer.encode(texts) for i in [*ids, tokenizer.end_of_text_id]]
-    assert encode_corpus(files, tokenizer, tmp_path / "cache").ids.tolist() == expected
+
+    def expected(texts):
+        return [i for ids in tokenizer.encode(texts) for i in [*ids, tokenizer.end_of_text_id]]
+
+    kept = encode_corpus(files, tokenizer, tmp_path / "cache", keep_line_ends=True)
+    assert kept.ids.tolist() == expected(texts)
+    # The same files, so the cache must not mix them up.
+    normalized = encode_corpus(files, tokenizer, tmp_path / "cache")
+    assert normalized.ids.tolist() == expected([text.replace("\r\n", "\n") for text in texts])
 
 
 def test_pieces_are_short_where_the_text_allows(tmp_path):
@@ -102,6 +110,16 @@ def test_pieces_are_short_where_the_text_allows(tmp_path):
     assert "".join(pieces) == TEXT
     assert max(map(len, pieces)) <= 100
     assert len(pieces) < 2.5 * len(TEXT) / 100
+
+
+def test_a_cache_that_cannot_be_written_names_its_setting(tmp_path, monkeypatch, tokenizer):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=r"`cache_dir` must be .* GPT_KERAS_CACHE decides"):
+            encode_corpus([TEXT], tokenizer, folder)
+    monkeypatch.setenv("GPT_KERAS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match="GPT_KERAS_CACHE"):
+        language_modeling(TEXT, tokenizer, sequence_length=8, batch_size=2)
 
 
 def test_the_default_folder(monkeypatch, tmp_path):

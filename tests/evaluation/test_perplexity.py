@@ -3,6 +3,7 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
@@ -148,3 +149,47 @@ def test_bad_models(spread_model):
         perplexity(gk.CausalLM(spread_model.backbone), "hello")
     with pytest.raises(ValueError, match="a token to score"):
         perplexity(gk.CausalLM(spread_model.backbone), [[1]])
+
+
+def dataset(*arrays):
+    return tf.data.Dataset.from_tensor_slices(arrays)
+
+
+def test_weights_of_rows_count_for_every_token(spread_model):
+    ids = np.random.default_rng(0).integers(0, 32, (3, 9))
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    rows = np.array([losses(spread_model, row).sum() for row in ids])
+    weights = np.array([1.0, 0.0, 2.0])
+    expected = (rows * weights).sum() / (8 * weights.sum())
+    for shaped in (weights, weights[:, None], np.repeat(weights[:, None], 8, 1)):
+        data = dataset(inputs, targets, shaped).batch(3)
+        result = perplexity(spread_model, data)
+        assert result.num_tokens == 24
+        assert result.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_ids_in_any_container():
+    model = gk.NGramLM(2, vocabulary_size=32).fit([[1, 2, 3, 4], [1, 3, 5]])
+    rows = [[1, 2, 3, 4], [5, 6, 7, 8]]
+    for given, containers in (
+        (rows, (tuple, np.array, tf.constant, tf.ragged.constant, np.uint8)),
+        (rows[0], (tuple, np.array, tf.constant, np.uint8)),
+    ):
+        expected = perplexity(model, given)
+        assert all(perplexity(model, make(given)) == expected for make in containers)
+
+
+def test_datasets_that_cannot_be_scored(spread_model):
+    good = np.ones((2, 4), int)
+    with pytest.raises(ValueError, match="endless"):
+        perplexity(spread_model, dataset(good, good).batch(2).repeat())
+    with pytest.raises(ValueError, match=r"\[0, 32\)"):
+        perplexity(spread_model, dataset(good, good + 40).batch(2))
+    with pytest.raises(ValueError, match=r"\[0, 32\)"):
+        perplexity(spread_model, dataset(good + 40, good).batch(2))
+    with pytest.raises(ValueError, match="longer than the model's max_sequence_length=48"):
+        perplexity(spread_model, dataset(np.ones((2, 49), int), np.ones((2, 49), int)).batch(2))
+    with pytest.raises(ValueError, match="no targets"):
+        perplexity(spread_model, tf.data.Dataset.from_tensor_slices(good).batch(2))
+    with pytest.raises(ValueError, match=r"shape \(2, 4\) or \(2,\), got \(2, 3\)"):
+        perplexity(spread_model, dataset(good, good, np.ones((2, 3))).batch(2))

@@ -303,8 +303,8 @@ def test_bad_models(spread_model):
     ("x", "message"),
     [
         ("hello", "got one text"),
-        ([], "must be a list of texts"),
-        (None, "must be a list of texts"),
+        ([], "must be texts"),
+        (None, "must be texts"),
         (["a", 3], "must be a text; number 1 is 3"),
         ([("a", "b")], "must be a text; number 0"),
         (np.array([[35]]), r"\[0, 35\)"),
@@ -327,7 +327,7 @@ def test_bad_pairs(language_model):
         gk.GPTClassifier(language_model.backbone, 2, special_ids=(1, 2, 3)).predict(["a"])
 
 
-@pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0.5, 1], ["x", "y"]])
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0.5, 1], ["x", "y"], np.array(["x", "y"])])
 def test_labels_that_are_no_class(language_model, labels):
     model = gk.GPTClassifier(language_model, num_classes=3)
     model.compile(jit_compile=False)

@@ -148,8 +148,8 @@ def test_special_tokens_of_ones_own():
         ({"vocabulary_size": "300"}, "vocabulary_size.*'300'"),
         ({"vocabulary_size": 2**70}, "vocabulary_size.*below"),
         ({"vocabulary_size": 300, "texts_or_paths": ""}, "holds no text"),
-        ({"vocabulary_size": 300, "texts_or_paths": [b"x"]}, "entry 0 is of type bytes"),
-        ({"vocabulary_size": 300, "texts_or_paths": 3}, "is of type int"),
+        ({"vocabulary_size": 300, "texts_or_paths": [3]}, "got 3 of type int as number 0"),
+        ({"vocabulary_size": 300, "texts_or_paths": 3}, "of type int"),
     ],
 )
 def test_train_refuses(arguments, message):

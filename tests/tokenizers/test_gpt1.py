@@ -135,7 +135,7 @@ def test_min_frequency():
         ({"vocabulary_size": 2**70}, "vocabulary_size.*below"),
         ({"vocabulary_size": 300, "texts_or_paths": ""}, "holds no text"),
         ({"vocabulary_size": 300, "texts_or_paths": " \n\x00"}, "holds no text"),
-        ({"vocabulary_size": 300, "texts_or_paths": [b"x"]}, "entry 0 is of type bytes"),
+        ({"vocabulary_size": 300, "texts_or_paths": [3]}, "got 3 of type int as number 0"),
     ],
 )
 def test_train_refuses(arguments, message):
