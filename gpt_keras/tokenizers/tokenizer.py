@@ -15,6 +15,7 @@ import numpy as np
 from gpt_keras.atomic import atomic_file
 from gpt_keras.config import check_choice, check_positive_int
 from gpt_keras.tokenizers.stream_decoder import StreamDecoder
+from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts, describe
 
 END_OF_TEXT = "<|endoftext|>"
 FILE_NAME = "tokenizer.json"
@@ -85,7 +86,7 @@ class Tokenizer(abc.ABC):
     def _decode_one(self, ids: list[int]) -> str: ...
 
     def encode(
-        self, text: str | Sequence[str], allowed_special: AllowedSpecial = ()
+        self, text: str | Iterable[str], allowed_special: AllowedSpecial = ()
     ) -> list[int] | list[list[int]]:
         """Turns text into ids.
 
@@ -94,27 +95,27 @@ class Tokenizer(abc.ABC):
         or take the part of the assistant in a chat.
 
         Args:
-            text: One string, or a sequence of strings.
+            text: One string, or several in any container: a list, tuple, NumPy array, pandas
+                Series, string tensor, generator or `tf.data.Dataset`.
             allowed_special: Special tokens whose text becomes their id: a list of them, or `"all"`
                 for all in `special_tokens`.
 
         Returns:
-            A list of ids for one string, a list of such lists for a sequence.
+            A list of ids for one string, a list of lists for several.
 
         Raises:
-            ValueError: If `text` is neither a string nor a sequence of strings, or
+            ValueError: If `text` holds anything but strings, or
                 `allowed_special` names a token that is not special.
         """
         allowed = self._allowed(allowed_special)
-        texts = [text] if isinstance(text, str) else _list_of_texts(text, "text")
-        for i, item in enumerate(texts):
-            _check_text(item, "text" if item is text else f"text[{i}]")
+        given = as_texts("text", text)
+        texts = [given] if isinstance(given, str) else given
         rows = self._encode_with(allowed, texts) if allowed else self._encode_batch(texts)
-        return rows[0] if isinstance(text, str) else rows
+        return rows[0] if isinstance(given, str) else rows
 
     def encode_padded(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         sequence_length: int,
         *,
         append_end_of_text: bool = False,
@@ -126,7 +127,7 @@ class Tokenizer(abc.ABC):
         """Turns texts into rows of ids of one length: longer ones are cut, shorter ones padded.
 
         Args:
-            texts: A sequence of strings.
+            texts: Several strings, in any container that `encode` takes.
             sequence_length: Ids in a row.
             append_end_of_text: Whether `end_of_text_id` follows each text. It is added before a
                 text is cut, so a text that was cut on the right does not have it.
@@ -150,7 +151,7 @@ class Tokenizer(abc.ABC):
             ([[0, 1], [0, 1]], [[True, True], [False, True]])
         """
         pad_id = self.check_padding(sequence_length, padding_side, truncation_side, pad_id)
-        rows = self.encode(_list_of_texts(texts, "texts"), allowed_special)
+        rows = self.encode(as_list_of_texts("texts", texts), allowed_special)
         end = [self.require_end_of_text_id()] if append_end_of_text else []
         token_ids = np.full((len(rows), sequence_length), pad_id, np.int32)
         mask = np.zeros(token_ids.shape, bool)
@@ -207,7 +208,7 @@ class Tokenizer(abc.ABC):
         elif hasattr(ids, "numpy"):  # tf.Tensor
             ids = ids.numpy()
         if isinstance(ids, (str, bytes)) or not isinstance(ids, (Iterable, np.ndarray)):
-            raise ValueError(f"`ids` must be a sequence of integers, but is {_describe(ids)}.")
+            raise ValueError(f"`ids` must be a sequence of integers, but is {describe(ids)}.")
         if isinstance(ids, np.ndarray):
             if ids.ndim not in (1, 2):
                 raise ValueError(f"`ids` must have 1 or 2 dimensions, but has shape {ids.shape}.")
@@ -318,7 +319,7 @@ class Tokenizer(abc.ABC):
         if isinstance(allowed_special, str) or not isinstance(allowed_special, Collection):
             raise ValueError(
                 f'`allowed_special` must be "all" or a list of special tokens, but is '
-                f"{_describe(allowed_special)}."
+                f"{describe(allowed_special)}."
             )
         unknown = [token for token in allowed_special if token not in special]
         if unknown:
@@ -349,7 +350,7 @@ class Tokenizer(abc.ABC):
         if array.size == 0:
             return []
         if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise ValueError(f"`{name}` must be integers, but holds {_describe(ids)}.")
+            raise ValueError(f"`{name}` must be integers, but holds {describe(ids)}.")
         outside = array[(array < 0) | (array >= self.vocabulary_size)]
         if outside.size:
             raise ValueError(
@@ -357,20 +358,3 @@ class Tokenizer(abc.ABC):
                 f"{self.vocabulary_size} tokens), but {int(outside[0])} is among them."
             )
         return array.tolist()
-
-
-def _list_of_texts(texts: object, name: str) -> list[object]:
-    if isinstance(texts, (str, bytes)) or not isinstance(texts, (Sequence, np.ndarray)):
-        kind = "a string or a sequence of strings" if name == "text" else "a sequence of strings"
-        raise ValueError(f"`{name}` must be {kind}, but is {_describe(texts)}.")
-    return list(texts)
-
-
-def _check_text(text: object, name: str) -> None:
-    if not isinstance(text, str):
-        raise ValueError(f"`{name}` must be a string, but is {_describe(text)}.")
-
-
-def _describe(value: object) -> str:
-    shown = repr(value)
-    return f"{shown[:60]}{'...' if len(shown) > 60 else ''} of type {type(value).__name__}"
