@@ -22,7 +22,7 @@ from gpt_keras.tokenizers import Tokenizer
 from gpt_keras.tokenizers.text_files import cut_into_pieces, read_text
 
 # Part of every key: change it when the same input gives other files.
-_FORMAT = "1"
+_FORMAT = "2"
 
 _PIECE_CHARACTERS = 1 << 16
 _BATCH_CHARACTERS = 1 << 20
@@ -37,8 +37,8 @@ class EncodedCorpus(NamedTuple):
     """The ids of a corpus.
 
     Attributes:
-        ids: `(tokens,)` ids of all documents, each followed by `<|endoftext|>` if the tokenizer
-            has one; uint16 or uint32, mapped from disk.
+        ids: `(tokens,)` ids of all documents, each after the tokenizer's `prompt_start` and
+            followed by its `end_of_text_id`, if it has one; uint16 or uint32, mapped from disk.
         ends: `(documents,)` int64, where in `ids` each document ends.
     """
 
@@ -104,11 +104,15 @@ def _write_ids(
     megabytes = sum(map(_num_bytes, documents)) / 1e6
     progress = keras.utils.Progbar(math.ceil(megabytes), unit_name="MB", verbose=verbose)
     total, ends, done = 0, [], 0
+    is_first = True
     encode = tokenizer.encode if megabytes * 1e6 < _SMALL_BYTES else tokenizer.corpus_encoder()
     for batch, rows in _encoded(_batches(_pieces(documents, tokenizer)), encode):
         for (text, is_last), ids in zip(batch, rows, strict=True):
+            if is_first:
+                ids = [*tokenizer.prompt_start, *ids]
             if is_last:
                 ids = [*ids, *end_of_text]
+            is_first = is_last
             file.write(np.asarray(ids, dtype).tobytes())
             total += len(ids)
             if is_last:

@@ -14,6 +14,7 @@ from gpt_keras.generation.processors import PROCESSORS, read_settings
 from gpt_keras.generation.speculative import Speculative
 from gpt_keras.generation.stopping import NO_DEADLINE
 from gpt_keras.models.vocabulary import check_token_ids
+from gpt_keras.tokenizers.texts import as_texts
 
 # Room for these is made at once; a model without a longest sequence needs some limit.
 _MOST_NEW_TOKENS = 2**24
@@ -26,11 +27,14 @@ class Prompts(NamedTuple):
         rows: one list of ids for each prompt.
         is_text: whether they came as texts.
         is_single: whether there was one prompt and no list of them.
+        num_added: how many ids at the beginning of each row stand for no part of the prompt's
+            text: the start of text, where the tokenizer adds it.
     """
 
     rows: list[list[int]]
     is_text: bool
     is_single: bool
+    num_added: int = 0
 
 
 class Call(NamedTuple):
@@ -57,14 +61,20 @@ class Call(NamedTuple):
     callback: Callable | None
 
 
-def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts") -> Prompts:
+def read_prompts(
+    prompts, tokenizer, vocabulary_size: int, name: str = "prompts", add_start_of_text: bool = True
+) -> Prompts:
     """Turn a text, texts, ids or lists of ids into rows of ids; `name` is the argument's.
+
+    Texts begin with the start of text, where the tokenizer adds it; ids are left as they are.
 
     Raises:
         ValueError: there is no prompt, one is empty or of another type, an id is outside the
             vocabulary, or texts are given without a tokenizer.
     """
-    if hasattr(prompts, "numpy"):  # a tensor
+    if _holds_strings(prompts):
+        prompts = as_texts(name, prompts)
+    elif hasattr(prompts, "numpy"):  # a tensor
         prompts = prompts.numpy().tolist()
     if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | Mapping | Set):
         raise ValueError(f"`{name}` must be a text, token ids or a list of such, got {prompts!r}.")
@@ -82,12 +92,25 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts"
             raise ValueError(
                 f"`{name}` must be all texts or all lists of token ids; number {i} is {prompt!r}."
             )
-        row = require_tokenizer(tokenizer).encode(prompt) if is_text else prompt
+        row = prompt
+        if is_text:
+            row = require_tokenizer(tokenizer).encode(prompt, add_start_of_text=add_start_of_text)
         if len(row) == 0:  # a tokenizer may make nothing of a space
             raise ValueError(f"`{name}` must not be empty; number {i} is {prompt!r}.")
         check_token_ids(row, vocabulary_size)
         rows.append([int(token_id) for token_id in row])
-    return Prompts(rows, is_text, is_single)
+    num_added = len(tokenizer.prompt_start) if is_text and add_start_of_text else 0
+    return Prompts(rows, is_text, is_single, num_added)
+
+
+def _holds_strings(prompts):
+    """Whether these are an array, a tensor or a dataset of strings."""
+    dtype = getattr(prompts, "dtype", None)
+    return (
+        dtype == tf.string
+        or getattr(dtype, "kind", "") in ("S", "U", "T")
+        or (hasattr(prompts, "as_numpy_iterator"))
+    )
 
 
 def _is_prompt(prompt, is_text):

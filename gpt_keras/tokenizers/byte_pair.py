@@ -38,7 +38,7 @@ from gpt_keras.tokenizers.vocabulary_files import read_merges, write_vocabulary_
 
 GPT2_MERGES = Path(__file__).parent / "data" / "gpt2_merges.txt"
 
-# The tokens that end a text in the vocabularies of others, the first one that is there counts:
+# The tokens that end a text where a file declares none; the first one that is there counts:
 # GPT-2's and most others', Llama 3's, and SentencePiece's.
 END_OF_TEXT_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>")
 
@@ -232,10 +232,13 @@ class BytePairTokenizer(EngineTokenizer):
 
     @property
     def end_of_text_id(self) -> int | None:
-        """Id of the first of `END_OF_TEXT_TOKENS` that is a special token here, or None.
+        """Id of the token that ends a text, or None.
 
-        These are `<|endoftext|>`, `<|end_of_text|>` and `</s>`.
+        It is the one that the file declares, or else the first of `<|endoftext|>`,
+        `<|end_of_text|>` and `</s>` that is a special token.
         """
+        if self._declared.end_of_text_id is not None:
+            return self._declared.end_of_text_id
         return next(
             (self._special_tokens[t] for t in END_OF_TEXT_TOKENS if t in self._special_tokens), None
         )

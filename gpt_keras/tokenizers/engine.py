@@ -1,10 +1,12 @@
 """What the tokenizers share whose engine is Hugging Face `tokenizers`."""
 
+import json
 from collections.abc import Callable
 from typing import Any, Self
 
 import tokenizers
 
+from gpt_keras.tokenizers.boundaries import Boundaries, read_boundaries, write_boundaries
 from gpt_keras.tokenizers.text_files import cut_into_pieces
 from gpt_keras.tokenizers.tokenizer import Tokenizer
 
@@ -39,6 +41,7 @@ class EngineTokenizer(Tokenizer):
         self._special_tokens = {
             token["content"]: token["id"] for token in content["added_tokens"] if token["special"]
         }
+        self._declared = read_boundaries(content["post_processor"])
         # Tokens that are found in any text before it is split are a split of their own.
         self._has_usual_split = has_usual_split and self._added_tokens == self._special_tokens
 
@@ -53,6 +56,27 @@ class EngineTokenizer(Tokenizer):
     def special_tokens(self) -> dict[str, int]:
         """The special tokens and their ids."""
         return dict(self._special_tokens)
+
+    @property
+    def start_of_text_id(self) -> int | None:
+        """Id of the token that begins a text, as a template in the file declares it, or None."""
+        return self._declared.start_of_text_id
+
+    @property
+    def adds_start_of_text(self) -> bool:
+        """Whether the model's prompts and training documents begin with `start_of_text_id`."""
+        return self._declared.adds_start_of_text
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token, given as the vocabulary writes it; None if there is none."""
+        return self._engine.token_to_id(token)
+
+    def _with_boundaries(self, boundaries: Boundaries) -> Self:
+        content = json.loads(self._engine.to_str())
+        content["post_processor"] = write_boundaries(
+            content["post_processor"], boundaries, self._engine.id_to_token
+        )
+        return self.from_json(json.dumps(content))
 
     def _encode_batch(self, texts: list[str]) -> list[list[int]]:
         return encode_in_pieces(self._engine, texts, self.safe_cut)

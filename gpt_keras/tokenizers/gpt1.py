@@ -226,7 +226,9 @@ class GPT1Tokenizer(EngineTokenizer):
 
     @property
     def end_of_text_id(self) -> int | None:
-        """Id of `<|endoftext|>`; None if there is no such special token, as in GPT-1."""
+        """Id of the token that the file declares, or of `<|endoftext|>`; None in GPT-1."""
+        if self._declared.end_of_text_id is not None:
+            return self._declared.end_of_text_id
         return self._special_tokens.get(END_OF_TEXT)
 
     def _decode_one(self, ids: list[int]) -> str:

@@ -9,6 +9,7 @@ from gpt_keras.tokenizers import gguf
 from gpt_keras.tokenizers.byte_level import check_merges_are_whole, part_type
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.character import CharacterTokenizer
+from gpt_keras.tokenizers.folder_settings import read_folder_settings
 from gpt_keras.tokenizers.gpt1 import GPT1Tokenizer
 from gpt_keras.tokenizers.sentencepiece import SentencePieceTokenizer
 from gpt_keras.tokenizers.tokenizer import FILE_NAME, Tokenizer
@@ -66,7 +67,12 @@ def load(path: str | os.PathLike) -> Tokenizer:
     """
     path = Path(path)
     if path.is_dir():
-        path = _file_in(path)
+        settings = read_folder_settings(path)
+        return settings.apply(_load_file(_file_in(path)))
+    return _load_file(path)
+
+
+def _load_file(path: Path) -> Tokenizer:
     if not path.is_file():
         raise ValueError(f"`path`: there is no tokenizer file {str(path)!r}.")
     if is_gguf(path):

@@ -146,7 +146,10 @@ class SentencePieceTokenizer(Tokenizer):
             An `InGraphSentencePieceTokenizer`.
         """
         return InGraphSentencePieceTokenizer(
-            self, self._allowed(allowed_special), self._engine, self._model
+            self,
+            self._allowed(allowed_special),
+            self._engine,
+            self._model,
         )
 
     def to_json(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.config import check_choice, check_positive_int
+from gpt_keras.tokenizers.boundaries import Boundaries
 from gpt_keras.tokenizers.stream_decoder import StreamDecoder
 from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts, describe
 
@@ -53,12 +54,85 @@ class Tokenizer(abc.ABC):
     @property
     @abc.abstractmethod
     def end_of_text_id(self) -> int | None:
-        """Id of the `<|endoftext|>` token that separates documents, or None."""
+        """Id of the token that ends a text and so separates documents, or None."""
+
+    @property
+    def start_of_text_id(self) -> int | None:
+        """Id of the token that begins a text (`<s>`, `<|begin_of_text|>`), or None."""
+        return None
+
+    @property
+    def adds_start_of_text(self) -> bool:
+        """Whether the model's prompts and training documents begin with `start_of_text_id`."""
+        return False
+
+    @property
+    def prompt_start(self) -> tuple[int, ...]:
+        """The ids that every prompt begins with: `start_of_text_id` where it is added, or none."""
+        return (self.start_of_text_id,) if self.adds_start_of_text else ()
+
+    @property
+    def id_before_text(self) -> int | None:
+        """Id that stands before a text in training, the context of its first token; or None.
+
+        It is `start_of_text_id` where it is added, and else the end of the text before.
+        """
+        return next(iter(self.prompt_start), self.end_of_text_id)
 
     @property
     @abc.abstractmethod
     def special_tokens(self) -> dict[str, int]:
         """Tokens that text holds only where `encode` is told to look for them, and their ids."""
+
+    def with_boundaries(
+        self,
+        start_of_text: str | None = None,
+        end_of_text: str | None = None,
+        adds_start_of_text: bool | None = None,
+    ) -> "Tokenizer":
+        """Return a copy whose texts begin and end with other tokens.
+
+        Args:
+            start_of_text: The token whose id becomes `start_of_text_id`; None changes nothing.
+            end_of_text: The token whose id becomes `end_of_text_id`; None changes nothing.
+            adds_start_of_text: Whether prompts and training documents begin with the first; None
+                changes nothing.
+
+        Raises:
+            ValueError: If the vocabulary lacks a token, or `adds_start_of_text` is True without a
+                start of text.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.train(
+            ...     "low lower", 262, special_tokens=["<s>", "</s>"]
+            ... )
+            >>> tokenizer = tokenizer.with_boundaries("<s>", "</s>", adds_start_of_text=True)
+            >>> tokenizer.pieces(tokenizer.encode("low", add_start_of_text=True))
+            [b'<s>', b'l', b'ow']
+        """
+        ids = []
+        for name, token in (("start_of_text", start_of_text), ("end_of_text", end_of_text)):
+            token_id = getattr(self, f"{name}_id") if token is None else self.token_id(token)
+            if token is not None and token_id is None:
+                raise ValueError(f"`{name}` must be a token of the vocabulary, got {token!r}.")
+            ids.append(token_id)
+        adds = self.adds_start_of_text if adds_start_of_text is None else bool(adds_start_of_text)
+        if adds and ids[0] is None:
+            raise ValueError("`adds_start_of_text` must be False without a start of text.")
+        boundaries = Boundaries(*ids, adds)
+        return self if boundaries == self._boundaries else self._with_boundaries(boundaries)
+
+    @property
+    def _boundaries(self) -> Boundaries:
+        return Boundaries(self.start_of_text_id, self.end_of_text_id, self.adds_start_of_text)
+
+    def _with_boundaries(self, boundaries: Boundaries) -> "Tokenizer":
+        raise ValueError(f"A {type(self).__name__} cannot have other tokens at its boundaries.")
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token, given as the vocabulary writes it; None if there is none."""
+        return self.special_tokens.get(token)
 
     @abc.abstractmethod
     def to_json(self) -> str:
@@ -69,11 +143,12 @@ class Tokenizer(abc.ABC):
         """Returns a Keras layer that does the same with TensorFlow ops.
 
         `layer(strings)` takes a `(batch,)` string tensor and returns a `tf.RaggedTensor` of int32
-        ids, `(batch, None)`; `layer.encode_padded(strings, sequence_length)` returns dense ids and
-        their mask. `layer.detokenize(ids)` takes a ragged or dense integer tensor and returns
-        `(batch,)` strings: exactly the bytes of the tokens, joined; `layer.detokenize_stream` does
-        so bit by bit and never ends inside a character. All can be traced into a SavedModel that
-        needs neither Keras nor this package.
+        ids, `(batch, None)`; `layer(strings, add_start_of_text=True)` those of prompts.
+        `layer.encode_padded(strings, sequence_length)` returns dense ids and their mask.
+        `layer.detokenize(ids)` takes a ragged or dense integer tensor and returns `(batch,)`
+        strings: exactly the bytes of the tokens, joined; `layer.detokenize_stream` does so bit by
+        bit and never ends inside a character. All can be traced into a SavedModel that needs
+        neither Keras nor this package.
 
         Args:
             allowed_special: As in `encode`.
@@ -86,7 +161,10 @@ class Tokenizer(abc.ABC):
     def _decode_one(self, ids: list[int]) -> str: ...
 
     def encode(
-        self, text: str | Iterable[str], allowed_special: AllowedSpecial = ()
+        self,
+        text: str | Iterable[str],
+        allowed_special: AllowedSpecial = (),
+        add_start_of_text: bool = False,
     ) -> list[int] | list[list[int]]:
         """Turns text into ids.
 
@@ -99,6 +177,9 @@ class Tokenizer(abc.ABC):
                 Series, string tensor, generator or `tf.data.Dataset`.
             allowed_special: Special tokens whose text becomes their id: a list of them, or `"all"`
                 for all in `special_tokens`.
+            add_start_of_text: Whether the ids begin as the model's prompts do, with
+                `start_of_text_id` if the tokenizer `adds_start_of_text`. (In transformers this is
+                `add_special_tokens`, and True by default.)
 
         Returns:
             A list of ids for one string, a list of lists for several.
@@ -111,6 +192,8 @@ class Tokenizer(abc.ABC):
         given = as_texts("text", text)
         texts = [given] if isinstance(given, str) else given
         rows = self._encode_with(allowed, texts) if allowed else self._encode_batch(texts)
+        if add_start_of_text:
+            rows = [[*self.prompt_start, *row] for row in rows]
         return rows[0] if isinstance(given, str) else rows
 
     def encode_padded(
@@ -123,6 +206,7 @@ class Tokenizer(abc.ABC):
         truncation_side: Literal["left", "right"] = "right",
         pad_id: int | None = None,
         allowed_special: AllowedSpecial = (),
+        add_start_of_text: bool = False,
     ) -> PaddedIds:
         """Turns texts into rows of ids of one length: longer ones are cut, shorter ones padded.
 
@@ -135,6 +219,7 @@ class Tokenizer(abc.ABC):
             truncation_side: From which end ids are cut off.
             pad_id: The id of padding; None for `end_of_text_id`, or 0 if there is none.
             allowed_special: As in `encode`.
+            add_start_of_text: As in `encode`; added before a text is cut, too.
 
         Returns:
             `(token_ids, mask)`: numpy arrays `(len(texts), sequence_length)`, int32 and bool; the
@@ -151,7 +236,7 @@ class Tokenizer(abc.ABC):
             ([[0, 1], [0, 1]], [[True, True], [False, True]])
         """
         pad_id = self.check_padding(sequence_length, padding_side, truncation_side, pad_id)
-        rows = self.encode(as_list_of_texts("texts", texts), allowed_special)
+        rows = self.encode(as_list_of_texts("texts", texts), allowed_special, add_start_of_text)
         end = [self.require_end_of_text_id()] if append_end_of_text else []
         token_ids = np.full((len(rows), sequence_length), pad_id, np.int32)
         mask = np.zeros(token_ids.shape, bool)

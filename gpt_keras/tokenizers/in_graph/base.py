@@ -34,16 +34,24 @@ class InGraphTokenizer(keras.layers.Layer):
         self._tokenizer = tokenizer
         self._special = _SpecialTokens(allowed_special) if allowed_special else None
 
-    def call(self, strings: tf.Tensor) -> tf.RaggedTensor:
+    def call(self, strings: tf.Tensor, add_start_of_text: bool = False) -> tf.RaggedTensor:
         """Turns strings into ids.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
+            add_start_of_text: As in `Tokenizer.encode`.
 
         Returns:
             `(batch, None)` ragged int32 ids.
         """
         strings = tf.ensure_shape(tf.convert_to_tensor(strings, tf.string), [None])
+        ids = self._find_special_and_tokenize(strings)
+        if not add_start_of_text or not self._tokenizer.prompt_start:
+            return ids
+        start = tf.constant([self._tokenizer.prompt_start], tf.int32)
+        return tf.concat([tf.tile(start, [ids.nrows(), 1]), ids], axis=1)
+
+    def _find_special_and_tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor:
         if self._special is None:
             return self._tokenize(strings)
         parts, special_ids = self._special.split(strings)  # (batch, parts) both
@@ -69,6 +77,7 @@ class InGraphTokenizer(keras.layers.Layer):
         padding_side: Literal["left", "right"] = "right",
         truncation_side: Literal["left", "right"] = "right",
         pad_id: int | None = None,
+        add_start_of_text: bool = False,
     ) -> PaddedIds:
         """Turns strings into rows of ids of one length: longer ones are cut, shorter ones padded.
 
@@ -80,6 +89,7 @@ class InGraphTokenizer(keras.layers.Layer):
             padding_side: Where padding goes.
             truncation_side: From which end ids are cut off.
             pad_id: The id of padding; None for `end_of_text_id`, or 0 if there is none.
+            add_start_of_text: As in `Tokenizer.encode`; added before a text is cut, too.
 
         Returns:
             `(token_ids, mask)`: `(batch, sequence_length)`, int32 and bool; the mask is False at
@@ -90,7 +100,7 @@ class InGraphTokenizer(keras.layers.Layer):
         """
         tokenizer = self._tokenizer
         pad_id = tokenizer.check_padding(sequence_length, padding_side, truncation_side, pad_id)
-        ids = self(strings)
+        ids = self(strings, add_start_of_text=add_start_of_text)
         if append_end_of_text:
             end = tf.fill([ids.nrows(), 1], tokenizer.require_end_of_text_id())
             ids = tf.concat([ids, end], axis=1)

@@ -1,0 +1,153 @@
+"""What a Hugging Face folder says of its tokenizer beside the tokenizer's own file."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gpt_keras.tokenizers.tokenizer import Tokenizer
+
+# In the order in which they are asked.
+_TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+_MODEL_FILES = ("generation_config.json", "config.json")
+
+# Classes of tokenizers, and kinds of models, whose prompts begin with the start of text unless a
+# file denies it.
+_ADD_START = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer")
+_MODELS_THAT_ADD_START = ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text")
+
+
+class AddedToken(NamedTuple):
+    """A token that a folder adds to a vocabulary.
+
+    Attributes:
+        token_id: its id.
+        text: its text.
+        is_special: whether it is found in texts only where special tokens are allowed.
+        lstrip: whether it takes the white space before it.
+        rstrip: whether it takes the white space after it.
+    """
+
+    token_id: int
+    text: str
+    is_special: bool = True
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+class FolderSettings(NamedTuple):
+    """The settings of a folder; those that it lacks are None or empty.
+
+    Attributes:
+        start_of_text: text of the token that begins a text.
+        end_of_text: text of the token that ends a text.
+        adds_start_of_text: whether prompts begin with the first.
+        start_ids: ids of the token that begins a text, as the model's settings name it.
+        end_ids: ids of the tokens that end a text, as the model's settings name them.
+        added_tokens: tokens that the vocabulary's own file may lack.
+        implies_start: whether the kind of tokenizer adds the start of text if nothing else is
+            known.
+    """
+
+    start_of_text: str | None = None
+    end_of_text: str | None = None
+    adds_start_of_text: bool | None = None
+    start_ids: tuple[int, ...] = ()
+    end_ids: tuple[int, ...] = ()
+    added_tokens: tuple[AddedToken, ...] = ()
+    implies_start: bool = False
+
+    def apply(self, tokenizer: Tokenizer) -> Tokenizer:
+        """Return a tokenizer whose texts begin and end as the folder says."""
+        start = self._known(tokenizer, self.start_of_text, self.start_ids)
+        adds = self.adds_start_of_text
+        if adds is None and tokenizer.adds_start_of_text:
+            start = None  # the token that the tokenizer's own file adds counts
+        adds = adds if start or tokenizer.start_of_text_id is not None else None
+        return tokenizer.with_boundaries(
+            start, self._known(tokenizer, self.end_of_text, self.end_ids), adds
+        )
+
+    def _known(self, tokenizer: Tokenizer, text: str | None, ids: tuple[int, ...]) -> str | None:
+        """The token of this text, or else the first special one of these ids."""
+        if text is not None and tokenizer.token_id(text) is not None:
+            return text
+        # transformers' defaults name ids whatever the vocabulary.
+        special = {i: token for token, i in tokenizer.special_tokens.items()}
+        return next((special[i] for i in ids if i in special), None)
+
+
+def read_folder_settings(folder: Path) -> FolderSettings:
+    """Read the settings of a folder.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        ValueError: a file is damaged; the message names it.
+    """
+    files = {name: _read(folder / name) for name in (*_TOKENIZER_FILES, *_MODEL_FILES)}
+    config = files["tokenizer_config.json"]
+    tokens = [files[name] for name in _TOKENIZER_FILES]
+    models = [files[name] for name in _MODEL_FILES]
+    tokenizer_class = str(config.get("tokenizer_class", "")).removesuffix("Fast")
+    adds = config.get("add_bos_token")
+    return FolderSettings(
+        start_of_text=_first_text(tokens, "bos_token"),
+        end_of_text=_first_text(tokens, "eos_token"),
+        adds_start_of_text=adds if isinstance(adds, bool) else None,
+        start_ids=_first_ids(models, "bos_token_id"),
+        end_ids=_first_ids(models, "eos_token_id"),
+        added_tokens=_added_tokens(config, _read(folder / "added_tokens.json")),
+        implies_start=tokenizer_class in _ADD_START
+        or (
+            not tokenizer_class and files["config.json"].get("model_type") in _MODELS_THAT_ADD_START
+        ),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON or not UTF-8
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{str(path)!r} must hold an object, not a {type(content).__name__}.")
+    return content
+
+
+def _first_text(files: list[dict[str, Any]], name: str) -> str | None:
+    for content in files:
+        token = content.get(name)
+        text = token.get("content") if isinstance(token, dict) else token
+        if isinstance(text, str) and text:
+            return text
+    return None
+
+
+def _first_ids(files: list[dict[str, Any]], name: str) -> tuple[int, ...]:
+    for content in files:
+        ids = content.get(name)
+        ids = ids if isinstance(ids, list) else [ids]
+        ids = tuple(i for i in ids if isinstance(i, int) and not isinstance(i, bool))
+        if ids:
+            return ids
+    return ()
+
+
+def _added_tokens(config: dict[str, Any], added: dict[str, Any]) -> tuple[AddedToken, ...]:
+    found = {
+        token_id: AddedToken(token_id, text)
+        for text, token_id in added.items()
+        if isinstance(token_id, int)
+    }
+    for token_id, token in (config.get("added_tokens_decoder") or {}).items():
+        found[int(token_id)] = AddedToken(
+            int(token_id),
+            token["content"],
+            bool(token.get("special", True)),
+            bool(token.get("lstrip")),
+            bool(token.get("rstrip")),
+        )
+    return tuple(found[token_id] for token_id in sorted(found))
