@@ -126,12 +126,10 @@ class ChatTemplate:
                 "`messages` must not hold the text of special tokens, since the model's chat "
                 f"template changes what messages say; the special tokens are {special}."
             )
-        between = [_filled(part, contents) for part in expression.split(marked)]
-        found = [tokenizer.special_tokens[token] for token in expression.findall(marked)]
-        ids = list(between and tokenizer.encode(between[0]))
-        for special_id, part in zip(found, tokenizer.encode(between[1:]), strict=True):
-            ids += [special_id, *part]
-        return ids
+        parts: list[str | int] = [_filled(part, contents) for part in expression.split(marked)]
+        for i, token in enumerate(expression.findall(marked)):
+            parts.insert(2 * i + 1, tokenizer.special_tokens[token])
+        return tokenizer.encode_parts(parts)
 
 
 def _filled(marked: str, contents: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """What the tokenizers share whose engine is Hugging Face `tokenizers`."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 import tokenizers
@@ -42,6 +42,10 @@ class EngineTokenizer(Tokenizer):
             token["content"]: token["id"] for token in content["added_tokens"] if token["special"]
         }
         self._declared = read_boundaries(content["post_processor"])
+        self._strips = {
+            side: frozenset(token["id"] for token in content["added_tokens"] if token[side])
+            for side in ("lstrip", "rstrip")
+        }
         # Tokens that are found in any text before it is split are a split of their own.
         self._has_usual_split = has_usual_split and self._added_tokens == self._special_tokens
 
@@ -66,6 +70,14 @@ class EngineTokenizer(Tokenizer):
     def adds_start_of_text(self) -> bool:
         """Whether the model's prompts and training documents begin with `start_of_text_id`."""
         return self._declared.adds_start_of_text
+
+    @property
+    def strips_before(self) -> Collection[int]:
+        return self._strips["lstrip"]
+
+    @property
+    def strips_after(self) -> Collection[int]:
+        return self._strips["rstrip"]
 
     def token_id(self, token: str) -> int | None:
         """Return the id of a token, given as the vocabulary writes it; None if there is none."""

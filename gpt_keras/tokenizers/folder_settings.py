@@ -10,11 +10,6 @@ from gpt_keras.tokenizers.tokenizer import Tokenizer
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _MODEL_FILES = ("generation_config.json", "config.json")
 
-# Classes of tokenizers, and kinds of models, whose prompts begin with the start of text unless a
-# file denies it.
-_ADD_START = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer")
-_MODELS_THAT_ADD_START = ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text")
-
 
 class AddedToken(NamedTuple):
     """A token that a folder adds to a vocabulary.
@@ -44,8 +39,6 @@ class FolderSettings(NamedTuple):
         start_ids: ids of the token that begins a text, as the model's settings name it.
         end_ids: ids of the tokens that end a text, as the model's settings name them.
         added_tokens: tokens that the vocabulary's own file may lack.
-        implies_start: whether the kind of tokenizer adds the start of text if nothing else is
-            known.
     """
 
     start_of_text: str | None = None
@@ -54,7 +47,6 @@ class FolderSettings(NamedTuple):
     start_ids: tuple[int, ...] = ()
     end_ids: tuple[int, ...] = ()
     added_tokens: tuple[AddedToken, ...] = ()
-    implies_start: bool = False
 
     def apply(self, tokenizer: Tokenizer) -> Tokenizer:
         """Return a tokenizer whose texts begin and end as the folder says."""
@@ -89,7 +81,6 @@ def read_folder_settings(folder: Path) -> FolderSettings:
     config = files["tokenizer_config.json"]
     tokens = [files[name] for name in _TOKENIZER_FILES]
     models = [files[name] for name in _MODEL_FILES]
-    tokenizer_class = str(config.get("tokenizer_class", "")).removesuffix("Fast")
     adds = config.get("add_bos_token")
     return FolderSettings(
         start_of_text=_first_text(tokens, "bos_token"),
@@ -98,10 +89,6 @@ def read_folder_settings(folder: Path) -> FolderSettings:
         start_ids=_first_ids(models, "bos_token_id"),
         end_ids=_first_ids(models, "eos_token_id"),
         added_tokens=_added_tokens(config, _read(folder / "added_tokens.json")),
-        implies_start=tokenizer_class in _ADD_START
-        or (
-            not tokenizer_class and files["config.json"].get("model_type") in _MODELS_THAT_ADD_START
-        ),
     )
 
 

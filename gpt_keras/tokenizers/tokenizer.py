@@ -23,6 +23,11 @@ FILE_NAME = "tokenizer.json"
 
 SIDES = ("left", "right")
 
+# What the engine takes for white space: Python's `\s` has four control characters more.
+WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_LEADING_SPACE = re.compile(rf"\A[{WHITE_SPACE}]+")
+_TRAILING_SPACE = re.compile(rf"[{WHITE_SPACE}]+\Z")
+
 # Which special tokens a text may hold: all of the tokenizer's, or these.
 AllowedSpecial = Literal["all"] | Collection[str]
 
@@ -55,6 +60,16 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def end_of_text_id(self) -> int | None:
         """Id of the token that ends a text and so separates documents, or None."""
+
+    @property
+    def strips_before(self) -> Collection[int]:
+        """Ids of the special tokens that take the white space before them."""
+        return ()
+
+    @property
+    def strips_after(self) -> Collection[int]:
+        """Ids of the special tokens that take the white space after them."""
+        return ()
 
     @property
     def start_of_text_id(self) -> int | None:
@@ -415,20 +430,69 @@ class Tokenizer(abc.ABC):
         return {token: special[token] for token in allowed_special}
 
     def _encode_with(self, allowed: dict[str, int], texts: list[str]) -> list[list[int]]:
-        """Encodes the texts between the allowed special tokens in one batch, then joins."""
+        """Encodes texts with the allowed special tokens in them."""
         # Of tokens that begin alike the longest one counts.
         longest_first = sorted(allowed, key=len, reverse=True)
         expression = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         # Every second part is a special token.
-        parts = [expression.split(text) for text in texts]
-        ordinary = iter(self._encode_batch([part for row in parts for part in row[::2]]))
-        rows = []
-        for row in parts:
-            ids = []
+        rows = [expression.split(text) for text in texts]
+        return self._encode_parts(
+            [[allowed[part] if i % 2 else part for i, part in enumerate(row)] for row in rows]
+        )
+
+    def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
+        """Encode one text whose special tokens are given as ids, between the parts of the text.
+
+        Unlike in `encode`, no part can become a special token by what it says. A special token
+        that takes the white space before or after it (`lstrip`, `rstrip` in Hugging Face's files)
+        does so.
+
+        Args:
+            parts: Strings and ids.
+
+        Raises:
+            ValueError: If a part is neither a string nor an id of the vocabulary.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc", end_of_text=True)
+            >>> tokenizer.encode_parts(["ab", 3, "c"])
+            [0, 1, 3, 2]
+        """
+        parts = list(parts)
+        self._checked([part for part in parts if not isinstance(part, str)], "parts")
+        return self._encode_parts([parts])[0]
+
+    def _encode_parts(self, rows: list[list[str | int]]) -> list[list[int]]:
+        """Encodes the texts of all rows in two batches: those that begin a row, and the others."""
+        first, later = [], []
+        for row in rows:
             for i, part in enumerate(row):
-                ids.extend([allowed[part]] if i % 2 else next(ordinary))
-            rows.append(ids)
-        return rows
+                if isinstance(part, str):
+                    before = row[i - 1] if i else None
+                    after = row[i + 1] if i + 1 < len(row) else None
+                    (later if i else first).append(self._stripped(part, before, after))
+        ids = iter(self._encode_batch(first)), iter(self._encode_later(later))
+        return [
+            [
+                token_id
+                for i, part in enumerate(row)
+                for token_id in (next(ids[i > 0]) if isinstance(part, str) else [int(part)])
+            ]
+            for row in rows
+        ]
+
+    def _stripped(self, text: str, before: str | int | None, after: str | int | None) -> str:
+        """A part of a text without the white space that the tokens around it take."""
+        if before in self.strips_after:
+            text = _LEADING_SPACE.sub("", text)
+        if after in self.strips_before:
+            text = _TRAILING_SPACE.sub("", text)
+        return text
+
+    def _encode_later(self, texts: list[str]) -> list[list[int]]:
+        """Encodes texts that follow a special token, not the beginning of a text."""
+        return self._encode_batch(texts)
 
     def _checked(self, ids: Sequence, name: str = "ids") -> list[int]:
         array = np.asarray(ids)
