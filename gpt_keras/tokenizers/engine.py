@@ -8,10 +8,14 @@ import tokenizers
 
 from gpt_keras.tokenizers.boundaries import Boundaries, read_boundaries, write_boundaries
 from gpt_keras.tokenizers.text_files import cut_into_pieces
-from gpt_keras.tokenizers.tokenizer import Tokenizer
+from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 
 # How long the pieces are: the engine encodes each one faster than one long string.
 PIECE_CHARACTERS = 1 << 14
+
+# The tokens that end a text where a file declares none; the first one that is there counts: GPT-2's
+# and most others', Llama 3's, SentencePiece's, Gemma's.
+END_OF_TEXT_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 
 
 class EngineTokenizer(Tokenizer):
@@ -46,20 +50,45 @@ class EngineTokenizer(Tokenizer):
             side: frozenset(token["id"] for token in content["added_tokens"] if token[side])
             for side in ("lstrip", "rstrip")
         }
-        # Tokens that are found in any text before it is split are a split of their own.
-        self._has_usual_split = has_usual_split and self._added_tokens == self._special_tokens
+        self._always_found = {
+            token: i for token, i in self._added_tokens.items() if token not in self._special_tokens
+        }
+        # Tokens that are looked for as whole words only, or in the text as normalized.
+        odd = [
+            token
+            for token in content["added_tokens"]
+            if token["content"] in self._always_found
+            and (token["single_word"] or (token["normalized"] and content["normalizer"]))
+        ]
+        self._has_usual_split = has_usual_split and not odd
 
     def _require_usual_split(self, split: str) -> None:
         if not self._has_usual_split:
             raise ValueError(
-                f"`in_graph` needs a tokenizer with {split}, and no added tokens that are not "
-                "special; this one, loaded from a file, has another."
+                f"`in_graph` needs a tokenizer with {split}, and no added tokens for whole words "
+                "or normalized text; this one, loaded from a file, has another."
             )
 
     @property
     def special_tokens(self) -> dict[str, int]:
         """The special tokens and their ids."""
         return dict(self._special_tokens)
+
+    def _found(self, allowed_special: AllowedSpecial) -> dict[str, int]:
+        """The tokens that are found in every text, and those that `allowed_special` names."""
+        return self._always_found | self._allowed(allowed_special)
+
+    @property
+    def end_of_text_id(self) -> int | None:
+        """Id of the token that ends a text, or None.
+
+        It is the one that the file declares, or else the first of `<|endoftext|>`,
+        `<|end_of_text|>`, `</s>` and `<eos>` that is a special token.
+        """
+        if self._declared.end_of_text_id is not None:
+            return self._declared.end_of_text_id
+        special = self._special_tokens
+        return next((special[t] for t in END_OF_TEXT_TOKENS if t in special), None)
 
     @property
     def start_of_text_id(self) -> int | None:

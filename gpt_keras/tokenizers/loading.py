@@ -6,11 +6,12 @@ from typing import Any
 
 from gpt_keras.gguf_file import is_gguf
 from gpt_keras.tokenizers import gguf
-from gpt_keras.tokenizers.byte_level import check_merges_are_whole, part_type
+from gpt_keras.tokenizers.byte_level import check_merges_are_whole, has_decoder, part_type
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.character import CharacterTokenizer
 from gpt_keras.tokenizers.folder_settings import read_folder_settings
 from gpt_keras.tokenizers.gpt1 import GPT1Tokenizer
+from gpt_keras.tokenizers.metaspace import MetaspaceTokenizer
 from gpt_keras.tokenizers.sentencepiece import SentencePieceTokenizer
 from gpt_keras.tokenizers.tokenizer import FILE_NAME, Tokenizer
 from gpt_keras.tokenizers.vocabulary_files import (
@@ -126,8 +127,11 @@ def _tokenizer_class(content: object) -> type[Tokenizer]:
             # CLIP's words end in </w>, too, but are bytes.
             is_gpt1 = model.get("end_of_word_suffix") == _END_OF_WORD
             is_gpt1 &= part_type(content.get("decoder")) == "BPEDecoder"
-            return GPT1Tokenizer if is_gpt1 else BytePairTokenizer
-    raise ValueError("it holds neither a CharacterTokenizer nor a byte-level BPE `model`.")
+            if is_gpt1:
+                return GPT1Tokenizer
+            is_byte_level = has_decoder(content.get("decoder"), "ByteLevel")
+            return BytePairTokenizer if is_byte_level else MetaspaceTokenizer
+    raise ValueError("it holds neither a CharacterTokenizer nor a BPE `model`.")
 
 
 def _check_model(content: dict[str, Any]) -> None:
