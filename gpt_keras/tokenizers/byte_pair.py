@@ -327,7 +327,7 @@ class BytePairTokenizer(EngineTokenizer):
             ...     gk.tokenizers.load(folder) == tokenizer
             True
         """
-        if not self._has_usual_split or self._single_digits:
+        if not self._has_usual_split or self._single_digits or self._always_found:
             raise ValueError(
                 "`save_vocabulary` needs a tokenizer with GPT-2's split into words, which "
                 "vocab.json and merges.txt stand for; this one has another. Use `save`."

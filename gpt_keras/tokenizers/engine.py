@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import tokenizers
 
+from gpt_keras.tokenizers.added_tokens import AddedToken
 from gpt_keras.tokenizers.boundaries import Boundaries, read_boundaries, write_boundaries
 from gpt_keras.tokenizers.text_files import cut_into_pieces
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
@@ -111,6 +112,22 @@ class EngineTokenizer(Tokenizer):
     def token_id(self, token: str) -> int | None:
         """Return the id of a token, given as the vocabulary writes it; None if there is none."""
         return self._engine.token_to_id(token)
+
+    def _with_added_tokens(self, tokens: list[AddedToken]) -> Self:
+        content = json.loads(self._engine.to_str())
+        content["added_tokens"] += [
+            {
+                "id": token.token_id,
+                "content": token.text,
+                "single_word": False,
+                "lstrip": token.lstrip,
+                "rstrip": token.rstrip,
+                "normalized": False,
+                "special": token.is_special,
+            }
+            for token in tokens
+        ]
+        return self.from_json(json.dumps(content))
 
     def _with_boundaries(self, boundaries: Boundaries) -> Self:
         content = json.loads(self._engine.to_str())

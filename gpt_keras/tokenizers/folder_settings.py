@@ -4,29 +4,12 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpt_keras.tokenizers.added_tokens import AddedToken
 from gpt_keras.tokenizers.tokenizer import Tokenizer
 
 # In the order in which they are asked.
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _MODEL_FILES = ("generation_config.json", "config.json")
-
-
-class AddedToken(NamedTuple):
-    """A token that a folder adds to a vocabulary.
-
-    Attributes:
-        token_id: its id.
-        text: its text.
-        is_special: whether it is found in texts only where special tokens are allowed.
-        lstrip: whether it takes the white space before it.
-        rstrip: whether it takes the white space after it.
-    """
-
-    token_id: int
-    text: str
-    is_special: bool = True
-    lstrip: bool = False
-    rstrip: bool = False
 
 
 class FolderSettings(NamedTuple):
@@ -49,7 +32,8 @@ class FolderSettings(NamedTuple):
     added_tokens: tuple[AddedToken, ...] = ()
 
     def apply(self, tokenizer: Tokenizer) -> Tokenizer:
-        """Return a tokenizer whose texts begin and end as the folder says."""
+        """Return a tokenizer with the folder's tokens, whose texts begin and end as it says."""
+        tokenizer = tokenizer.with_added_tokens(self.added_tokens)
         start = self._known(tokenizer, self.start_of_text, self.start_ids)
         adds = self.adds_start_of_text
         if adds is None and tokenizer.adds_start_of_text:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.config import check_choice, check_positive_int
+from gpt_keras.tokenizers.added_tokens import AddedToken, without_gaps
 from gpt_keras.tokenizers.boundaries import Boundaries
 from gpt_keras.tokenizers.stream_decoder import StreamDecoder
 from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts, describe
@@ -137,6 +138,42 @@ class Tokenizer(abc.ABC):
             raise ValueError("`adds_start_of_text` must be False without a start of text.")
         boundaries = Boundaries(*ids, adds)
         return self if boundaries == self._boundaries else self._with_boundaries(boundaries)
+
+    def with_added_tokens(self, tokens: Sequence[AddedToken]) -> "Tokenizer":
+        """Return a copy that has these tokens, too.
+
+        Args:
+            tokens: Tokens with ids after those of the vocabulary; ids between that have none get
+                a token such as `[PAD270]`. Tokens that the tokenizer has already are left out.
+
+        Raises:
+            ValueError: If the vocabulary has another token of one of these ids or texts, or a
+                tokenizer of this kind cannot have further tokens.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> from gpt_keras.tokenizers.added_tokens import AddedToken
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.train("low lower", 260)
+            >>> tokenizer.vocabulary_size, tokenizer.special_tokens
+            (259, {'<|endoftext|>': 258})
+            >>> tokenizer = tokenizer.with_added_tokens([AddedToken(259, "<|im_end|>")])
+            >>> tokenizer.special_tokens
+            {'<|endoftext|>': 258, '<|im_end|>': 259}
+        """
+        new = [token for token in tokens if self.token_id(token.text) is None]
+        known = [
+            token for token in tokens if self.token_id(token.text) not in (None, token.token_id)
+        ]
+        known += [token for token in new if token.token_id < self.vocabulary_size]
+        if known:
+            raise ValueError(
+                f"`tokens` must have ids after those of the vocabulary, or those that it has, got "
+                f"{known[0].token_id} for {known[0].text!r}."
+            )
+        return self._with_added_tokens(without_gaps(new, self.vocabulary_size)) if new else self
+
+    def _with_added_tokens(self, tokens: list[AddedToken]) -> "Tokenizer":
+        raise ValueError(f"A {type(self).__name__} cannot have further tokens.")
 
     @property
     def _boundaries(self) -> Boundaries:
