@@ -71,6 +71,11 @@ class EngineTokenizer(Tokenizer):
             )
 
     @property
+    def merges(self) -> list[tuple[str, str]]:
+        """The pairs of tokens that are merged, the earliest learned first."""
+        return list(self._merges)
+
+    @property
     def special_tokens(self) -> dict[str, int]:
         """The special tokens and their ids."""
         return dict(self._special_tokens)
@@ -112,6 +117,9 @@ class EngineTokenizer(Tokenizer):
     def token_id(self, token: str) -> int | None:
         """Return the id of a token, given as the vocabulary writes it; None if there is none."""
         return self._engine.token_to_id(token)
+
+    def _written(self, token_id: int | None) -> str | None:
+        return None if token_id is None else self._engine.id_to_token(token_id)
 
     def _with_added_tokens(self, tokens: list[AddedToken]) -> Self:
         content = json.loads(self._engine.to_str())

@@ -149,6 +149,11 @@ class MetaspaceTokenizer(EngineTokenizer):
         return cls(engine)
 
     @property
+    def prefix(self) -> Prefix | None:
+        """When a text gets a space in front; None where more is done to the text."""
+        return self._prefix
+
+    @property
     def vocabulary_size(self) -> int:
         """Number of ids, special tokens included."""
         return len(self._token_bytes)

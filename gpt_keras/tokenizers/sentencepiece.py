@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from gpt_keras.atomic import atomic_file
 from gpt_keras.tokenizers.added_tokens import AddedToken
 from gpt_keras.tokenizers.boundaries import Boundaries
 from gpt_keras.tokenizers.in_graph.sentencepiece import InGraphSentencePieceTokenizer
@@ -142,6 +143,33 @@ class SentencePieceTokenizer(Tokenizer):
     def token_id(self, token: str) -> int | None:
         """Return the id of a token, given as the vocabulary writes it; None if there is none."""
         return self._model.ids.get(token)
+
+    def _written(self, token_id: int | None) -> str | None:
+        return next((token for token, i in self._model.ids.items() if i == token_id), None)
+
+    @property
+    def added_tokens(self) -> tuple[AddedToken, ...]:
+        """The tokens that were added to those of the model."""
+        return self._added
+
+    @property
+    def is_byte_pair(self) -> bool:
+        """Whether the model is of the byte-pair kind, as Llama's; else it is a unigram model."""
+        return self._model.is_byte_pair
+
+    def save_model(self, path: str | os.PathLike) -> Path:
+        """Write the `.model` file, without added tokens.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Its path.
+        """
+        path = Path(path)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(self._bytes)
+        return path
 
     def _with_added_tokens(self, tokens: list[AddedToken]) -> "SentencePieceTokenizer":
         return type(self)(self._bytes, [*self._added, *tokens], self._declared)

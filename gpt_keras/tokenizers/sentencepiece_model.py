@@ -12,6 +12,9 @@ from gpt_keras.tokenizers.added_tokens import AddedToken
 # `SentencePiece.Type` of the format.
 _UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
 
+# `TrainerSpec.ModelType` of the format.
+_BYTE_PAIR = 2
+
 _SPACE = "\u2581".encode()  # how pieces write a space
 
 
@@ -26,6 +29,7 @@ class SentencePieceModel:
             there.
         passes_on: Whether the token after this one begins the text as well, where this one does.
         ids: All tokens as the vocabulary writes them, and their ids.
+        is_byte_pair: Whether pieces are found by byte-pair encoding; else by a unigram model.
         control_ids: The control tokens, such as `<s>` and `</s>`, and their ids.
         start_of_text_id: Id of the token that begins a text, which is `<s>` unless the model names
             another; None if the vocabulary has none.
@@ -37,6 +41,7 @@ class SentencePieceModel:
     first_bytes: tuple[bytes, ...]
     passes_on: tuple[bool, ...]
     ids: dict[str, int]
+    is_byte_pair: bool
     control_ids: dict[str, int]
     start_of_text_id: int | None
     end_of_text_id: int | None
@@ -98,6 +103,7 @@ def parse(data: bytes) -> SentencePieceModel:
         first_bytes=tuple(first_bytes),
         passes_on=tuple(not data for data in silent),
         ids={text: i for i, text in enumerate(texts)},
+        is_byte_pair=message.trainer_spec.model_type == _BYTE_PAIR,
         control_ids=control_ids,
         start_of_text_id=control_ids.get(message.trainer_spec.bos_piece.decode("utf-8", "replace")),
         end_of_text_id=control_ids.get(message.trainer_spec.eos_piece.decode("utf-8", "replace")),
@@ -137,6 +143,7 @@ def _message_class() -> Callable:
     add_message("Piece", ("piece", 1, "bytes", ""), ("type", 3, "int32", "1"))
     add_message(
         "TrainerSpec",
+        ("model_type", 3, "int32", "1"),
         ("unk_surface", 44, "bytes", r" \342\201\207 "),
         ("bos_piece", 46, "bytes", "<s>"),
         ("eos_piece", 47, "bytes", "</s>"),

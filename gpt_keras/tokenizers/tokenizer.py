@@ -78,6 +78,21 @@ class Tokenizer(abc.ABC):
         return None
 
     @property
+    def start_of_text(self) -> str | None:
+        """The token of `start_of_text_id`, as the vocabulary writes it, or None."""
+        return self._written(self.start_of_text_id)
+
+    @property
+    def end_of_text(self) -> str | None:
+        """The token of `end_of_text_id`, as the vocabulary writes it, or None."""
+        return self._written(self.end_of_text_id)
+
+    def _written(self, token_id: int | None) -> str | None:
+        """A token as the vocabulary writes it."""
+        special = self.special_tokens.items()
+        return next((token for token, i in special if i == token_id), None)
+
+    @property
     def adds_start_of_text(self) -> bool:
         """Whether the model's prompts and training documents begin with `start_of_text_id`."""
         return False
