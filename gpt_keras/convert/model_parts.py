@@ -49,20 +49,30 @@ def read_tokenizer(path, vocabulary_size: int) -> tokenizers.Tokenizer | None:
         vocabulary_size: number of ids that the model knows.
 
     Returns:
-        The tokenizer, or None if it cannot be read or has more ids.
+        The tokenizer, without added tokens beyond the model's ids; or None if it cannot be read.
     """
     try:
         tokenizer = tokenizers.load(path)
         if tokenizer.vocabulary_size > vocabulary_size:
-            raise ValueError(
-                f"it has {tokenizer.vocabulary_size} ids, more than the model's {vocabulary_size}."
-            )
+            tokenizer = _with_first_ids(tokenizer, vocabulary_size)
     except (ValueError, ImportError) as error:
         warnings.warn(
             f"The model takes token ids only; its tokenizer cannot be used: {error}", stacklevel=3
         )
         return None
     return tokenizer
+
+
+def _with_first_ids(tokenizer, vocabulary_size):
+    shorter = tokenizer.with_first_ids(vocabulary_size)
+    gone = [t for t in tokenizer.special_tokens if t not in shorter.special_tokens]
+    warnings.warn(
+        f"The tokenizer has {tokenizer.vocabulary_size} ids, more than the model's "
+        f"{vocabulary_size}: it is used without those from there on"
+        + (f", {', '.join(gone[:5])}." if gone else "."),
+        stacklevel=4,
+    )
+    return shorter
 
 
 def write_tokenizer_files(tokenizer: tokenizers.Tokenizer, folder) -> dict[str, Any] | None:

@@ -137,6 +137,16 @@ class EngineTokenizer(Tokenizer):
         ]
         return self.from_json(json.dumps(content))
 
+    def _with_first_ids(self, count: int) -> Self:
+        content = json.loads(self._engine.to_str())
+        content["added_tokens"] = [t for t in content["added_tokens"] if t["id"] < count]
+        vocabulary = content["model"]["vocab"]
+        gone = {token for token, i in vocabulary.items() if i >= count}
+        if not gone <= self._added_tokens.keys():
+            return super()._with_first_ids(count)
+        content["model"]["vocab"] = {t: i for t, i in vocabulary.items() if t not in gone}
+        return self.from_json(json.dumps(content))
+
     def _with_boundaries(self, boundaries: Boundaries) -> Self:
         content = json.loads(self._engine.to_str())
         content["post_processor"] = write_boundaries(

@@ -174,6 +174,11 @@ class SentencePieceTokenizer(Tokenizer):
     def _with_added_tokens(self, tokens: list[AddedToken]) -> "SentencePieceTokenizer":
         return type(self)(self._bytes, [*self._added, *tokens], self._declared)
 
+    def _with_first_ids(self, count: int) -> Tokenizer:
+        kept = [token for token in self._added if token.token_id < count]
+        tokenizer = type(self)(self._bytes, kept, self._declared)
+        return tokenizer if tokenizer.vocabulary_size <= count else super()._with_first_ids(count)
+
     def _with_boundaries(self, boundaries: Boundaries) -> "SentencePieceTokenizer":
         return type(self)(self._bytes, self._added, boundaries)
 

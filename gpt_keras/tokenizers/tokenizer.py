@@ -187,6 +187,35 @@ class Tokenizer(abc.ABC):
             )
         return self._with_added_tokens(without_gaps(new, self.vocabulary_size)) if new else self
 
+    def with_first_ids(self, count: int) -> "Tokenizer":
+        """Return a copy without the added tokens from an id on, as of a model with fewer ids.
+
+        Args:
+            count: How many ids to keep.
+
+        Raises:
+            ValueError: If that takes away tokens which text is made of.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.train("low lower", 260)
+            >>> tokenizer.with_first_ids(258).special_tokens
+            {}
+        """
+        if count >= self.vocabulary_size:
+            return self
+        start, end, adds = self._boundaries
+        start = None if start is None or start >= count else start
+        end = None if end is None or end >= count else end
+        kept = Boundaries(start, end, adds and start is not None)
+        tokenizer = self if kept == self._boundaries else self._with_boundaries(kept)
+        return tokenizer._with_first_ids(count)
+
+    def _with_first_ids(self, count: int) -> "Tokenizer":
+        raise ValueError(
+            f"`count` must be at least {self.vocabulary_size}, which the texts need, got {count}."
+        )
+
     def _with_added_tokens(self, tokens: list[AddedToken]) -> "Tokenizer":
         raise ValueError(f"A {type(self).__name__} cannot have further tokens.")
 

@@ -162,3 +162,19 @@ def test_tokens_that_do_not_make_their_merges_are_no_gguf(pieces, tmp_path):
     tokenizer = gk.tokenizers.MetaspaceTokenizer.from_json(json.dumps(content))
     with pytest.raises(ValueError, match="whose merges follow from its tokens"):
         gk.convert.to_gguf(model_with(tokenizer), tmp_path / "model.gguf")
+
+
+def test_a_padding_token_that_the_model_lacks(plain, tmp_path):
+    gk.convert.to_huggingface(model_with(plain), tmp_path / "new")
+    plain.with_added_tokens([AddedToken(262, "[PAD]")]).save(tmp_path / "new")
+    with pytest.warns(UserWarning, match=r"has 263 ids, more than the model's 262.*\[PAD\]"):
+        model = gk.GPTCausalLM.from_preset(tmp_path / "new")
+    assert model.tokenizer == plain
+
+
+def test_a_vocabulary_that_the_model_lacks(plain, tmp_path):
+    gk.convert.to_huggingface(model_with(plain), tmp_path / "new")
+    gk.tokenizers.BytePairTokenizer.train("hello world other " * 9, 270).save(tmp_path / "new")
+    with pytest.warns(UserWarning, match=r"takes token ids only; its tokenizer cannot be used"):
+        model = gk.GPTCausalLM.from_preset(tmp_path / "new")
+    assert model.tokenizer is None

@@ -257,3 +257,24 @@ def test_damaged_files_in_tiktokens_format(content, message, tmp_path):
     assert is_tiktoken(file)
     with pytest.raises(ValueError, match=rf"bad\.tiktoken' is not a tokenizer file: .*{message}"):
         tokenizers.load(file)
+
+
+def test_fewer_ids(small, pieces):
+    size = small.vocabulary_size
+    more = small.with_added_tokens([AddedToken(size, "<s>"), AddedToken(size + 1, "[PAD]")])
+    more = more.with_boundaries("<s>", "[PAD]", adds_start_of_text=True)
+    fewer = more.with_first_ids(size + 1)
+    assert fewer.vocabulary_size == size + 1
+    assert fewer.special_tokens == {**small.special_tokens, "<s>": size}
+    assert fewer.start_of_text_id == size
+    assert fewer.end_of_text_id == small.end_of_text_id  # the one that it has without the other
+    assert fewer.with_first_ids(size).adds_start_of_text is False
+    assert fewer.with_first_ids(size).encode("hello") == small.encode("hello")
+    assert more.with_first_ids(999) is more
+    with pytest.raises(ValueError, match="`count` must be at least"):
+        more.with_first_ids(size - 2)
+    plain = tokenizers.SentencePieceTokenizer(pieces)
+    more = plain.with_added_tokens([AddedToken(270, "[PAD]")]).with_boundaries("[PAD]", "[PAD]")
+    assert more.with_first_ids(270).special_tokens == plain.special_tokens
+    with pytest.raises(ValueError, match="`count` must be at least"):
+        plain.with_first_ids(269)
