@@ -111,7 +111,7 @@ def _pictures(model, text):
 
     from gpt_keras import interpretation, plots  # stand above training
 
-    ids = model.tokenizer.encode(text)[:64]
+    ids = model.tokenizer.encode(text, add_start_of_text=True)[:64]
     pieces = [piece.decode("utf-8", errors="replace") for piece in model.tokenizer.pieces(ids)]
     weights = interpretation.attention_weights(model, np.array([ids]))[:, 0]
     for layer in weights:  # (heads, length, length)

@@ -1,11 +1,12 @@
 """How a conversation is written as one text, the way the model was trained on."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from gpt_keras.tokenizers import Tokenizer
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 # Stand for the contents of messages while a template is rendered: characters for private use, which
 # no template writes.
@@ -51,87 +52,176 @@ class ChatTemplate:
         if not isinstance(source, str):
             raise ValueError(f"`source` must be a Jinja template, got {source!r}.")
         self.source = source
-        self._variables = _NOTHING_TO_USE | dict(variables or {})
+        self._variables = dict(variables or {})
+        environment = new_environment()
         try:
-            self._template = new_environment().from_string(source)
+            self._template = environment.from_string(source)
         except (jinja2.TemplateError, SyntaxError) as error:  # a `break` outside a loop is Python's
             raise ValueError(f"`source` is not a Jinja template: {error}.") from error
+        # Templates of models that see pictures go through the parts of a message's content.
+        self._takes_parts = any(
+            "content" in _names(loop.iter)
+            for loop in environment.parse(source).find_all(jinja2.nodes.For)
+        )
 
     def render(
-        self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """Write a conversation as one text.
 
         Args:
-            messages: dicts of `role` (`"system"`, `"user"` or `"assistant"`) and `content`.
+            messages: dicts of a `role` (`"system"`, `"developer"`, `"user"`, `"assistant"` or
+                `"tool"`) and a `content`: a string, or a list of text parts such as `{"type":
+                "text", "text": "Hello"}`. A template that does not go through such parts gets their
+                texts joined by line ends. Other entries, such as `tool_calls`, go to the template
+                as they are; a message that has `tool_calls` needs no content.
             add_generation_prompt: whether the text ends where the assistant's answer begins.
+            tools: descriptions of functions that the model may call, as JSON schemas; None for
+                none.
 
         Raises:
-            ValueError: a message is not such a dict, or the template refuses the conversation.
+            ValueError: a message or a tool is something else, or the template refuses the
+                conversation.
         """
+        return self._render(self._read(messages), add_generation_prompt, tools, {})
+
+    def _read(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The messages, checked, with contents of the form that the template takes."""
+        found = []
         for i, message in enumerate(messages):
-            content = message.get("content") if isinstance(message, Mapping) else None
-            if not isinstance(content, str) or message.get("role") not in ROLES:
+            is_message = isinstance(message, Mapping) and message.get("role") in ROLES
+            content = message.get("content") if is_message else None
+            texts = _texts(content)
+            if texts is None and not (is_message and content is None and message.get("tool_calls")):
                 raise ValueError(
                     f"`messages` must hold dicts of a `role` ({', '.join(ROLES)}) and a `content` "
-                    f"that is a string; number {i} is {message!r}."
+                    "that is a string or a list of text parts; "
+                    f"number {i} is {message!r}."
                 )
-        try:
-            return self._template.render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                **self._variables,
+            message = dict(message)
+            if texts is not None and not isinstance(content, str):
+                parts = [{"type": "text", "text": text} for text in texts]
+                message["content"] = parts if self._takes_parts else "\n".join(texts)
+            found.append(message)
+        return found
+
+    def _render(self, messages, add_generation_prompt, tools, variables):
+        if tools is not None and (
+            isinstance(tools, str | Mapping) or not all(isinstance(tool, Mapping) for tool in tools)
+        ):
+            raise ValueError(
+                f"`tools` must be a list of JSON schemas (dicts) or None, got {tools!r}."
             )
+        given = {"messages": messages, "add_generation_prompt": add_generation_prompt}
+        if tools is not None:
+            given["tools"] = [dict(tool) for tool in tools]
+        try:
+            return self._template.render(**(_NOTHING_TO_USE | variables | self._variables | given))
         except Exception as error:  # whatever the template does wrong
             raise ValueError(f"The chat template refuses the conversation: {error}.") from error
 
     def encode(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         tokenizer: Tokenizer,
         add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[int]:
         """Write a conversation as token ids.
 
         Special tokens are those that the template itself writes. The text of one inside a message
-        stays text: nobody can end his turn, or speak for another, by what he says.
+        stays text: nobody can end his turn, or speak for another, by what he says. The start of
+        text, too, is the template's to write: it is not added again.
 
         Args:
             messages: as in `render`.
-            tokenizer: the model's tokenizer.
+            tokenizer: the model's tokenizer. Its start and end of text are `bos_token` and
+                `eos_token` to the template, unless these are given.
             add_generation_prompt: as in `render`.
+            tools: as in `render`.
 
         Returns:
             The ids.
 
         Raises:
-            ValueError: as in `render`; or a message holds the text of a special token, and the
-                template changes messages, so that the one cannot be told from the other.
+            ValueError: as in `render`; or a message holds the text of a special token outside of
+                its content, or in it where the template changes contents, so that the one cannot be
+                told from the other.
         """
-        text = self.render(messages, add_generation_prompt)
+        named = {"bos_token": tokenizer.start_of_text, "eos_token": tokenizer.end_of_text}
+        named = {name: token for name, token in named.items() if token is not None}
+        messages = self._read(messages)
+        text = self._render(messages, add_generation_prompt, tools, named)
         special = sorted(tokenizer.special_tokens, key=len, reverse=True)
         if not special:
             return tokenizer.encode(text)
         expression = re.compile("|".join(map(re.escape, special)))
-        if not any(expression.search(message["content"]) for message in messages):
+        contents = [said for message in messages for said in _texts(message.get("content")) or []]
+        others = [{**message, "content": None} for message in messages]
+        if any(map(expression.search, _strings([others, tools]))):
+            raise ValueError(
+                "`messages` and `tools` must not hold the text of special tokens outside of "
+                f"`content`; the special tokens are {special}."
+            )
+        if not any(map(expression.search, contents)):
             return tokenizer.encode(text, allowed_special="all")
-        contents = [message["content"] for message in messages]
-        marks = [f"{_OPEN}{i}{_CLOSE}" for i in range(len(contents))]
-        marked = self.render(
-            [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)],
-            add_generation_prompt,
-        )
+        marks = iter(f"{_OPEN}{i}{_CLOSE}" for i in range(len(contents)))
+        marked = [_with_texts(message, marks) for message in messages]
+        marked = self._render(marked, add_generation_prompt, tools, named)
         if _filled(marked, contents) != text:
             raise ValueError(
                 "`messages` must not hold the text of special tokens, since the model's chat "
                 f"template changes what messages say; the special tokens are {special}."
             )
-        between = [_filled(part, contents) for part in expression.split(marked)]
-        found = [tokenizer.special_tokens[token] for token in expression.findall(marked)]
-        ids = list(between and tokenizer.encode(between[0]))
-        for special_id, part in zip(found, tokenizer.encode(between[1:]), strict=True):
-            ids += [special_id, *part]
-        return ids
+        parts: list[str | int] = [_filled(part, contents) for part in expression.split(marked)]
+        for i, token in enumerate(expression.findall(marked)):
+            parts.insert(2 * i + 1, tokenizer.special_tokens[token])
+        return tokenizer.encode_parts(parts)
+
+
+def _names(node: object) -> tuple[object, ...]:
+    """What a Jinja expression names: `content`, `message.content` or `message["content"]`."""
+    constant = getattr(getattr(node, "arg", None), "value", None)
+    return getattr(node, "name", None), getattr(node, "attr", None), constant
+
+
+def _texts(content: object) -> list[str] | None:
+    """The texts of a message's content; None if it is neither a string nor a list of text parts."""
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list | tuple):
+        return None
+    texts = [
+        part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
+        for part in content
+    ]
+    return texts if all(isinstance(text, str) for text in texts) else None
+
+
+def _with_texts(message: dict[str, Any], texts: Iterator[str]) -> dict[str, Any]:
+    """A message whose texts are the next ones of others."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": next(texts)}
+    if content is None:
+        return message
+    return {**message, "content": [{**part, "text": next(texts)} for part in content]}
+
+
+def _strings(value: object) -> Iterator[str]:
+    """All strings in a structure of lists and dicts, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _strings(key)
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
 
 
 def _filled(marked: str, contents: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from gpt_keras.convert.model_parts import (
     read_end_token_ids,
     read_tokenizer,
     require_plain_gpt,
+    write_tokenizer_files,
 )
 from gpt_keras.convert.name_map import assign, check_fits, collect, tensor_shapes
 from gpt_keras.convert.safetensors_files import SafetensorsFolder, weights_dtype, write_safetensors
@@ -22,7 +23,11 @@ from gpt_keras.models.gpt import random_weights
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+SPECIAL_TOKENS = "special_tokens_map.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+
+# What chat templates may name.
+TEMPLATE_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 # Each shows that there is a tokenizer.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
@@ -109,7 +114,8 @@ def _read_chat(model, folder):
         template = template.get("default")
     if (folder / CHAT_TEMPLATE).is_file():
         template = (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
-    tokens = {name: config.get(name) for name in ("bos_token", "eos_token")}
+    others = _settings_if_there(folder / SPECIAL_TOKENS)
+    tokens = {name: config.get(name) or others.get(name) for name in TEMPLATE_TOKENS}
     tokens = {name: t["content"] if isinstance(t, dict) else t for name, t in tokens.items() if t}
     read_chat_template(model, template, tokens)
 
@@ -197,20 +203,11 @@ def _write_tokenizer(model, folder):
     tokenizer = model.tokenizer
     if tokenizer is None:
         return {"bos_token_id": None, "eos_token_id": end}
-    file = tokenizer.save(folder)
-    end_id = tokenizer.end_of_text_id
-    end_text = next((text for text, i in tokenizer.special_tokens.items() if i == end_id), None)
-    if "model" in json.loads(pathlib.Path(file).read_text(encoding="utf-8")):
-        # The form of the tokenizers package; transformers cannot read others, such as characters.
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": model.max_sequence_length,
-            "clean_up_tokenization_spaces": False,
-        }
-        if end_text is not None:
-            config |= {"bos_token": end_text, "eos_token": end_text}
+    config = write_tokenizer_files(tokenizer, folder)
+    if config is not None:
+        config["model_max_length"] = model.max_sequence_length
         _write_json(folder / TOKENIZER_CONFIG, config)
-    return {"bos_token_id": end_id, "eos_token_id": end}
+    return {"bos_token_id": tokenizer.start_of_text_id, "eos_token_id": end}
 
 
 def _write_json(path, content):

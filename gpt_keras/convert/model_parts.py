@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gpt_keras import tokenizers
 from gpt_keras.layers.quantized_sublayers import is_quantized
@@ -48,20 +49,70 @@ def read_tokenizer(path, vocabulary_size: int) -> tokenizers.Tokenizer | None:
         vocabulary_size: number of ids that the model knows.
 
     Returns:
-        The tokenizer, or None if it cannot be read or has more ids.
+        The tokenizer, without added tokens beyond the model's ids; or None if it cannot be read.
     """
     try:
         tokenizer = tokenizers.load(path)
         if tokenizer.vocabulary_size > vocabulary_size:
-            raise ValueError(
-                f"it has {tokenizer.vocabulary_size} ids, more than the model's {vocabulary_size}."
-            )
+            tokenizer = _with_first_ids(tokenizer, vocabulary_size)
     except (ValueError, ImportError) as error:
         warnings.warn(
             f"The model takes token ids only; its tokenizer cannot be used: {error}", stacklevel=3
         )
         return None
     return tokenizer
+
+
+def _with_first_ids(tokenizer, vocabulary_size):
+    shorter = tokenizer.with_first_ids(vocabulary_size)
+    gone = [t for t in tokenizer.special_tokens if t not in shorter.special_tokens]
+    warnings.warn(
+        f"The tokenizer has {tokenizer.vocabulary_size} ids, more than the model's "
+        f"{vocabulary_size}: it is used without those from there on"
+        + (f", {', '.join(gone[:5])}." if gone else "."),
+        stacklevel=4,
+    )
+    return shorter
+
+
+def write_tokenizer_files(tokenizer: tokenizers.Tokenizer, folder) -> dict[str, Any] | None:
+    """Write a tokenizer's own file to a Hugging Face folder.
+
+    Args:
+        tokenizer: the tokenizer.
+        folder: where a `tokenizer.json` goes, or the `tokenizer.model` of a SentencePiece model.
+
+    Returns:
+        What transformers' `tokenizer_config.json` is to say; None for a kind of tokenizer that
+        transformers cannot read, such as characters.
+    """
+    config = {"clean_up_tokenization_spaces": False}
+    if isinstance(tokenizer, tokenizers.SentencePieceTokenizer):
+        tokenizer.save_model(folder / "tokenizer.model")
+        if tokenizer.is_byte_pair:
+            config["tokenizer_class"] = "LlamaTokenizer"
+        config["added_tokens_decoder"] = {
+            str(token.token_id): {
+                "content": token.text,
+                "lstrip": token.lstrip,
+                "rstrip": token.rstrip,
+                "normalized": False,
+                "single_word": False,
+                "special": token.is_special,
+            }
+            for token in tokenizer.added_tokens
+        }
+    else:
+        file = tokenizer.save(folder)
+        if "model" not in json.loads(file.read_text(encoding="utf-8")):
+            return None
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if tokenizer.start_of_text is not None:
+        config["bos_token"] = tokenizer.start_of_text
+        config["add_bos_token"] = tokenizer.adds_start_of_text
+    if tokenizer.end_of_text is not None:
+        config["eos_token"] = tokenizer.end_of_text
+    return config
 
 
 def read_chat_template(model: CausalLM, source: str | None, variables: Mapping[str, str]) -> None:

@@ -28,8 +28,9 @@ def language_modeling(
 ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
     r"""Make training and validation data for `model.fit` from a corpus.
 
-    Documents are encoded, each ends with `<|endoftext|>` where the tokenizer has one, and they
-    are joined to one stream of tokens, which is cut into windows: window i has tokens
+    Documents are encoded. Each begins with the tokenizer's start of text where it
+    `adds_start_of_text`, and ends with its end of text where it has one. They are joined to one
+    stream of tokens, which is cut into windows: window i has tokens
     `i * sequence_length` to `(i + 1) * sequence_length`, both included. All but the last are its
     inputs, all but the first its targets.
 

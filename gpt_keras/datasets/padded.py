@@ -23,7 +23,8 @@ def padded(
 ) -> tf.data.Dataset:
     """Make data for `model.fit` from texts, each in a row of its own.
 
-    Each text ends with `<|endoftext|>` where the tokenizer has one. A text that is longer than a
+    Each text begins with the tokenizer's start of text where it `adds_start_of_text`, and ends with
+    its end of text where it has one. A text that is longer than a
     row goes on in the next one; a shorter one is padded on the right. Padding has sample weight
     0, so the loss does not see it.
 
@@ -65,8 +66,9 @@ def padded(
         raise ValueError("`texts` must hold at least one string, but is empty.")
     check_no_names_of_files("texts", texts)
 
+    encoded = tokenizer.encode(texts, add_start_of_text=True)
     end_of_text = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
-    sequences = [np.array(ids + end_of_text, np.int32) for ids in tokenizer.encode(texts)]
+    sequences = [np.array(ids + end_of_text, np.int32) for ids in encoded]
     longest = max(len(ids) for ids in sequences)
     if longest < 2:
         raise ValueError(

@@ -38,8 +38,8 @@ class EncodedCorpus(NamedTuple):
     """The ids of a corpus.
 
     Attributes:
-        ids: `(tokens,)` ids of all documents, each followed by `<|endoftext|>` if the tokenizer
-            has one; uint16 or uint32, mapped from disk.
+        ids: `(tokens,)` ids of all documents, each after the tokenizer's `prompt_start` and
+            followed by its `end_of_text_id`, if it has one; uint16 or uint32, mapped from disk.
         ends: `(documents,)` int64, where in `ids` each document ends.
     """
 
@@ -108,12 +108,16 @@ def _write_ids(
     megabytes = sum(map(_num_bytes, documents)) / 1e6
     progress = keras.utils.Progbar(math.ceil(megabytes), unit_name="MB", verbose=verbose)
     total, ends, done = 0, [], 0
+    is_first = True
     encode = tokenizer.encode if megabytes * 1e6 < _SMALL_BYTES else tokenizer.corpus_encoder()
     pieces = _pieces(documents, tokenizer, keep_line_ends)
     for batch, rows in _encoded(_batches(pieces), encode):
         for (text, is_last), ids in zip(batch, rows, strict=True):
+            if is_first:
+                ids = [*tokenizer.prompt_start, *ids]
             if is_last:
                 ids = [*ids, *end_of_text]
+            is_first = is_last
             file.write(np.asarray(ids, dtype).tobytes())
             total += len(ids)
             if is_last:

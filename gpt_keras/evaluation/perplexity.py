@@ -51,9 +51,10 @@ def perplexity(
 ) -> PerplexityResult:
     r"""Return a model's perplexity, every token of the documents scored exactly once.
 
-    Where the tokenizer has an end-of-text token, it stands before each document, and all tokens of
-    the document and the end-of-text token after it are scored. Where it has none, nothing comes
-    before the first token, which then is not scored (nor are its characters counted).
+    The tokenizer's `id_before_text` stands before each document: the start of text where the
+    tokenizer adds it, else the end-of-text token. All tokens of the document are scored, and the
+    end-of-text token after it. Where the tokenizer has neither, nothing comes before the first
+    token, which then is not scored (nor are its characters counted).
 
     A document that is longer than the model's context is cut into windows. Each begins `stride`
     tokens after the one before and scores what that one did not: with a small stride every token
@@ -107,7 +108,7 @@ def perplexity(
         raise ValueError("An NGramLM takes documents, not a dataset of windows.")
     if stride is not None or sequence_length is not None:
         raise ValueError("An NGramLM needs no windows: leave out `stride` and `sequence_length`.")
-    total = _Total(model.tokenizer)
+    total = _Total(model.tokenizer, model.end_of_text_id)
     for document in document_ids(documents, model.tokenizer, keep_line_ends):
         log_probabilities = model.scored_log_probabilities(document.ids)
         total.add(-log_probabilities.sum(), len(log_probabilities))
@@ -118,8 +119,9 @@ def perplexity(
 class _Total:
     """Sums over documents."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer, id_before_text):
         self._tokenizer = tokenizer
+        self._id_before_text = id_before_text
         self._loss, self._num_tokens = 0.0, 0
         self._num_characters, self._num_bytes = 0, 0
 
@@ -135,7 +137,7 @@ class _Total:
             text = self._tokenizer.decode(document.ids)
         # The characters of a token that is not scored do not count either.
         missing = ""
-        if self._tokenizer.end_of_text_id is None:
+        if self._id_before_text is None:
             missing = self._tokenizer.decode(document.ids[:1])
         self._num_characters += len(text) - len(missing)
         self._num_bytes += len(text.encode()) - len(missing.encode())
@@ -164,7 +166,7 @@ def _is_windows(documents) -> bool:
 def _of_dataset(model, score, dataset):
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("`documents` must end, got an endless dataset: use its `take(batches)`.")
-    total = _Total(None)
+    total = _Total(None, None)
     for batch in dataset:
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
         if targets is None:
@@ -214,13 +216,16 @@ def _of_documents(model, score, documents, batch_size, keep_line_ends, stride, s
             f"`stride` must be at most `sequence_length`={sequence_length}, got {stride}: "
             "tokens between the windows would not be scored."
         )
-    total = _Total(model.tokenizer)
-    end = None if model.tokenizer is None else model.tokenizer.end_of_text_id
+    before = end = None
+    if model.tokenizer is not None:
+        before, end = model.tokenizer.id_before_text, model.tokenizer.end_of_text_id
+    total = _Total(model.tokenizer, before)
 
     def all_windows():
         for document in document_ids(documents, model.tokenizer, keep_line_ends):
             check_token_ids(document.ids, model.vocabulary_size)
-            ids = document.ids if end is None else np.concatenate([[end], document.ids, [end]])
+            first, last = ([] if i is None else [i] for i in (before, end))
+            ids = np.concatenate([first, document.ids, last]).astype(np.int64)
             if len(ids) > 1:
                 total.add_text(document)
             yield from _windows(ids, sequence_length, stride)

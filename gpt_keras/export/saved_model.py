@@ -121,6 +121,8 @@ class _Servable(tf.Module):
         )
         if model.tokenizer is not None:
             self._tokenizer = model.tokenizer.in_graph()
+            # The start of text, where the tokenizer adds it, is no part of what is returned.
+            self._num_added = len(model.tokenizer.prompt_start)
             self._generator = Generators(model, jit_compile).get(
                 Sampling(), logits_processors=logits_processors
             )
@@ -166,7 +168,7 @@ class _Servable(tf.Module):
 
     def _continue(self, given):
         text, max_new_tokens = given["text"], given["max_new_tokens"]
-        token_ids = tf.cast(self._tokenizer(text), tf.int32)
+        token_ids = tf.cast(self._tokenizer(text, add_start_of_text=True), tf.int32)
         lengths = tf.cast(token_ids.row_lengths(), tf.int32)
         limits = tf.fill(tf.shape(lengths), max_new_tokens)
         settings = read_in_graph(given, self._tokenizer)
@@ -199,8 +201,9 @@ class _Servable(tf.Module):
         state = self._generator.advance_in_graph(state, tf.int32.max, settings)
         found = self._generator.finish_in_graph(state)
         rows = tf.RaggedTensor.from_tensor(found.token_ids[:, 0], lengths=found.lengths[:, 0])
-        text = self._tokenizer.detokenize(rows)
-        prompts = self._tokenizer.detokenize(tf.RaggedTensor.from_tensor(token_ids, lengths))
+        text = self._tokenizer.detokenize(rows[:, self._num_added :])
+        prompts = tf.RaggedTensor.from_tensor(token_ids, lengths)[:, self._num_added :]
+        prompts = self._tokenizer.detokenize(prompts)
         text = _cut_at_stop(text, tf.strings.length(prompts), given["stop"])
         # Half a character, where a text ends in one, would be no UTF-8.
         return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")

@@ -32,11 +32,14 @@ class Prompts(NamedTuple):
         rows: one list of ids for each prompt.
         is_text: whether they came as texts.
         is_single: whether there was one prompt and no list of them.
+        num_added: how many ids at the beginning of each row stand for no part of the prompt's
+            text: the start of text, where the tokenizer adds it.
     """
 
     rows: list[list[int]]
     is_text: bool
     is_single: bool
+    num_added: int = 0
 
 
 class Call(NamedTuple):
@@ -65,8 +68,12 @@ class Call(NamedTuple):
     logits_processors: tuple[Callable, ...]
 
 
-def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts") -> Prompts:
+def read_prompts(
+    prompts, tokenizer, vocabulary_size: int, name: str = "prompts", add_start_of_text: bool = True
+) -> Prompts:
     """Turn a text, texts, ids or lists of ids into rows of ids; `name` is the argument's.
+
+    Texts begin with the start of text, where the tokenizer adds it; ids are left as they are.
 
     Raises:
         ValueError: there is no prompt, one is empty or of another type, an id is outside the
@@ -86,12 +93,15 @@ def read_prompts(prompts, tokenizer, vocabulary_size: int, name: str = "prompts"
             raise ValueError(
                 f"`{name}` must be all texts or all lists of token ids; number {i} is {prompt!r}."
             )
-        row = require_tokenizer(tokenizer).encode(prompt) if is_text else prompt
+        row = prompt
+        if is_text:
+            row = require_tokenizer(tokenizer).encode(prompt, add_start_of_text=add_start_of_text)
         if len(row) == 0:  # a tokenizer may make nothing of a space
             raise ValueError(f"`{name}` must not be empty; number {i} is {prompt!r}.")
         check_token_ids(row, vocabulary_size)
         rows.append([int(token_id) for token_id in row])
-    return Prompts(rows, is_text, is_single)
+    num_added = len(tokenizer.prompt_start) if is_text and add_start_of_text else 0
+    return Prompts(rows, is_text, is_single, num_added)
 
 
 def _from_container(prompts, name):

@@ -198,7 +198,8 @@ class GenerationMixin:
         Args:
             texts: as the prompts of `generate`.
             prompts: for each text what stands before it; its own tokens have no score. By default
-                the end-of-text token, if the tokenizer has one; otherwise nothing, and the first
+                the tokenizer's `id_before_text`: the start of text where it is added to prompts,
+                else the end-of-text token. Without either, nothing stands there, and the first
                 token of a text has no score.
 
         Returns:
@@ -217,7 +218,9 @@ class GenerationMixin:
             >>> model.score([1, 2, 3]).shape, model.score([1, 2], prompts=[0]).shape
             ((2,), (2,))
         """
-        given = read_prompts(texts, self.tokenizer, self.vocabulary_size, "texts")
+        given = read_prompts(
+            texts, self.tokenizer, self.vocabulary_size, "texts", add_start_of_text=False
+        )
         before = self._rows_before(given, prompts)
         rows = [first + row for first, row in zip(before, given.rows, strict=True)]
         longest, limit = max(map(len, rows)), self.max_sequence_length
@@ -235,8 +238,8 @@ class GenerationMixin:
 
     def _rows_before(self, given, prompts):
         if prompts is None:
-            end = None if self.tokenizer is None else self.tokenizer.end_of_text_id
-            return [[] if end is None else [end]] * len(given.rows)
+            before = None if self.tokenizer is None else self.tokenizer.id_before_text
+            return [[] if before is None else [before]] * len(given.rows)
         before = read_prompts(prompts, self.tokenizer, self.vocabulary_size)
         if len(before.rows) != len(given.rows):
             raise ValueError(
@@ -345,8 +348,9 @@ class GenerationMixin:
                 row = token_ids[i, j, : lengths[i, j]].tolist()
                 text = row
                 if call.prompts.is_text:
-                    start = len(self.tokenizer.decode(prompt)) if call.stop else 0
-                    text = cut_at_stop(self.tokenizer.decode(row), start, call.stop)
+                    added = call.prompts.num_added
+                    start = len(self.tokenizer.decode(prompt[added:])) if call.stop else 0
+                    text = cut_at_stop(self.tokenizer.decode(row[added:]), start, call.stop)
                 new = slice(len(prompt), lengths[i, j])
                 found[i].append(
                     Continuation(text, row[new], log_probs[i, j, new].tolist(), float(scores[i, j]))

@@ -48,7 +48,7 @@ def explanation_page(model, text: str, name: str = "a GPT") -> str:
     """
     if model.tokenizer is None:
         raise ValueError("`model` must have a tokenizer, but has none.")
-    ids = np.array(model.tokenizer.encode(text), dtype=np.int32)
+    ids = np.array(model.tokenizer.encode(text, add_start_of_text=True), dtype=np.int32)
     longest = min(_MAX_TOKENS, getattr(model.backbone, "max_sequence_length", _MAX_TOKENS))
     if not 0 < len(ids) <= longest:
         raise ValueError(f"`text` must have from 1 to {longest} tokens, got {len(ids)}.")

@@ -248,7 +248,7 @@ class NGramLM:
         check_at_least_0("temperature", temperature)
         if seed is not None:
             check_int64("seed", seed)
-        given = read_prompts(prompts, self.tokenizer, self.vocabulary_size)
+        given = read_prompts(prompts, self.tokenizer, self.vocabulary_size, add_start_of_text=False)
         rows = []
         for i, row in enumerate(given.rows):
             generator = np.random.default_rng(None if seed is None else [seed % 2**64, i])

@@ -42,7 +42,7 @@ def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
         raise ValueError(f"`prompts` must be texts that are not empty, got {prompts!r}.")
     figure = Figure(figsize=(3.4 * len(prompts), 0.5 + 0.3 * count), layout="constrained")
     for axes, prompt in zip(figure.subplots(1, len(prompts), squeeze=False)[0], prompts):
-        token_ids = np.array([model.tokenizer.encode(prompt)], "int32")
+        token_ids = np.array([model.tokenizer.encode(prompt, add_start_of_text=True)], "int32")
         probabilities = ops.convert_to_numpy(ops.softmax(model(token_ids)[0, -1]))
         best = np.argsort(-probabilities, kind="stable")[:count]
         names = [_visible(model.tokenizer.decode([i])) for i in best]

@@ -4,6 +4,7 @@ from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.character import CharacterTokenizer
 from gpt_keras.tokenizers.gpt1 import GPT1Tokenizer
 from gpt_keras.tokenizers.loading import load
+from gpt_keras.tokenizers.metaspace import MetaspaceTokenizer
 from gpt_keras.tokenizers.sentencepiece import SentencePieceTokenizer
 from gpt_keras.tokenizers.tokenizer import Tokenizer
 
@@ -11,6 +12,7 @@ __all__ = [
     "BytePairTokenizer",
     "CharacterTokenizer",
     "GPT1Tokenizer",
+    "MetaspaceTokenizer",
     "SentencePieceTokenizer",
     "Tokenizer",
     "load",

@@ -38,10 +38,6 @@ from gpt_keras.tokenizers.vocabulary_files import read_merges, write_vocabulary_
 
 GPT2_MERGES = Path(__file__).parent / "data" / "gpt2_merges.txt"
 
-# The tokens that end a text in the vocabularies of others, the first one that is there counts:
-# GPT-2's and most others', Llama 3's, and SentencePiece's.
-END_OF_TEXT_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>")
-
 # GPT-2's split always has a border between a character that is not white space and one that is.
 # Greedy, so the end of the match is the last such place.
 _LAST_BORDER = re.compile(r".*\S(?=[ \n])", re.DOTALL)
@@ -234,16 +230,6 @@ class BytePairTokenizer(EngineTokenizer):
         """Number of ids, special tokens included."""
         return len(self._token_bytes)
 
-    @property
-    def end_of_text_id(self) -> int | None:
-        """Id of the first of `END_OF_TEXT_TOKENS` that is a special token here, or None.
-
-        These are `<|endoftext|>`, `<|end_of_text|>` and `</s>`.
-        """
-        return next(
-            (self._special_tokens[t] for t in END_OF_TEXT_TOKENS if t in self._special_tokens), None
-        )
-
     def _decode_one(self, ids: list[int]) -> str:
         token_bytes = self._token_bytes
         return b"".join([token_bytes[i] for i in ids]).decode("utf-8", errors="replace")
@@ -254,7 +240,8 @@ class BytePairTokenizer(EngineTokenizer):
 
     def safe_cut(self, text: str) -> int:
         """Returns the last place in `text` before a space or line end that follows a word."""
-        return _gpt2_safe_cut(text) if self._has_usual_split else 0
+        is_safe = self._has_usual_split and not self._always_found
+        return _gpt2_safe_cut(text) if is_safe else 0
 
     def ends_inside_character(self, ids: Sequence[int]) -> bool:
         """Whether a further id may complete a character that `ids` end in the middle of."""
@@ -284,7 +271,7 @@ class BytePairTokenizer(EngineTokenizer):
         )
         return InGraphBytePairTokenizer(
             self,
-            self._allowed(allowed_special),
+            self._found(allowed_special),
             byte_ids=[self._vocabulary.get(character, -1) for character in byte_characters()],
             merges=[
                 (
@@ -344,7 +331,7 @@ class BytePairTokenizer(EngineTokenizer):
             ...     gk.tokenizers.load(folder) == tokenizer
             True
         """
-        if not self._has_usual_split or self._single_digits:
+        if not self._has_usual_split or self._single_digits or self._always_found:
             raise ValueError(
                 "`save_vocabulary` needs a tokenizer with GPT-2's split into words, which "
                 "vocab.json and merges.txt stand for; this one has another. Use `save`."

@@ -1,15 +1,22 @@
 """What the tokenizers share whose engine is Hugging Face `tokenizers`."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 import tokenizers
 
+from gpt_keras.tokenizers.added_tokens import AddedToken
+from gpt_keras.tokenizers.boundaries import Boundaries, read_boundaries, write_boundaries
 from gpt_keras.tokenizers.text_files import cut_into_pieces
-from gpt_keras.tokenizers.tokenizer import Tokenizer
+from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 
 # How long the pieces are: the engine encodes each one faster than one long string.
 PIECE_CHARACTERS = 1 << 14
+
+# The tokens that end a text where a file declares none; the first one that is there counts: GPT-2's
+# and most others', Llama 3's, SentencePiece's, Gemma's.
+END_OF_TEXT_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 
 
 class EngineTokenizer(Tokenizer):
@@ -39,20 +46,113 @@ class EngineTokenizer(Tokenizer):
         self._special_tokens = {
             token["content"]: token["id"] for token in content["added_tokens"] if token["special"]
         }
-        # Tokens that are found in any text before it is split are a split of their own.
-        self._has_usual_split = has_usual_split and self._added_tokens == self._special_tokens
+        self._declared = read_boundaries(content["post_processor"])
+        self._strips = {
+            side: frozenset(token["id"] for token in content["added_tokens"] if token[side])
+            for side in ("lstrip", "rstrip")
+        }
+        self._always_found = {
+            token: i for token, i in self._added_tokens.items() if token not in self._special_tokens
+        }
+        # Tokens that are looked for as whole words only, or in the text as normalized.
+        odd = [
+            token
+            for token in content["added_tokens"]
+            if token["content"] in self._always_found
+            and (token["single_word"] or (token["normalized"] and content["normalizer"]))
+        ]
+        self._has_usual_split = has_usual_split and not odd
 
     def _require_usual_split(self, split: str) -> None:
         if not self._has_usual_split:
             raise ValueError(
-                f"`in_graph` needs a tokenizer with {split}, and no added tokens that are not "
-                "special; this one, loaded from a file, has another."
+                f"`in_graph` needs a tokenizer with {split}, and no added tokens for whole words "
+                "or normalized text; this one, loaded from a file, has another."
             )
+
+    @property
+    def merges(self) -> list[tuple[str, str]]:
+        """The pairs of tokens that are merged, the earliest learned first."""
+        return list(self._merges)
 
     @property
     def special_tokens(self) -> dict[str, int]:
         """The special tokens and their ids."""
         return dict(self._special_tokens)
+
+    def _found(self, allowed_special: AllowedSpecial) -> dict[str, int]:
+        """The tokens that are found in every text, and those that `allowed_special` names."""
+        return self._always_found | self._allowed(allowed_special)
+
+    @property
+    def end_of_text_id(self) -> int | None:
+        """Id of the token that ends a text, or None.
+
+        It is the one that the file declares, or else the first of `<|endoftext|>`,
+        `<|end_of_text|>`, `</s>` and `<eos>` that is a special token.
+        """
+        if self._declared.end_of_text_id is not None:
+            return self._declared.end_of_text_id
+        special = self._special_tokens
+        return next((special[t] for t in END_OF_TEXT_TOKENS if t in special), None)
+
+    @property
+    def start_of_text_id(self) -> int | None:
+        """Id of the token that begins a text, as a template in the file declares it, or None."""
+        return self._declared.start_of_text_id
+
+    @property
+    def adds_start_of_text(self) -> bool:
+        """Whether the model's prompts and training documents begin with `start_of_text_id`."""
+        return self._declared.adds_start_of_text
+
+    @property
+    def strips_before(self) -> Collection[int]:
+        return self._strips["lstrip"]
+
+    @property
+    def strips_after(self) -> Collection[int]:
+        return self._strips["rstrip"]
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token, given as the vocabulary writes it; None if there is none."""
+        return self._engine.token_to_id(token)
+
+    def _written(self, token_id: int | None) -> str | None:
+        return None if token_id is None else self._engine.id_to_token(token_id)
+
+    def _with_added_tokens(self, tokens: list[AddedToken]) -> Self:
+        content = json.loads(self._engine.to_str())
+        content["added_tokens"] += [
+            {
+                "id": token.token_id,
+                "content": token.text,
+                "single_word": False,
+                "lstrip": token.lstrip,
+                "rstrip": token.rstrip,
+                "normalized": False,
+                "special": token.is_special,
+            }
+            for token in tokens
+        ]
+        return self.from_json(json.dumps(content))
+
+    def _with_first_ids(self, count: int) -> Self:
+        content = json.loads(self._engine.to_str())
+        content["added_tokens"] = [t for t in content["added_tokens"] if t["id"] < count]
+        vocabulary = content["model"]["vocab"]
+        gone = {token for token, i in vocabulary.items() if i >= count}
+        if not gone <= self._added_tokens.keys():
+            return super()._with_first_ids(count)
+        content["model"]["vocab"] = {t: i for t, i in vocabulary.items() if t not in gone}
+        return self.from_json(json.dumps(content))
+
+    def _with_boundaries(self, boundaries: Boundaries) -> Self:
+        content = json.loads(self._engine.to_str())
+        content["post_processor"] = write_boundaries(
+            content["post_processor"], boundaries, self._engine.id_to_token
+        )
+        return self.from_json(json.dumps(content))
 
     def _encode_batch(self, texts: list[str]) -> list[list[int]]:
         return encode_in_pieces(self._engine, texts, self.safe_cut)

@@ -5,57 +5,62 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
 from gpt_keras.gguf_file import read_header
 from gpt_keras.tokenizers.byte_level import engine_from_vocabulary
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
+from gpt_keras.tokenizers.metaspace import MetaspaceTokenizer
+from gpt_keras.tokenizers.splits import case_split, gpt2_split, gpt4_split, single_digits_split
+from gpt_keras.tokenizers.tokenizer import Tokenizer
 from gpt_keras.tokenizers.vocabulary_files import naming
 
 # What `tokenizer.ggml.token_type` says of a token.
-_CONTROL, _USER_DEFINED = 3, 4
-
-_BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 
 
 class _Split(NamedTuple):
-    pre_tokenizer: pre_tokenizers.PreTokenizer = _BYTE_LEVEL
+    """How text is split, and what follows from it.
+
+    Attributes:
+        pre_tokenizer: the split.
+        normalizer: what is done to text before it.
+        ignore_merges: whether a word that is a token is taken as it is, even where no merges lead
+            to it.
+        adds_start: whether prompts begin with the start of text unless the file denies it.
+    """
+
+    pre_tokenizer: pre_tokenizers.PreTokenizer
     normalizer: normalizers.Normalizer | None = None
     ignore_merges: bool = False
+    adds_start: bool = False
 
 
-def _after_gpt4(digits: str) -> pre_tokenizers.PreTokenizer:
-    """The split of GPT-4's tokenizer, which others took over with other groups of digits."""
-    expression = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-        + digits
-        + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    )
-    split = pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
-    no_split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return pre_tokenizers.Sequence([split, no_split])
+_GPT2 = _Split(gpt2_split())
+_SINGLE_DIGITS = _Split(single_digits_split())
+_THREE_DIGITS = _Split(gpt4_split(r"\p{N}{1,3}"))
+_LLAMA3 = _THREE_DIGITS._replace(ignore_merges=True, adds_start=True)
+_QWEN2 = _Split(gpt4_split(r"\p{N}"), normalizer=normalizers.NFC())
+_TEKKEN = _Split(case_split(r"\p{N}", contractions=False), ignore_merges=True, adds_start=True)
+_GPT4O = _Split(case_split(r"\p{N}{1,3}", contractions=True))
 
-
-_GPT2 = _Split()
-_SINGLE_DIGITS = _Split(
-    pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _BYTE_LEVEL])
-)
-
-# How text is split, by what `tokenizer.ggml.pre` says; as the tokenizer.json of these models does.
-_SPLITS = {
-    "default": _GPT2,
-    "gpt-2": _GPT2,
-    "phi-2": _GPT2,
-    "smollm": _SINGLE_DIGITS,
-    "starcoder": _SINGLE_DIGITS,
-    # Llama 3 takes a word that is a token as it is, even where no merges lead to it.
-    "llama-bpe": _Split(_after_gpt4(r"\p{N}{1,3}"), ignore_merges=True),
-    "qwen2": _Split(_after_gpt4(r"\p{N}"), normalizer=normalizers.NFC()),
+# By what `tokenizer.ggml.pre` says: all the names that llama.cpp gives to these splits.
+_NAMES = {
+    "gpt-2 default phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum "
+    "modern-bert mpt olmo jais trillion granite-docling": _GPT2,
+    "smollm starcoder refact command-r codeshell exaone minerva-7b": _SINGLE_DIGITS,
+    "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano": _LLAMA3,
+    "smaug-bpe dbrx glm4 chatglm-bpe": _THREE_DIGITS,
+    "qwen2 deepseek-r1-qwen kormo f2llmv2 megrez": _QWEN2,
+    "qwen35": _Split(gpt4_split(r"\p{N}", marks=True), normalizer=normalizers.NFC()),
+    "stablelm2 hunyuan solar-open grok-2": _Split(gpt4_split(r"\p{N}")),
+    "tekken": _TEKKEN,
+    "gpt-4o llama4": _GPT4O,
 }
+_SPLITS = {name: split for names, split in _NAMES.items() for name in names.split()}
 
 
-def load(path: Path) -> BytePairTokenizer:
+def load(path: Path) -> BytePairTokenizer | MetaspaceTokenizer:
     """Loads the tokenizer of a GGUF file.
 
     Args:
@@ -65,33 +70,67 @@ def load(path: Path) -> BytePairTokenizer:
         The tokenizer. Control tokens are special; user-defined ones are found in every text.
 
     Raises:
-        ValueError: If the file is damaged, or its tokenizer is not byte-level BPE with a split
-            into words that is known here; names the file.
+        ValueError: If the file is damaged, or its tokenizer is neither byte-level BPE with a split
+            into words that is known here nor a SentencePiece model; names the file.
     """
     with naming(path):
-        return _tokenizer(read_header(path).metadata)
+        metadata = read_header(path).metadata
+        kind = _text(metadata, "model")
+        if kind not in _KINDS:
+            raise ValueError(
+                f"its tokenizer is of the kind {kind!r} (`tokenizer.ggml.model`), but only "
+                "byte-level BPE, 'gpt2', and SentencePiece, 'llama', can be read from a GGUF file"
+            )
+        tokenizer, adds_start = _KINDS[kind](metadata)
+        return _with_boundaries(tokenizer, metadata, adds_start)
 
 
-def _tokenizer(metadata: dict[str, Any]) -> BytePairTokenizer:
-    kind = _text(metadata, "model")
-    if kind != "gpt2":
-        raise ValueError(
-            f"its tokenizer is of the kind {kind!r} (`tokenizer.ggml.model`), but only byte-level "
-            "BPE, 'gpt2', can be read from a GGUF file"
-            + (", not SentencePiece" if kind == "llama" else "")
-        )
+def _with_boundaries(tokenizer: Tokenizer, metadata: dict[str, Any], adds_start: bool) -> Tokenizer:
+    """The tokenizer with the tokens that the file names for the beginning and end of texts."""
+    tokens = _texts(metadata, "tokens")
+    names = []
+    for name in ("bos", "eos"):
+        token_id = metadata.get(f"tokenizer.ggml.{name}_token_id")
+        if token_id is not None and not 0 <= int(token_id) < len(tokens):
+            raise ValueError(f"`tokenizer.ggml.{name}_token_id` is {token_id}, which is no token")
+        names.append(None if token_id is None else tokens[int(token_id)])
+    start, end = names
+    adds_start = bool(metadata.get("tokenizer.ggml.add_bos_token", adds_start))
+    if start == end and not adds_start:
+        start = None  # where a model has none, files name its end instead
+    has_start = start is not None or tokenizer.start_of_text_id is not None
+    return tokenizer.with_boundaries(start, end, adds_start and has_start)
+
+
+def _sentencepiece(metadata: dict[str, Any]) -> tuple[MetaspaceTokenizer, bool]:
+    """The tokenizer of a SentencePiece model, and whether prompts usually begin with `<s>`."""
+    tokens = _tokens(metadata)
+    scores = metadata["tokenizer.ggml.scores"]
+    if not isinstance(scores, np.ndarray) or scores.shape != (len(tokens),):
+        raise ValueError(f"`tokenizer.ggml.scores` is no list of {len(tokens)} numbers")
+    types = _types(metadata, len(tokens))
+    special, added = (
+        {tokens[i]: i for i, type_ in enumerate(types) if type_ in wanted}
+        for wanted in ((_UNKNOWN, _CONTROL), (_USER_DEFINED,))
+    )
+    # A text gets a space in front, and each part of it after a special token.
+    prefix = "prepend" if metadata.get("tokenizer.ggml.add_space_prefix", True) else "never"
+    tokenizer = MetaspaceTokenizer.from_scores(tokens, scores.tolist(), special, added, prefix)
+    return tokenizer, True
+
+
+def _byte_level(metadata: dict[str, Any]) -> tuple[BytePairTokenizer, bool]:
+    """The tokenizer, and whether prompts usually begin with the start of text."""
     # Files from before there was this key are GPT-2's or had no split known to the converter.
     split = _text(metadata, "pre") if "tokenizer.ggml.pre" in metadata else "default"
     if split not in _SPLITS:
         raise ValueError(
             f"its way to split text into words (`tokenizer.ggml.pre`) is {split!r}, but must be "
-            f"one of {', '.join(_SPLITS)}"
+            f"that of {', '.join(names.split()[0] for names in _NAMES)}, or another name for one "
+            "of these"
         )
-    tokens = _texts(metadata, "tokens")
+    tokens = _tokens(metadata)
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    if len(vocabulary) != len(tokens):
-        twice = next(token for i, token in enumerate(tokens) if vocabulary[token] != i)
-        raise ValueError(f"the token {twice[:60]!r} stands in it twice")
     merges = [tuple(merge.split(" ")) for merge in _texts(metadata, "merges")]
     wrong = next((merge for merge in merges if len(merge) != 2), None)
     if wrong:
@@ -105,7 +144,19 @@ def _tokenizer(metadata: dict[str, Any]) -> BytePairTokenizer:
     engine.pre_tokenizer = _SPLITS[split].pre_tokenizer
     engine.normalizer = _SPLITS[split].normalizer
     engine.model.ignore_merges = _SPLITS[split].ignore_merges
-    return BytePairTokenizer(engine)
+    return BytePairTokenizer(engine), _SPLITS[split].adds_start
+
+
+_KINDS = {"gpt2": _byte_level, "llama": _sentencepiece}
+
+
+def _tokens(metadata: dict[str, Any]) -> list[str]:
+    tokens = _texts(metadata, "tokens")
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        twice = next(token for i, token in enumerate(tokens) if vocabulary[token] != i)
+        raise ValueError(f"the token {twice[:60]!r} stands in it twice")
+    return tokens
 
 
 def _text(metadata: dict[str, Any], name: str) -> str:

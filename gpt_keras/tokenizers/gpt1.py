@@ -14,7 +14,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from gpt_keras.tokenizers.engine import EngineTokenizer
 from gpt_keras.tokenizers.in_graph.gpt1 import InGraphGPT1Tokenizer
-from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial
+from gpt_keras.tokenizers.tokenizer import AllowedSpecial
 from gpt_keras.tokenizers.training import (
     add_special_tokens,
     check_room,
@@ -228,11 +228,6 @@ class GPT1Tokenizer(EngineTokenizer):
         """Number of ids, special tokens included."""
         return len(self._tokens)
 
-    @property
-    def end_of_text_id(self) -> int | None:
-        """Id of `<|endoftext|>`; None if there is no such special token, as in GPT-1."""
-        return self._special_tokens.get(END_OF_TEXT)
-
     def _decode_one(self, ids: list[int]) -> str:
         return "".join(self._texts(ids))
 
@@ -248,7 +243,7 @@ class GPT1Tokenizer(EngineTokenizer):
 
     def safe_cut(self, text: str) -> int:
         """Returns the last place in `text` after a space or line end."""
-        return _safe_cut(text) if self._has_usual_split else 0
+        return _safe_cut(text) if self._has_usual_split and not self._always_found else 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
         """Returns a Keras layer that does the same with TensorFlow ops.
@@ -276,7 +271,7 @@ class GPT1Tokenizer(EngineTokenizer):
         merges = [*dict.fromkeys(reversed(self._merges))][::-1]
         return InGraphGPT1Tokenizer(
             self,
-            self._allowed(allowed_special),
+            self._found(allowed_special),
             inside_ids={token: i for token, i in ids.items() if len(token) == 1},
             last_ids={token[0]: i for token, i in ids.items() if token[1:] == END_OF_WORD},
             unknown_id=self._unknown_id,

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from gpt_keras.gguf_file import is_gguf
-from gpt_keras.tokenizers import gguf
-from gpt_keras.tokenizers.byte_level import check_merges_are_whole, part_type
+from gpt_keras.tokenizers import gguf, tiktoken_file
+from gpt_keras.tokenizers.byte_level import check_merges_are_whole, has_decoder, part_type
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.character import CharacterTokenizer
+from gpt_keras.tokenizers.folder_settings import FolderSettings, read_folder_settings
 from gpt_keras.tokenizers.gpt1 import GPT1Tokenizer
+from gpt_keras.tokenizers.metaspace import MetaspaceTokenizer
 from gpt_keras.tokenizers.sentencepiece import SentencePieceTokenizer
 from gpt_keras.tokenizers.tokenizer import FILE_NAME, Tokenizer
 from gpt_keras.tokenizers.vocabulary_files import (
@@ -44,7 +46,14 @@ def load(path: str | os.PathLike) -> Tokenizer:
               file itself;
             - a SentencePiece `.model` file, or a folder that holds a `tokenizer.model` or
               `spiece.model`;
-            - a `.gguf` file with a byte-level BPE tokenizer; its tensors are not read.
+            - a `.tiktoken` file, or a `tokenizer.model` in that format (Llama 3);
+            - a `.gguf` file with a byte-level BPE or SentencePiece tokenizer; its tensors are not
+              read.
+
+            A folder's other files say which tokens begin and end a text, and which were added:
+            `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
+            `generation_config.json` and `config.json`. Where a `tokenizer.json` cannot be read, a
+            SentencePiece model beside it is.
 
             Of a vocabulary with merges the special tokens are those that no text encodes to.
 
@@ -66,17 +75,46 @@ def load(path: str | os.PathLike) -> Tokenizer:
     """
     path = Path(path)
     if path.is_dir():
-        path = _file_in(path)
+        settings = read_folder_settings(path)
+        return settings.apply(_load_folder(path, settings))
+    return _load_file(path)
+
+
+def _load_folder(folder: Path, settings: FolderSettings) -> Tokenizer:
+    file = _file_in(folder)
+    if _is_tiktoken(file):
+        return tiktoken_file.load(file, settings.added_tokens)
+    others = [folder / name for name in _SENTENCEPIECE_NAMES if (folder / name).is_file()]
+    try:
+        return _load_file(file)
+    except ValueError:
+        # A tokenizer.json of a kind that is not known here: the SentencePiece model it was made of.
+        if file.name != FILE_NAME or not others:
+            raise
+        try:
+            return _load_file(others[0])
+        except (ValueError, ImportError):
+            pass
+        raise
+
+
+def _load_file(path: Path) -> Tokenizer:
     if not path.is_file():
         raise ValueError(f"`path`: there is no tokenizer file {str(path)!r}.")
     if is_gguf(path):
         return gguf.load(path)
+    if _is_tiktoken(path):
+        return tiktoken_file.load(path)
     if path.suffix == ".model":
         return SentencePieceTokenizer.from_file(path)
     merges_file = dict(FILE_PAIRS).get(path.name)
     if merges_file:
         return _load_vocabulary(path, path.with_name(merges_file))
     return _load_json(path)
+
+
+def _is_tiktoken(path: Path) -> bool:
+    return path.suffix in (".model", ".tiktoken") and tiktoken_file.is_tiktoken(path)
 
 
 def _file_in(folder: Path) -> Path:
@@ -89,11 +127,13 @@ def _file_in(folder: Path) -> Path:
     for name in _SENTENCEPIECE_NAMES:
         if (folder / name).is_file():
             return folder / name
+    for file in sorted(folder.glob("*.tiktoken")):
+        return file
     for pair in FILE_PAIRS:
         for there, other in (pair, pair[::-1]):
             if (folder / there).is_file():
                 raise ValueError(f"{str(folder)!r} holds {there}, but not {other}, which it needs.")
-    known = [FILE_NAME, *map(" with ".join, FILE_PAIRS), *_SENTENCEPIECE_NAMES]
+    known = [FILE_NAME, *map(" with ".join, FILE_PAIRS), *_SENTENCEPIECE_NAMES, "*.tiktoken"]
     raise ValueError(
         f"`path`: there is no tokenizer file in {str(folder)!r}, which would be one of "
         f"{', '.join(known)}."
@@ -120,8 +160,12 @@ def _tokenizer_class(content: object) -> type[Tokenizer]:
             # CLIP's words end in </w>, too, but are bytes.
             is_gpt1 = model.get("end_of_word_suffix") == _END_OF_WORD
             is_gpt1 &= part_type(content.get("decoder")) == "BPEDecoder"
-            return GPT1Tokenizer if is_gpt1 else BytePairTokenizer
-    raise ValueError("it holds neither a CharacterTokenizer nor a byte-level BPE `model`.")
+            if is_gpt1:
+                return GPT1Tokenizer
+            decoder = content.get("decoder")
+            writes_spaces = has_decoder(decoder, "Replace") or has_decoder(decoder, "Metaspace")
+            return MetaspaceTokenizer if writes_spaces else BytePairTokenizer
+    raise ValueError("it holds neither a CharacterTokenizer nor a BPE `model`.")
 
 
 def _check_model(content: dict[str, Any]) -> None:

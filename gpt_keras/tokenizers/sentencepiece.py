@@ -3,12 +3,15 @@
 import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from gpt_keras.atomic import atomic_file
+from gpt_keras.tokenizers.added_tokens import AddedToken
+from gpt_keras.tokenizers.boundaries import Boundaries
 from gpt_keras.tokenizers.in_graph.sentencepiece import InGraphSentencePieceTokenizer
 from gpt_keras.tokenizers.sentencepiece_model import SentencePieceModel, parse
 from gpt_keras.tokenizers.tokenizer import AllowedSpecial, Tokenizer
@@ -39,6 +42,9 @@ class SentencePieceTokenizer(Tokenizer):
 
     Args:
         model: The bytes of a `.model` file.
+        added_tokens: Further tokens, with the ids that follow those of the model. They decode to
+            their text.
+        boundaries: The tokens that begin and end a text; None for those of the model.
 
     Raises:
         ValueError: If `model` is not a SentencePiece model.
@@ -53,7 +59,12 @@ class SentencePieceTokenizer(Tokenizer):
         [15043, 3186]
     """
 
-    def __init__(self, model: bytes):
+    def __init__(
+        self,
+        model: bytes,
+        added_tokens: Sequence[AddedToken] = (),
+        boundaries: Boundaries | None = None,
+    ):
         if not isinstance(model, bytes):
             raise ValueError(
                 f"`model` must be the bytes of a .model file, but is of type "
@@ -61,13 +72,19 @@ class SentencePieceTokenizer(Tokenizer):
             )
         self._bytes = model
         try:
-            self._model: SentencePieceModel = parse(model)
+            parsed = parse(model)
             self._engine = _engine(model)
         except (ValueError, tf.errors.OpError) as error:
             raise ValueError(
                 f"`model` must be the bytes of a SentencePiece .model file, but these "
                 f"{len(model):,} are not: {getattr(error, 'message', error)}"
             ) from error
+        self._added = tuple(AddedToken(*token) for token in added_tokens)
+        self._model: SentencePieceModel = parsed.with_added_tokens(self._added)
+        self._always_found = {t.text: t.token_id for t in self._added if not t.is_special}
+        own = Boundaries(parsed.start_of_text_id, parsed.end_of_text_id, False)
+        self._declared = own if boundaries is None else Boundaries(*boundaries)
+        self._has_own_boundaries = self._declared == own
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "SentencePieceTokenizer":
@@ -96,14 +113,78 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def end_of_text_id(self) -> int | None:
         """Id of `</s>`, or of the token that the model has in its place; None without one."""
-        return self._model.end_of_text_id
+        return self._declared.end_of_text_id
+
+    @property
+    def start_of_text_id(self) -> int | None:
+        """Id of `<s>`, or of the token that the model has in its place; None without one."""
+        return self._declared.start_of_text_id
+
+    @property
+    def adds_start_of_text(self) -> bool:
+        """Whether the model's prompts and training documents begin with `start_of_text_id`."""
+        return self._declared.adds_start_of_text
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """The control tokens and their ids."""
+        """The control tokens and the special ones that were added, and their ids."""
         return dict(self._model.control_ids)
 
+    @property
+    def strips_before(self) -> Collection[int]:
+        """Ids of the special tokens that take the white space before them."""
+        return [token.token_id for token in self._added if token.lstrip]
+
+    @property
+    def strips_after(self) -> Collection[int]:
+        """Ids of the special tokens that take the white space after them."""
+        return [token.token_id for token in self._added if token.rstrip]
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token, given as the vocabulary writes it; None if there is none."""
+        return self._model.ids.get(token)
+
+    def _written(self, token_id: int | None) -> str | None:
+        return next((token for token, i in self._model.ids.items() if i == token_id), None)
+
+    @property
+    def added_tokens(self) -> tuple[AddedToken, ...]:
+        """The tokens that were added to those of the model."""
+        return self._added
+
+    @property
+    def is_byte_pair(self) -> bool:
+        """Whether the model is of the byte-pair kind, as Llama's; else it is a unigram model."""
+        return self._model.is_byte_pair
+
+    def save_model(self, path: str | os.PathLike) -> Path:
+        """Write the `.model` file, without added tokens.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Its path.
+        """
+        path = Path(path)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(self._bytes)
+        return path
+
+    def _with_added_tokens(self, tokens: list[AddedToken]) -> "SentencePieceTokenizer":
+        return type(self)(self._bytes, [*self._added, *tokens], self._declared)
+
+    def _with_first_ids(self, count: int) -> Tokenizer:
+        kept = [token for token in self._added if token.token_id < count]
+        tokenizer = type(self)(self._bytes, kept, self._declared)
+        return tokenizer if tokenizer.vocabulary_size <= count else super()._with_first_ids(count)
+
+    def _with_boundaries(self, boundaries: Boundaries) -> "SentencePieceTokenizer":
+        return type(self)(self._bytes, self._added, boundaries)
+
     def _encode_batch(self, texts: list[str]) -> list[list[int]]:
+        if any(token in text for token in self._always_found for text in texts):
+            return self._encode_with(self._always_found, texts)  # in whose parts is none of them
         try:
             data = [text.encode() for text in texts]
         except UnicodeEncodeError as error:
@@ -146,7 +227,10 @@ class SentencePieceTokenizer(Tokenizer):
             An `InGraphSentencePieceTokenizer`.
         """
         return InGraphSentencePieceTokenizer(
-            self, self._allowed(allowed_special), self._engine, self._model
+            self,
+            self._always_found | self._allowed(allowed_special),
+            self._engine,
+            self._model,
         )
 
     def to_json(self) -> str:
@@ -155,15 +239,25 @@ class SentencePieceTokenizer(Tokenizer):
             "type": "SentencePieceTokenizer",
             "model": base64.b64encode(self._bytes).decode("ascii"),
         }
+        if self._added:
+            content["added_tokens"] = [token._asdict() for token in self._added]
+        if not self._has_own_boundaries:
+            content |= self._declared._asdict()
         return json.dumps(content, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "SentencePieceTokenizer":
         """Makes a tokenizer from what `to_json` returned."""
-        return cls(base64.b64decode(json.loads(text)["model"], validate=True))
+        content = json.loads(text)
+        fields = Boundaries._fields
+        return cls(
+            base64.b64decode(content["model"], validate=True),
+            [AddedToken(**token) for token in content.get("added_tokens", [])],
+            Boundaries(*(content[f] for f in fields)) if fields[0] in content else None,
+        )
 
     def __reduce__(self):
-        return type(self), (self._bytes,)
+        return type(self), (self._bytes, self._added, self._declared)
 
 
 def _engine(model: bytes) -> tf.types.experimental.PolymorphicFunction:

@@ -2,13 +2,18 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from gpt_keras.tokenizers.added_tokens import AddedToken
+
 # `SentencePiece.Type` of the format.
 _UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
+
+# `TrainerSpec.ModelType` of the format.
+_BYTE_PAIR = 2
 
 _SPACE = "\u2581".encode()  # how pieces write a space
 
@@ -23,7 +28,11 @@ class SentencePieceModel:
         first_bytes: The same for tokens that begin a text: without the space that encoding put
             there.
         passes_on: Whether the token after this one begins the text as well, where this one does.
+        ids: All tokens as the vocabulary writes them, and their ids.
+        is_byte_pair: Whether pieces are found by byte-pair encoding; else by a unigram model.
         control_ids: The control tokens, such as `<s>` and `</s>`, and their ids.
+        start_of_text_id: Id of the token that begins a text, which is `<s>` unless the model names
+            another; None if the vocabulary has none.
         end_of_text_id: Id of the token that ends a text, which is `</s>` unless the model names
             another; None if the vocabulary has none.
     """
@@ -31,7 +40,10 @@ class SentencePieceModel:
     token_bytes: tuple[bytes, ...]
     first_bytes: tuple[bytes, ...]
     passes_on: tuple[bool, ...]
+    ids: dict[str, int]
+    is_byte_pair: bool
     control_ids: dict[str, int]
+    start_of_text_id: int | None
     end_of_text_id: int | None
 
     def join(self, ids: list[int]) -> bytes:
@@ -39,6 +51,19 @@ class SentencePieceModel:
         start = next((k for k, i in enumerate(ids) if not self.passes_on[i]), len(ids)) + 1
         first = [self.first_bytes[i] for i in ids[:start]]
         return b"".join(first + [self.token_bytes[i] for i in ids[start:]])
+
+    def with_added_tokens(self, tokens: Sequence[AddedToken]) -> "SentencePieceModel":
+        """Returns a model with further tokens, whose ids follow those of the vocabulary."""
+        more = tuple(token.text.encode() for token in tokens)
+        special = {token.text: token.token_id for token in tokens if token.is_special}
+        return dataclasses.replace(
+            self,
+            token_bytes=self.token_bytes + more,
+            first_bytes=self.first_bytes + more,
+            passes_on=self.passes_on + (False,) * len(more),
+            ids=self.ids | {token.text: token.token_id for token in tokens},
+            control_ids=self.control_ids | special,
+        )
 
 
 def parse(data: bytes) -> SentencePieceModel:
@@ -77,7 +102,10 @@ def parse(data: bytes) -> SentencePieceModel:
         token_bytes=tuple(token_bytes),
         first_bytes=tuple(first_bytes),
         passes_on=tuple(not data for data in silent),
+        ids={text: i for i, text in enumerate(texts)},
+        is_byte_pair=message.trainer_spec.model_type == _BYTE_PAIR,
         control_ids=control_ids,
+        start_of_text_id=control_ids.get(message.trainer_spec.bos_piece.decode("utf-8", "replace")),
         end_of_text_id=control_ids.get(message.trainer_spec.eos_piece.decode("utf-8", "replace")),
     )
 
@@ -115,7 +143,9 @@ def _message_class() -> Callable:
     add_message("Piece", ("piece", 1, "bytes", ""), ("type", 3, "int32", "1"))
     add_message(
         "TrainerSpec",
+        ("model_type", 3, "int32", "1"),
         ("unk_surface", 44, "bytes", r" \342\201\207 "),
+        ("bos_piece", 46, "bytes", "<s>"),
         ("eos_piece", 47, "bytes", "</s>"),
     )
     add_message(

@@ -14,6 +14,8 @@ import numpy as np
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.checks import check_choice, check_positive_int
+from gpt_keras.tokenizers.added_tokens import AddedToken, without_gaps
+from gpt_keras.tokenizers.boundaries import Boundaries
 from gpt_keras.tokenizers.stream_decoder import StreamDecoder
 from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts, describe
 
@@ -21,6 +23,11 @@ END_OF_TEXT = "<|endoftext|>"
 FILE_NAME = "tokenizer.json"
 
 SIDES = ("left", "right")
+
+# What the engine takes for white space: Python's `\s` has four control characters more.
+WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_LEADING_SPACE = re.compile(rf"\A[{WHITE_SPACE}]+")
+_TRAILING_SPACE = re.compile(rf"[{WHITE_SPACE}]+\Z")
 
 # Which special tokens a text may hold: all of the tokenizer's, or these.
 AllowedSpecial = Literal["all"] | Collection[str]
@@ -53,12 +60,175 @@ class Tokenizer(abc.ABC):
     @property
     @abc.abstractmethod
     def end_of_text_id(self) -> int | None:
-        """Id of the `<|endoftext|>` token that separates documents, or None."""
+        """Id of the token that ends a text and so separates documents, or None."""
+
+    @property
+    def strips_before(self) -> Collection[int]:
+        """Ids of the special tokens that take the white space before them."""
+        return ()
+
+    @property
+    def strips_after(self) -> Collection[int]:
+        """Ids of the special tokens that take the white space after them."""
+        return ()
+
+    @property
+    def start_of_text_id(self) -> int | None:
+        """Id of the token that begins a text (`<s>`, `<|begin_of_text|>`), or None."""
+        return None
+
+    @property
+    def start_of_text(self) -> str | None:
+        """The token of `start_of_text_id`, as the vocabulary writes it, or None."""
+        return self._written(self.start_of_text_id)
+
+    @property
+    def end_of_text(self) -> str | None:
+        """The token of `end_of_text_id`, as the vocabulary writes it, or None."""
+        return self._written(self.end_of_text_id)
+
+    def _written(self, token_id: int | None) -> str | None:
+        """A token as the vocabulary writes it."""
+        special = self.special_tokens.items()
+        return next((token for token, i in special if i == token_id), None)
+
+    @property
+    def adds_start_of_text(self) -> bool:
+        """Whether the model's prompts and training documents begin with `start_of_text_id`."""
+        return False
+
+    @property
+    def prompt_start(self) -> tuple[int, ...]:
+        """The ids that every prompt begins with: `start_of_text_id` where it is added, or none."""
+        return (self.start_of_text_id,) if self.adds_start_of_text else ()
+
+    @property
+    def id_before_text(self) -> int | None:
+        """Id that stands before a text in training, the context of its first token; or None.
+
+        It is `start_of_text_id` where it is added, and else the end of the text before.
+        """
+        return next(iter(self.prompt_start), self.end_of_text_id)
 
     @property
     @abc.abstractmethod
     def special_tokens(self) -> dict[str, int]:
         """Tokens that text holds only where `encode` is told to look for them, and their ids."""
+
+    def with_boundaries(
+        self,
+        start_of_text: str | None = None,
+        end_of_text: str | None = None,
+        adds_start_of_text: bool | None = None,
+    ) -> "Tokenizer":
+        """Return a copy whose texts begin and end with other tokens.
+
+        Args:
+            start_of_text: The token whose id becomes `start_of_text_id`; None changes nothing.
+            end_of_text: The token whose id becomes `end_of_text_id`; None changes nothing.
+            adds_start_of_text: Whether prompts and training documents begin with the first; None
+                changes nothing.
+
+        Raises:
+            ValueError: If the vocabulary lacks a token, or `adds_start_of_text` is True without a
+                start of text.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.train(
+            ...     "low lower", 262, special_tokens=["<s>", "</s>"]
+            ... )
+            >>> tokenizer = tokenizer.with_boundaries("<s>", "</s>", adds_start_of_text=True)
+            >>> tokenizer.pieces(tokenizer.encode("low", add_start_of_text=True))
+            [b'<s>', b'l', b'ow']
+        """
+        ids = []
+        for name, token in (("start_of_text", start_of_text), ("end_of_text", end_of_text)):
+            token_id = getattr(self, f"{name}_id") if token is None else self.token_id(token)
+            if token is not None and token_id is None:
+                raise ValueError(f"`{name}` must be a token of the vocabulary, got {token!r}.")
+            ids.append(token_id)
+        adds = self.adds_start_of_text if adds_start_of_text is None else bool(adds_start_of_text)
+        if adds and ids[0] is None:
+            raise ValueError("`adds_start_of_text` must be False without a start of text.")
+        boundaries = Boundaries(*ids, adds)
+        return self if boundaries == self._boundaries else self._with_boundaries(boundaries)
+
+    def with_added_tokens(self, tokens: Sequence[AddedToken]) -> "Tokenizer":
+        """Return a copy that has these tokens, too.
+
+        Args:
+            tokens: Tokens with ids after those of the vocabulary; ids between that have none get
+                a token such as `[PAD270]`. Tokens that the tokenizer has already are left out.
+
+        Raises:
+            ValueError: If the vocabulary has another token of one of these ids or texts, or a
+                tokenizer of this kind cannot have further tokens.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> from gpt_keras.tokenizers.added_tokens import AddedToken
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.train("low lower", 260)
+            >>> tokenizer.vocabulary_size, tokenizer.special_tokens
+            (259, {'<|endoftext|>': 258})
+            >>> tokenizer = tokenizer.with_added_tokens([AddedToken(259, "<|im_end|>")])
+            >>> tokenizer.special_tokens
+            {'<|endoftext|>': 258, '<|im_end|>': 259}
+        """
+        new = [token for token in tokens if self.token_id(token.text) is None]
+        known = [
+            token for token in tokens if self.token_id(token.text) not in (None, token.token_id)
+        ]
+        known += [token for token in new if token.token_id < self.vocabulary_size]
+        if known:
+            raise ValueError(
+                f"`tokens` must have ids after those of the vocabulary, or those that it has, got "
+                f"{known[0].token_id} for {known[0].text!r}."
+            )
+        return self._with_added_tokens(without_gaps(new, self.vocabulary_size)) if new else self
+
+    def with_first_ids(self, count: int) -> "Tokenizer":
+        """Return a copy without the added tokens from an id on, as of a model with fewer ids.
+
+        Args:
+            count: How many ids to keep.
+
+        Raises:
+            ValueError: If that takes away tokens which text is made of.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.train("low lower", 260)
+            >>> tokenizer.with_first_ids(258).special_tokens
+            {}
+        """
+        if count >= self.vocabulary_size:
+            return self
+        start, end, adds = self._boundaries
+        start = None if start is None or start >= count else start
+        end = None if end is None or end >= count else end
+        kept = Boundaries(start, end, adds and start is not None)
+        tokenizer = self if kept == self._boundaries else self._with_boundaries(kept)
+        return tokenizer._with_first_ids(count)
+
+    def _with_first_ids(self, count: int) -> "Tokenizer":
+        raise ValueError(
+            f"`count` must be at least {self.vocabulary_size}, which the texts need, got {count}."
+        )
+
+    def _with_added_tokens(self, tokens: list[AddedToken]) -> "Tokenizer":
+        raise ValueError(f"A {type(self).__name__} cannot have further tokens.")
+
+    @property
+    def _boundaries(self) -> Boundaries:
+        return Boundaries(self.start_of_text_id, self.end_of_text_id, self.adds_start_of_text)
+
+    def _with_boundaries(self, boundaries: Boundaries) -> "Tokenizer":
+        raise ValueError(f"A {type(self).__name__} cannot have other tokens at its boundaries.")
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token, given as the vocabulary writes it; None if there is none."""
+        return self.special_tokens.get(token)
 
     @abc.abstractmethod
     def to_json(self) -> str:
@@ -69,11 +239,12 @@ class Tokenizer(abc.ABC):
         """Returns a Keras layer that does the same with TensorFlow ops.
 
         `layer(strings)` takes a `(batch,)` string tensor and returns a `tf.RaggedTensor` of int32
-        ids, `(batch, None)`; `layer.encode_padded(strings, sequence_length)` returns dense ids and
-        their mask. `layer.detokenize(ids)` takes a ragged or dense integer tensor and returns
-        `(batch,)` strings: exactly the bytes of the tokens, joined; `layer.detokenize_stream` does
-        so bit by bit and never ends inside a character. All can be traced into a SavedModel that
-        needs neither Keras nor this package.
+        ids, `(batch, None)`; `layer(strings, add_start_of_text=True)` those of prompts.
+        `layer.encode_padded(strings, sequence_length)` returns dense ids and their mask.
+        `layer.detokenize(ids)` takes a ragged or dense integer tensor and returns `(batch,)`
+        strings: exactly the bytes of the tokens, joined; `layer.detokenize_stream` does so bit by
+        bit and never ends inside a character. All can be traced into a SavedModel that needs
+        neither Keras nor this package.
 
         Args:
             allowed_special: As in `encode`.
@@ -86,7 +257,10 @@ class Tokenizer(abc.ABC):
     def _decode_one(self, ids: list[int]) -> str: ...
 
     def encode(
-        self, text: str | Iterable[str], allowed_special: AllowedSpecial = ()
+        self,
+        text: str | Iterable[str],
+        allowed_special: AllowedSpecial = (),
+        add_start_of_text: bool = False,
     ) -> list[int] | list[list[int]]:
         """Turns text into ids.
 
@@ -99,6 +273,9 @@ class Tokenizer(abc.ABC):
                 Series, string tensor, generator or `tf.data.Dataset`.
             allowed_special: Special tokens whose text becomes their id: a list of them, or `"all"`
                 for all in `special_tokens`.
+            add_start_of_text: Whether the ids begin as the model's prompts do, with
+                `start_of_text_id` if the tokenizer `adds_start_of_text`. (In transformers this is
+                `add_special_tokens`, and True by default.)
 
         Returns:
             A list of ids for one string, a list of lists for several.
@@ -111,6 +288,8 @@ class Tokenizer(abc.ABC):
         given = as_texts("text", text)
         texts = [given] if isinstance(given, str) else given
         rows = self._encode_with(allowed, texts) if allowed else self._encode_batch(texts)
+        if add_start_of_text:
+            rows = [[*self.prompt_start, *row] for row in rows]
         return rows[0] if isinstance(given, str) else rows
 
     def encode_padded(
@@ -123,6 +302,7 @@ class Tokenizer(abc.ABC):
         truncation_side: Literal["left", "right"] = "right",
         pad_id: int | None = None,
         allowed_special: AllowedSpecial = (),
+        add_start_of_text: bool = False,
     ) -> PaddedIds:
         """Turns texts into rows of ids of one length: longer ones are cut, shorter ones padded.
 
@@ -135,6 +315,7 @@ class Tokenizer(abc.ABC):
             truncation_side: From which end ids are cut off.
             pad_id: The id of padding; None for `end_of_text_id`, or 0 if there is none.
             allowed_special: As in `encode`.
+            add_start_of_text: As in `encode`; added before a text is cut, too.
 
         Returns:
             `(token_ids, mask)`: numpy arrays `(len(texts), sequence_length)`, int32 and bool; the
@@ -151,7 +332,7 @@ class Tokenizer(abc.ABC):
             ([[0, 1], [0, 1]], [[True, True], [False, True]])
         """
         pad_id = self.check_padding(sequence_length, padding_side, truncation_side, pad_id)
-        rows = self.encode(as_list_of_texts("texts", texts), allowed_special)
+        rows = self.encode(as_list_of_texts("texts", texts), allowed_special, add_start_of_text)
         end = [self.require_end_of_text_id()] if append_end_of_text else []
         token_ids = np.full((len(rows), sequence_length), pad_id, np.int32)
         mask = np.zeros(token_ids.shape, bool)
@@ -330,20 +511,69 @@ class Tokenizer(abc.ABC):
         return {token: special[token] for token in allowed_special}
 
     def _encode_with(self, allowed: dict[str, int], texts: list[str]) -> list[list[int]]:
-        """Encodes the texts between the allowed special tokens in one batch, then joins."""
+        """Encodes texts with the allowed special tokens in them."""
         # Of tokens that begin alike the longest one counts.
         longest_first = sorted(allowed, key=len, reverse=True)
         expression = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         # Every second part is a special token.
-        parts = [expression.split(text) for text in texts]
-        ordinary = iter(self._encode_batch([part for row in parts for part in row[::2]]))
-        rows = []
-        for row in parts:
-            ids = []
+        rows = [expression.split(text) for text in texts]
+        return self._encode_parts(
+            [[allowed[part] if i % 2 else part for i, part in enumerate(row)] for row in rows]
+        )
+
+    def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
+        """Encode one text whose special tokens are given as ids, between the parts of the text.
+
+        Unlike in `encode`, no part can become a special token by what it says. A special token
+        that takes the white space before or after it (`lstrip`, `rstrip` in Hugging Face's files)
+        does so.
+
+        Args:
+            parts: Strings and ids.
+
+        Raises:
+            ValueError: If a part is neither a string nor an id of the vocabulary.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc", end_of_text=True)
+            >>> tokenizer.encode_parts(["ab", 3, "c"])
+            [0, 1, 3, 2]
+        """
+        parts = list(parts)
+        self._checked([part for part in parts if not isinstance(part, str)], "parts")
+        return self._encode_parts([parts])[0]
+
+    def _encode_parts(self, rows: list[list[str | int]]) -> list[list[int]]:
+        """Encodes the texts of all rows in two batches: those that begin a row, and the others."""
+        first, later = [], []
+        for row in rows:
             for i, part in enumerate(row):
-                ids.extend([allowed[part]] if i % 2 else next(ordinary))
-            rows.append(ids)
-        return rows
+                if isinstance(part, str):
+                    before = row[i - 1] if i else None
+                    after = row[i + 1] if i + 1 < len(row) else None
+                    (later if i else first).append(self._stripped(part, before, after))
+        ids = iter(self._encode_batch(first)), iter(self._encode_later(later))
+        return [
+            [
+                token_id
+                for i, part in enumerate(row)
+                for token_id in (next(ids[i > 0]) if isinstance(part, str) else [int(part)])
+            ]
+            for row in rows
+        ]
+
+    def _stripped(self, text: str, before: str | int | None, after: str | int | None) -> str:
+        """A part of a text without the white space that the tokens around it take."""
+        if before in self.strips_after:
+            text = _LEADING_SPACE.sub("", text)
+        if after in self.strips_before:
+            text = _TRAILING_SPACE.sub("", text)
+        return text
+
+    def _encode_later(self, texts: list[str]) -> list[list[int]]:
+        """Encodes texts that follow a special token, not the beginning of a text."""
+        return self._encode_batch(texts)
 
     def _checked(self, ids: Sequence, name: str = "ids") -> list[int]:
         array = np.asarray(ids)

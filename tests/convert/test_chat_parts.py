@@ -12,7 +12,9 @@ TEMPLATE = "\n  {{ bos_token }}{% for m in messages %}{{ m.content }}\n{% endfor
 
 @pytest.fixture
 def model():
-    tokenizer = gk.tokenizers.BytePairTokenizer.train("hello low", 262)
+    tokenizer = gk.tokenizers.BytePairTokenizer.train(
+        "hello low", 262, special_tokens=["<s>", "<|endoftext|>"]
+    ).with_boundaries("<s>")
     config = gk.GPTConfig(
         vocabulary_size=262, max_sequence_length=16, num_layers=1, num_heads=2, hidden_dim=4
     )

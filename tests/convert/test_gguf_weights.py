@@ -603,7 +603,7 @@ def test_wrong_arguments(tmp_path, character_tokenizer):
     with pytest.raises(ValueError, match=r"weights that GGUF's.*attention_residual"):
         gk.convert.to_gguf(gated, tmp_path / "model.gguf")
     model.tokenizer = character_tokenizer
-    with pytest.raises(ValueError, match=r"byte-level tokenizer.*CharacterTokenizer"):
+    with pytest.raises(ValueError, match=r"a BytePairTokenizer.*CharacterTokenizer"):
         gk.convert.to_gguf(model, tmp_path / "model.gguf")
     model.tokenizer = None
     model.backbone.blocks[0].feed_forward.up.kernel.assign(np.full((32, 128), 1e5))

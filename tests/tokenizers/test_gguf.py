@@ -1,5 +1,6 @@
 """The tokenizer in a GGUF file, written here with the `gguf` package."""
 
+import io
 import os
 import shutil
 import struct
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer as Engine
 
 import gpt_keras.tokenizers as tokenizers
 from gpt_keras.gguf_file import read_header
+from gpt_keras.tokenizers.byte_level import byte_characters
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>"]
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
@@ -63,7 +65,9 @@ def write(path, metadata, tensors=True):
         key = f"tokenizer.ggml.{name}"
         if value is None:
             continue
-        if isinstance(value, str):
+        if isinstance(value, bool):
+            writer.add_bool(key, value)
+        elif isinstance(value, str):
             writer.add_string(key, value)
         elif isinstance(value, list):
             writer.add_array(key, value)
@@ -189,9 +193,9 @@ def test_metadata_is_what_the_package_reads(small, tmp_path):
 
 
 BAD = {
-    "sentencepiece": ({"model": "llama"}, "'llama'.*only byte-level BPE.*not SentencePiece"),
+    "sentencepiece without scores": ({"model": "llama"}, "lacks 'tokenizer.ggml.scores'"),
     "wordpiece": ({"model": "bert"}, "'bert'.*only byte-level BPE"),
-    "unknown split": ({"pre": "tekken"}, "'tekken', but must be one of .*gpt-2.*smollm.*qwen2"),
+    "unknown split": ({"pre": "kimi-k2"}, "'kimi-k2', but must be that of .*gpt-2.*smollm.*qwen2"),
     "split of a wrong type": ({"pre": 3}, "`tokenizer.ggml.pre` is no text"),
     "no kind": ({"model": None}, "lacks 'tokenizer.ggml.model'"),
     "no tokens": ({"tokens": None}, "lacks 'tokenizer.ggml.tokens'"),
@@ -329,3 +333,126 @@ def test_smollm2(plays, poems):
     assert tokenizer.decode(tokenizer.encode(texts[:-1])) == texts[:-1]
     for allowed in ((), "all"):
         assert tokenizer.in_graph(allowed)(texts).to_list() == tokenizer.encode(texts, allowed)
+
+
+ALIASES = {
+    "gpt-2": ["phi-2", "mellum", "olmo"],
+    "smollm": ["starcoder", "refact", "command-r"],
+    "llama-bpe": ["llama3", "llama-v3", "falcon3", "pixtral", "lfm2"],
+    "qwen2": ["deepseek-r1-qwen", "kormo"],
+}
+
+
+@pytest.mark.parametrize("pre", ALIASES)
+def test_other_names_of_the_same_split(small, tmp_path, pre):
+    expected = tokenizers.load(write(tmp_path / "a.gguf", contents(small, pre=pre)))
+    for name in ALIASES[pre]:
+        assert tokenizers.load(write(tmp_path / "b.gguf", contents(small, pre=name))) == expected
+
+
+# Words by hand: what the expressions of these models' tokenizer.json files match.
+WORDS = {
+    "tekken": ["Hello", "World", " isn", "'t", " ", "1", "2", "!!/\n", " \u0915\u094d\u0937"],
+    "gpt-4o": ["Hello", "World", " isn't", " ", "12", "!!/\n", " \u0915\u094d\u0937"],
+    "qwen35": ["HelloWorld", " isn", "'t", " ", "1", "2", "!!/\n", " \u0915\u094d\u0937"],
+    "smaug-bpe": ["HelloWorld", " isn", "'t", " ", "12", "!!/\n", " \u0915", "\u094d\u0937"],
+    "hunyuan": ["HelloWorld", " isn", "'t", " ", "1", "2", "!!/\n", " \u0915", "\u094d\u0937"],
+}
+
+
+@pytest.mark.parametrize("pre", WORDS)
+def test_other_splits(small, tmp_path, pre):
+    loaded = tokenizers.load(write(tmp_path / "a.gguf", contents(small, pre=pre)))
+    text = "HelloWorld isn't 12!!/\n \u0915\u094d\u0937"
+    split = engine_of(loaded).pre_tokenizer.pre_tokenize_str(text)
+    words = [bytes(byte_characters().index(c) for c in word).decode() for word, _ in split]
+    assert words == WORDS[pre]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # bos, eos, whether prompts begin with the first; 278 and 279 are the special tokens.
+        ({}, (None, 278, False)),
+        ({"bos_token_id": 279, "eos_token_id": 278}, (279, 278, False)),
+        ({"bos_token_id": 278, "eos_token_id": 279}, (278, 279, False)),
+        ({"bos_token_id": 279, "add_bos_token": True}, (279, 278, True)),
+        ({"bos_token_id": 279, "pre": "llama-bpe"}, (279, 278, True)),
+        ({"bos_token_id": 279, "pre": "tekken"}, (279, 278, True)),
+        ({"bos_token_id": 279, "pre": "llama-bpe", "add_bos_token": False}, (279, 278, False)),
+        ({"pre": "llama-bpe"}, (None, 278, False)),
+        # A model without a start of text, as converters write it.
+        ({"bos_token_id": 278, "eos_token_id": 278, "add_bos_token": False}, (None, 278, False)),
+        ({"bos_token_id": 278, "eos_token_id": 278, "add_bos_token": True}, (278, 278, True)),
+    ],
+)
+def test_where_texts_begin_and_end(small, tmp_path, changes, expected):
+    loaded = tokenizers.load(write(tmp_path / "a.gguf", contents(small, **changes)))
+    assert (loaded.start_of_text_id, loaded.end_of_text_id, loaded.adds_start_of_text) == expected
+    start = [expected[0]] if expected[2] else []
+    assert loaded.encode("the", add_start_of_text=True) == start + loaded.encode("the")
+    assert tokenizers.load(loaded.save(tmp_path)) == loaded
+
+
+def test_a_boundary_that_is_no_token_is_refused(small, tmp_path):
+    file = write(tmp_path / "bad.gguf", contents(small, bos_token_id=280))
+    with pytest.raises(ValueError, match=r"bad\.gguf.*bos_token_id` is 280, which is no token"):
+        tokenizers.load(file)
+
+
+@pytest.fixture(scope="module")
+def sentencepieces(plays):
+    """A SentencePiece model, and the metadata that llama.cpp's converters write for it."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(plays[0][:20_000].split("\n")),
+        model_writer=model,
+        vocab_size=600,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    reference = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    ids = range(reference.vocab_size())
+    tokens = [reference.id_to_piece(i) for i in ids] + ["<|im_start|>", "[extra]"]
+    types = [2, CONTROL, CONTROL, *[6] * 256, *[NORMAL] * (len(ids) - 259), CONTROL, USER_DEFINED]
+    return reference, {
+        "model": "llama",
+        "tokens": tokens,
+        "scores": [reference.get_score(i) for i in ids] + [-1000.0, -1000.0],
+        "token_type": types,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+
+
+def test_sentencepiece(sentencepieces, tmp_path):
+    reference, metadata = sentencepieces
+    loaded = tokenizers.load(write(tmp_path / "a.gguf", metadata))
+    texts = [*TEXTS, " a  b ", "Hello there 詩"]
+    ids = reference.encode(texts)
+    assert loaded.encode(texts) == ids
+    assert loaded.in_graph()(texts).to_list() == ids
+    assert loaded.decode(ids) == texts
+    start, extra = 600, 601
+    assert loaded.special_tokens == {"<unk>": 0, "<s>": 1, "</s>": 2, "<|im_start|>": start}
+    assert (loaded.start_of_text_id, loaded.end_of_text_id) == (1, 2)
+    assert loaded.adds_start_of_text  # as llama.cpp does for this kind
+    the, a = reference.encode(["the", "a"])
+    # Each part between special tokens gets a space in front, as in llama.cpp.
+    assert loaded.encode("<|im_start|>the[extra]a", "all") == [start, *the, extra, *a]
+    assert loaded.encode("the", add_start_of_text=True) == [1, *the]
+    assert tokenizers.load(loaded.save(tmp_path)) == loaded
+
+
+def test_sentencepiece_without_a_space_in_front(sentencepieces, tmp_path):
+    reference, metadata = sentencepieces
+    metadata = metadata | {"add_space_prefix": False, "add_bos_token": False}
+    loaded = tokenizers.load(write(tmp_path / "a.gguf", metadata))
+    assert not loaded.adds_start_of_text
+    assert loaded.encode(" the king") == reference.encode("the king")
+    assert loaded.decode(loaded.encode(" the king")) == " the king"

@@ -1,7 +1,8 @@
-"""A byte-level tokenizer as metadata of a GGUF file, which `gk.tokenizers.load` reads back."""
+"""A tokenizer as metadata of a GGUF file, which `gk.tokenizers.load` reads back."""
 
 import json
 import pathlib
+import re
 import tempfile
 from typing import Any
 
@@ -11,29 +12,49 @@ from gpt_keras.convert.gguf.writer import open_writer
 _PREFIX = "tokenizer.ggml."
 
 # Ways to split text into words, as llama.cpp calls them, that are tried in this order.
-_SPLITS = ("gpt-2", "smollm", "llama-bpe", "qwen2")
+_SPLITS = (
+    "gpt-2",
+    "smollm",
+    "llama-bpe",
+    "qwen2",
+    "tekken",
+    "gpt-4o",
+    "qwen35",
+    "smaug-bpe",
+    "hunyuan",
+)
 
 # What `tokenizer.ggml.token_type` says of a token.
-_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE_TYPE = 1, 2, 3, 4, 5, 6
+
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 # What llama.cpp calls the tokens at which a text, or a turn of a conversation, ends.
 END_TOKENS = ("eos_token", "eot_token", "eom_token")
 
+# Names that templates have for tokens, and what the metadata call these.
+_NAMES = {
+    "bos_token": "bos_token",
+    **{name: name for name in END_TOKENS},
+    "pad_token": "padding_token",
+    "unk_token": "unknown_token",
+}
+
 
 def named_tokens(metadata: dict[str, Any]) -> dict[str, tuple[int, str]]:
-    """Return id and text of the tokens that begin and end texts, by their names in templates.
+    """Return id and text of the tokens that the file names, by their names in templates.
 
     Raises:
         ValueError: an id is not that of a token.
     """
     tokens = metadata.get(f"{_PREFIX}tokens", [])
     named = {}
-    for name in ("bos_token", *END_TOKENS):
-        token_id = metadata.get(f"{_PREFIX}{name}_id")
+    for name, key in _NAMES.items():
+        token_id = metadata.get(f"{_PREFIX}{key}_id")
         if token_id is not None:
             if tokens and not 0 <= token_id < len(tokens):
-                raise ValueError(f"`{_PREFIX}{name}_id` is {token_id}, which is no token")
+                raise ValueError(f"`{_PREFIX}{key}_id` is {token_id}, which is no token")
             text = tokens[token_id].decode("utf-8") if tokens else ""
             named[name] = int(token_id), text
     return named
@@ -43,17 +64,18 @@ def tokenizer_metadata(tokenizer, vocabulary_size: int) -> dict[str, Any]:
     """Return the metadata of a tokenizer.
 
     Args:
-        tokenizer: a `BytePairTokenizer`.
+        tokenizer: a `BytePairTokenizer` or a `MetaspaceTokenizer`.
         vocabulary_size: number of ids of the model; ids that the tokenizer lacks get tokens
             `[PAD5]`, ..., because llama.cpp wants one for each.
 
     Raises:
-        ValueError: the tokenizer is of another kind, or splits text in a way that has no name.
+        ValueError: the tokenizer is of another kind, or does with text what has no name.
     """
-    if not isinstance(tokenizer, tokenizers.BytePairTokenizer):
+    kinds = (tokenizers.BytePairTokenizer, tokenizers.MetaspaceTokenizer)
+    if not isinstance(tokenizer, kinds):
         raise ValueError(
-            "`model` must have a byte-level tokenizer, or None, to be written to a GGUF file; its "
-            f"own is a {type(tokenizer).__name__}."
+            "`model` must have a BytePairTokenizer, a MetaspaceTokenizer or None to be written to "
+            f"a GGUF file; its own is a {type(tokenizer).__name__}."
         )
     content = json.loads(tokenizer.to_json())
     tokens = [f"[PAD{i}]" for i in range(vocabulary_size)]
@@ -63,19 +85,61 @@ def tokenizer_metadata(tokenizer, vocabulary_size: int) -> dict[str, Any]:
     for token in content["added_tokens"]:
         i = token["id"]
         tokens[i], types[i] = token["content"], _CONTROL if token["special"] else _USER_DEFINED
+    if isinstance(tokenizer, tokenizers.BytePairTokenizer):
+        metadata = _byte_level_metadata(content, tokens, types)
+    else:
+        metadata = _sentencepiece_metadata(tokenizer, content, tokens, types)
+    # The format's own default would be any token.
+    start = tokenizer.start_of_text_id
+    start = tokenizer.end_of_text_id if start is None else start
+    if start is not None:
+        metadata[f"{_PREFIX}bos_token_id"] = start
+    return metadata | {f"{_PREFIX}add_bos_token": tokenizer.adds_start_of_text}
+
+
+def _byte_level_metadata(content, tokens, types):
     merges = content["model"]["merges"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
     if not merges:  # the format has no empty lists
         raise ValueError("`model` must have a tokenizer with merges to be written to a GGUF file.")
-    metadata = _byte_level(_split_name(content), tokens, types, merges)
-    if tokenizer.end_of_text_id is not None:
-        metadata[f"{_PREFIX}bos_token_id"] = tokenizer.end_of_text_id
-    return metadata | {f"{_PREFIX}add_bos_token": False}
+    return _byte_level(_split_name(content), tokens, types, merges)
 
 
 def _byte_level(split, tokens, types, merges):
     values = {"model": "gpt2", "pre": split, "tokens": tokens, "merges": merges}
     return {_PREFIX + key: value for key, value in (values | {"token_type": types}).items()}
+
+
+def _sentencepiece_metadata(tokenizer, content, tokens, types):
+    """The pieces with a score each: the earlier a piece is merged, the higher."""
+    vocabulary = content["model"]["vocab"]
+    scores = [0.0] * len(tokens)
+    for rank, merge in reversed([*enumerate(content["model"]["merges"])]):
+        merged = merge.replace(" ", "") if isinstance(merge, str) else "".join(merge)
+        scores[vocabulary[merged]] = -float(rank + 1)
+    unknown = content["model"].get("unk_token")
+    for token, i in vocabulary.items():
+        if _BYTE.fullmatch(token):
+            types[i] = _BYTE_TYPE
+        elif token == unknown:
+            types[i] = _UNKNOWN
+    special, added = (
+        {token: i for i, (token, type_) in enumerate(zip(tokens, types)) if type_ in wanted}
+        for wanted in ((_UNKNOWN, _CONTROL), (_USER_DEFINED,))
+    )
+    written = type(tokenizer).from_scores(tokens, scores, special, added).merges
+    if {*written} != {*tokenizer.merges}:
+        raise ValueError(
+            "`model` must have a tokenizer whose merges follow from its tokens to be written to a "
+            "GGUF file, as those of a SentencePiece model do."
+        )
+    return {
+        f"{_PREFIX}model": "llama",
+        f"{_PREFIX}tokens": tokens,
+        f"{_PREFIX}scores": scores,
+        f"{_PREFIX}token_type": types,
+        f"{_PREFIX}add_space_prefix": tokenizer.prefix != "never",
+    }
 
 
 def _split_name(content):

@@ -2,18 +2,20 @@
 
 import abc
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from gpt_keras.backend import require_tensorflow
-from gpt_keras.tokenizers.tokenizer import PaddedIds, Tokenizer
+from gpt_keras.tokenizers.tokenizer import WHITE_SPACE, PaddedIds, Tokenizer
 from gpt_keras.tokenizers.utf8 import split_incomplete
 
 # Stands between parts of a text; no UTF-8 text holds this byte.
 _SEPARATOR = b"\xff"
+
+_SPACES = f"[{WHITE_SPACE}]+"
 
 
 class InGraphTokenizer(keras.layers.Layer):
@@ -32,22 +34,39 @@ class InGraphTokenizer(keras.layers.Layer):
         self._allow_non_tensor_positional_args = True
         self.built = True
         self._tokenizer = tokenizer
-        self._special = _SpecialTokens(allowed_special) if allowed_special else None
+        self._special = None
+        if allowed_special:
+            self._special = _SpecialTokens(
+                allowed_special, tokenizer.strips_before, tokenizer.strips_after
+            )
 
-    def call(self, strings: tf.Tensor) -> tf.RaggedTensor:
+    def call(self, strings: tf.Tensor, add_start_of_text: bool = False) -> tf.RaggedTensor:
         """Turns strings into ids.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
+            add_start_of_text: As in `Tokenizer.encode`.
 
         Returns:
             `(batch, None)` ragged int32 ids.
         """
         strings = tf.ensure_shape(tf.convert_to_tensor(strings, tf.string), [None])
+        ids = self._find_special_and_tokenize(strings)
+        if not add_start_of_text or not self._tokenizer.prompt_start:
+            return ids
+        start = tf.constant([self._tokenizer.prompt_start], tf.int32)
+        return tf.concat([tf.tile(start, [ids.nrows(), 1]), ids], axis=1)
+
+    def _find_special_and_tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor:
         if self._special is None:
             return self._tokenize(strings)
         parts, special_ids = self._special.split(strings)  # (batch, parts) both
-        ids = self._tokenize(tf.where(special_ids.values < 0, parts.values, b""))
+        is_first = tf.scatter_nd(
+            parts.row_starts()[:, tf.newaxis],
+            tf.ones_like(parts.row_starts(), tf.bool),
+            tf.shape(parts.values, tf.int64),
+        )
+        ids = self._tokenize_parts(tf.where(special_ids.values < 0, parts.values, b""), is_first)
         # Of each part, either there are ids of its text, or there is the one special id.
         special = tf.RaggedTensor.from_row_lengths(
             tf.boolean_mask(special_ids.values, special_ids.values >= 0),
@@ -60,6 +79,11 @@ class InGraphTokenizer(keras.layers.Layer):
     @abc.abstractmethod
     def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor: ...
 
+    def _tokenize_parts(self, strings: tf.Tensor, is_first: tf.Tensor) -> tf.RaggedTensor:
+        """Tokenizes parts of texts, of which some are the first of their text."""
+        del is_first
+        return self._tokenize(strings)
+
     def encode_padded(
         self,
         strings: tf.Tensor,
@@ -69,6 +93,7 @@ class InGraphTokenizer(keras.layers.Layer):
         padding_side: Literal["left", "right"] = "right",
         truncation_side: Literal["left", "right"] = "right",
         pad_id: int | None = None,
+        add_start_of_text: bool = False,
     ) -> PaddedIds:
         """Turns strings into rows of ids of one length: longer ones are cut, shorter ones padded.
 
@@ -80,6 +105,7 @@ class InGraphTokenizer(keras.layers.Layer):
             padding_side: Where padding goes.
             truncation_side: From which end ids are cut off.
             pad_id: The id of padding; None for `end_of_text_id`, or 0 if there is none.
+            add_start_of_text: As in `Tokenizer.encode`; added before a text is cut, too.
 
         Returns:
             `(token_ids, mask)`: `(batch, sequence_length)`, int32 and bool; the mask is False at
@@ -90,7 +116,7 @@ class InGraphTokenizer(keras.layers.Layer):
         """
         tokenizer = self._tokenizer
         pad_id = tokenizer.check_padding(sequence_length, padding_side, truncation_side, pad_id)
-        ids = self(strings)
+        ids = self(strings, add_start_of_text=add_start_of_text)
         if append_end_of_text:
             end = tf.fill([ids.nrows(), 1], tokenizer.require_end_of_text_id())
             ids = tf.concat([ids, end], axis=1)
@@ -151,8 +177,12 @@ class InGraphTokenizer(keras.layers.Layer):
 class _SpecialTokens(tf.Module):
     """Finds special tokens in texts."""
 
-    def __init__(self, ids: dict[str, int]):
+    def __init__(
+        self, ids: dict[str, int], strips_before: Collection[int], strips_after: Collection[int]
+    ):
         super().__init__()
+        self._strips_before = sorted(set(strips_before) & set(ids.values()))
+        self._strips_after = sorted(set(strips_after) & set(ids.values()))
         # Of tokens that begin alike the longest one counts.
         longest_first = sorted(ids, key=len, reverse=True)
         self._expression = "|".join(map(re.escape, longest_first))
@@ -174,7 +204,21 @@ class _SpecialTokens(tf.Module):
             strings, f"({self._expression})", _SEPARATOR + rb"\1" + _SEPARATOR
         )
         parts = tf.strings.split(marked, _SEPARATOR)
-        return parts, parts.with_values(self._ids.lookup(parts.values))
+        ids = self._ids.lookup(parts.values)
+        # A special token stands between two other parts of its text, which may be empty.
+        texts = _stripped(parts.values, tf.roll(ids, 1, 0), self._strips_after, f"^{_SPACES}")
+        texts = _stripped(texts, tf.roll(ids, -1, 0), self._strips_before, f"{_SPACES}$")
+        return parts.with_values(texts), parts.with_values(ids)
+
+
+def _stripped(
+    texts: tf.Tensor, neighbours: tf.Tensor, strips: list[int], expression: str
+) -> tf.Tensor:
+    """Texts without the white space that some of the tokens beside them take."""
+    if not strips:
+        return texts
+    takes = tf.reduce_any(neighbours[:, tf.newaxis] == tf.constant(strips), axis=1)
+    return tf.where(takes, tf.strings.regex_replace(texts, expression, ""), texts)
 
 
 class TokenTable(tf.Module):

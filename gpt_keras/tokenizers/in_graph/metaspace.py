@@ -1,0 +1,141 @@
+"""Byte-pair encoding with spaces written as `▁`, inside a TensorFlow graph."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import tensorflow as tf
+
+from gpt_keras.tokenizers.in_graph.base import InGraphTokenizer, TokenTable
+from gpt_keras.tokenizers.in_graph.hash_table import hash_table
+from gpt_keras.tokenizers.in_graph.pair_merging import PairMerger
+from gpt_keras.tokenizers.tokenizer import Tokenizer
+from gpt_keras.tokenizers.utf8 import split_incomplete
+
+_SPACE = "\u2581"
+_SEPARATOR = b"\xff"  # no UTF-8 text holds this byte
+
+# Where a text is cut into words: before each space, before each run of spaces, or nowhere.
+Words = Literal["each space", "runs", "none"]
+
+
+class InGraphMetaspaceTokenizer(InGraphTokenizer):
+    """`MetaspaceTokenizer` as a Keras layer; made by its `in_graph`.
+
+    Text is cut where no token goes on, and all distinct words of a batch are merged side by side
+    (`PairMerger`).
+
+    Args:
+        tokenizer: The tokenizer in Python.
+        allowed_special: The tokens to look for in texts, and their ids.
+        character_ids: The ids of the characters.
+        byte_ids: The ids of the 256 bytes, of which all other characters are made.
+        merges: `(first, second, merged)` ids of each merge, the earliest learned first.
+        token_bytes: The bytes of each token, in the order of the ids.
+        prefix: When a text gets a space in front; see `MetaspaceTokenizer`.
+        words: Where a text may be cut.
+        strips_space: Whether the first space is left out of decoded text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        allowed_special: dict[str, int],
+        character_ids: Mapping[str, int],
+        byte_ids: Sequence[int],
+        merges: Sequence[tuple[int, int, int]],
+        token_bytes: Sequence[bytes],
+        prefix: str,
+        words: Words,
+        strips_space: bool,
+        **kwargs,
+    ):
+        super().__init__(tokenizer, allowed_special, **kwargs)
+        self._prefix = prefix
+        self._words = words
+        self._strips_space = strips_space
+        self._character_ids = hash_table(map(ord, character_ids), character_ids.values(), -1)
+        self._merge = PairMerger(merges, len(token_bytes))
+        self._tokens = TokenTable(token_bytes)
+        with tf.init_scope():
+            self._byte_ids = tf.constant(list(byte_ids), tf.int32)
+
+    def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        return self._tokenize_parts(strings, tf.ones(tf.shape(strings), tf.bool))
+
+    def _tokenize_parts(self, strings: tf.Tensor, is_first: tf.Tensor) -> tf.RaggedTensor:
+        words = self._split(self._with_spaces(strings, is_first))  # (batch, words)
+        distinct, index = tf.unique(words.values)
+        ids = tf.gather(self._encode_words(distinct), index)  # (words of all rows, ids)
+        row_splits = tf.gather(ids.row_splits, words.row_splits)
+        return tf.RaggedTensor.from_row_splits(ids.values, row_splits, validate=False)
+
+    def _with_spaces(self, strings: tf.Tensor, is_first: tf.Tensor) -> tf.Tensor:
+        strings = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
+        strings = tf.strings.regex_replace(strings, " ", _SPACE)
+        if self._prefix == "never":
+            return strings
+        gets_one = strings != ""
+        if self._prefix != "prepend":
+            gets_one &= ~tf.strings.regex_full_match(strings, f"(?s){_SPACE}.*")
+        if self._prefix == "first":
+            gets_one &= is_first
+        return tf.strings.join([tf.where(gets_one, _SPACE, ""), strings])
+
+    def _split(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        if self._words == "none":
+            words = tf.RaggedTensor.from_uniform_row_length(strings, 1)
+        else:
+            before = "" if self._words == "each space" else f"[^{_SPACE}]"
+            marked = tf.strings.regex_replace(
+                strings, f"({before})({_SPACE})", rb"\1" + _SEPARATOR + rb"\2"
+            )
+            words = tf.strings.split(marked, _SEPARATOR)
+        return tf.ragged.boolean_mask(words, words != "")
+
+    def _encode_words(self, words: tf.Tensor) -> tf.RaggedTensor:
+        """`(words,)` strings to `(words, None)` ragged int32 ids."""
+        code_points = tf.strings.unicode_decode(words, "UTF-8")  # (words, characters)
+        characters = tf.strings.unicode_split(words, "UTF-8").values
+        ids = self._character_ids.lookup(tf.cast(code_points.values, tf.int64))
+        ids = tf.cast(ids, tf.int32)
+        is_known = ids >= 0
+        # Of each character, either there is the one id, or there are those of its bytes.
+        whole = tf.RaggedTensor.from_row_lengths(
+            tf.boolean_mask(ids, is_known), tf.cast(is_known, tf.int64), validate=False
+        )
+        unknown = tf.where(is_known, b"", characters)
+        data = tf.io.decode_raw(tf.strings.reduce_join(unknown)[tf.newaxis], tf.uint8)[0]
+        in_bytes = tf.RaggedTensor.from_row_lengths(
+            tf.gather(self._byte_ids, tf.cast(data, tf.int32)),
+            tf.cast(tf.strings.length(unknown), tf.int64),
+            validate=False,
+        )
+        symbols = tf.concat([whole, in_bytes], axis=1)  # (characters, ids)
+        word = tf.repeat(tf.cast(code_points.value_rowids(), tf.int32), symbols.row_lengths())
+        return self._merge(symbols.values, word, tf.size(words))
+
+    def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes.
+
+        The space that encoding puts before the first word is left out again.
+        """
+        text = self._tokens.join(ids)
+        return tf.strings.regex_replace(text, "^ ", "") if self._strips_space else text
+
+    def detokenize_stream(
+        self, ids: tf.Tensor | tf.RaggedTensor, rest: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turns ids that come a few at a time into strings that never end inside a character.
+
+        The ids are taken to follow a text, as a model's do its prompt: unlike `detokenize`, this
+        keeps the space before the first word.
+
+        Args:
+            ids: `(batch, length)` the next integers, dense or ragged.
+            rest: `(batch,)` strings: what the call before returned as `rest`, or empty ones.
+
+        Returns:
+            `(text, rest)`: `(batch,)` strings; the text that is certain, and the bytes that wait
+            for the ones that complete their character.
+        """
+        return split_incomplete(tf.strings.join([rest, self._tokens.join(ids)]))

@@ -1,0 +1,269 @@
+"""Byte-pair encoding in SentencePiece's manner, as `tokenizer.json` files of Llama 2 hold it."""
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+import tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+
+from gpt_keras.tokenizers.byte_level import part_type
+from gpt_keras.tokenizers.engine import EngineTokenizer, encode_in_pieces
+from gpt_keras.tokenizers.in_graph.metaspace import InGraphMetaspaceTokenizer
+from gpt_keras.tokenizers.tokenizer import AllowedSpecial
+from gpt_keras.tokenizers.utf8 import incomplete_length
+
+SPACE = "\u2581"
+
+# When a text gets a space in front: never; where it is the beginning of the whole text; each part
+# between special tokens, too; or even a text that begins with a space already.
+Prefix = Literal["never", "first", "always", "prepend"]
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+_OPTIONS_NOT_IN_GRAPH = (
+    "dropout",
+    "ignore_merges",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+)
+
+
+class MetaspaceTokenizer(EngineTokenizer):
+    """Byte-pair encoding of characters, with spaces written as `▁`: Llama 2, Mistral, Gemma.
+
+    Text is not split into words. Spaces become `▁`, one is usually put in front, and the pair of
+    tokens that was learned earliest is merged, again and again. A character outside the vocabulary
+    becomes the tokens of its UTF-8 bytes. This is SentencePiece's byte-pair encoding in the form of
+    a `tokenizer.json`; it needs no tensorflow-text, in Python or in a graph.
+
+    The engine is Hugging Face `tokenizers`. Bytes that are not valid UTF-8, from ids that hold
+    parts of a character, decode to U+FFFD as in every tokenizer here, not one for each byte.
+
+    Use `gpt_keras.tokenizers.load` to make one.
+
+    Args:
+        engine: A `tokenizers.Tokenizer` with a BPE model and a decoder for `▁`.
+
+    Raises:
+        ValueError: If `engine` is of another kind.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.load("TinyLlama")  # doctest: +SKIP
+        >>> tokenizer.encode("Hello world")  # doctest: +SKIP
+        [15043, 3186]
+    """
+
+    def __init__(self, engine: tokenizers.Tokenizer):
+        content = json.loads(engine.to_str())
+        model = content["model"]
+        decoder = _decoder_parts(content["decoder"])
+        if model["type"] != "BPE" or decoder is None:
+            raise ValueError(
+                "`engine` must be BPE with spaces written as '▁' (a BPE model, and a decoder that "
+                "replaces '▁', joins bytes and strips at most one space), but is "
+                f"{model['type']} with decoder {part_type(content['decoder'])}."
+            )
+        self._vocabulary = engine.get_vocab(with_added_tokens=False)
+        self._strips_space = "Strip" in decoder
+        self._prefix, self._splits = _spaces(content["normalizer"], content["pre_tokenizer"])
+        byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+        has_bytes = model["byte_fallback"] and self._vocabulary.keys() >= set(byte_tokens)
+        super().__init__(
+            engine,
+            content,
+            has_usual_split=self._prefix is not None
+            and has_bytes
+            and not any(model.get(option) for option in _OPTIONS_NOT_IN_GRAPH),
+        )
+        self._byte_ids = [self._vocabulary[token] for token in byte_tokens] if has_bytes else []
+        # Whether no token goes on after a space that follows a letter, so that every word can be
+        # merged by itself.
+        self._has_words = not any(re.search(f"[^{SPACE}]{SPACE}", t) for t in self._vocabulary)
+        self._token_bytes = [b""] * (1 + max((self._vocabulary | self._added_tokens).values()))
+        joins_bytes = "ByteFallback" in decoder
+        for token, i in self._vocabulary.items():
+            byte = _BYTE.fullmatch(token) if joins_bytes else None
+            text = token.replace(SPACE, " ")
+            self._token_bytes[i] = bytes([int(byte[1], 16)]) if byte else text.encode()
+        for token, i in self._added_tokens.items():
+            self._token_bytes[i] = token.encode()
+
+    @classmethod
+    def from_scores(
+        cls,
+        tokens: Sequence[str],
+        scores: Sequence[float],
+        special_tokens: Mapping[str, int],
+        added_tokens: Mapping[str, int],
+        prefix: Prefix = "first",
+    ) -> "MetaspaceTokenizer":
+        """Makes a tokenizer from the pieces of a SentencePiece model of the byte-pair kind.
+
+        Args:
+            tokens: The pieces, in the order of their ids.
+            scores: The higher the score of a piece, the earlier it is merged.
+            special_tokens: The control pieces and their ids.
+            added_tokens: Pieces that are found in every text, and their ids.
+            prefix: When a text gets a space in front.
+
+        Returns:
+            The tokenizer.
+        """
+        vocabulary = {token: i for i, token in enumerate(tokens)}
+        others = special_tokens.keys() | added_tokens.keys()
+        rank = {token: -scores[i] for token, i in vocabulary.items()}
+        merges = [
+            (rank[token], vocabulary[token[:k]], vocabulary[token[k:]], token[:k], token[k:])
+            for token in vocabulary
+            if token not in others and not _BYTE.fullmatch(token)
+            for k in range(1, len(token))
+            if token[:k] in vocabulary and token[k:] in vocabulary
+        ]
+        engine = tokenizers.Tokenizer(
+            models.BPE(
+                vocabulary,
+                [(first, second) for *_, first, second in sorted(merges)],
+                unk_token="<unk>" if "<unk>" in vocabulary else None,
+                fuse_unk=True,
+                byte_fallback=True,
+            )
+        )
+        if prefix == "prepend":
+            engine.normalizer = normalizers.Sequence(
+                [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
+            )
+        else:
+            engine.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prefix, split=False)
+        steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+        if prefix != "never":
+            steps.append(decoders.Strip(" ", 1, 0))
+        engine.decoder = decoders.Sequence(steps)
+        for token in sorted(others, key=vocabulary.__getitem__):
+            special = token in special_tokens
+            engine.add_tokens([AddedToken(token, special=special, normalized=False)])
+        return cls(engine)
+
+    @property
+    def prefix(self) -> Prefix | None:
+        """When a text gets a space in front; None where more is done to the text."""
+        return self._prefix
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return len(self._token_bytes)
+
+    def _encode_later(self, texts: list[str]) -> list[list[int]]:
+        if self._prefix != "first":
+            return self._encode_batch(texts)
+        return encode_in_pieces(self._engine_without_prefix, texts, self.safe_cut)
+
+    @functools.cached_property
+    def _engine_without_prefix(self) -> tokenizers.Tokenizer:
+        engine = tokenizers.Tokenizer.from_str(self._engine.to_str())
+        engine.encode_special_tokens = True
+        engine.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, "never", split=self._splits)
+        return engine
+
+    def _decode_one(self, ids: list[int]) -> str:
+        data = b"".join([self._token_bytes[i] for i in ids])
+        if self._strips_space:
+            data = data.removeprefix(b" ")
+        return data.decode("utf-8", errors="replace")
+
+    def pieces(self, ids: Sequence[int]) -> list[bytes]:
+        """Returns the bytes that each id stands for, as `Tokenizer.pieces` describes."""
+        return [self._token_bytes[i] for i in self._checked(ids)]
+
+    def safe_cut(self, text: str) -> int:
+        """Returns the last place in `text` before a space that follows a word.
+
+        A text that always gets a space in front cannot be cut: its second half would get one, too.
+        """
+        is_safe = self._has_words and self._prefix not in (None, "prepend")
+        # Tokens that are found before the text is cut into words may hold a space.
+        if not is_safe or self._added_tokens != self._special_tokens:
+            return 0
+        return 1 + max((m.start() for m in re.finditer(f"[^ {SPACE}](?= )", text)), default=-1)
+
+    def ends_inside_character(self, ids: Sequence[int]) -> bool:
+        """Whether a further id may complete a character that `ids` end in the middle of."""
+        return incomplete_length(b"".join([self._token_bytes[i] for i in ids[-3:]])) > 0
+
+    def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
+        """Returns a Keras layer that does the same with TensorFlow ops.
+
+        As `Tokenizer.in_graph` describes; the ids are those of `encode`. Bytes that are not valid
+        UTF-8 are read as U+FFFD.
+
+        Args:
+            allowed_special: As in `encode`.
+
+        Returns:
+            An `InGraphMetaspaceTokenizer`.
+
+        Raises:
+            ValueError: If the tokenizer was loaded from a file and treats text in another way.
+        """
+        self._require_usual_split(
+            "tokens for all bytes and nothing done to text but to write its spaces as '▁'"
+        )
+        ids = self._vocabulary
+        # Of a merge that stands twice the last one counts.
+        merges = [*dict.fromkeys(reversed(self._merges))][::-1]
+        return InGraphMetaspaceTokenizer(
+            self,
+            self._found(allowed_special),
+            character_ids={token: i for token, i in ids.items() if len(token) == 1},
+            byte_ids=self._byte_ids,
+            merges=[(ids[first], ids[second], ids[first + second]) for first, second in merges],
+            token_bytes=self._token_bytes,
+            prefix=self._prefix,
+            words="each space" if self._splits else "runs" if self._has_words else "none",
+            strips_space=self._strips_space,
+        )
+
+
+def _decoder_parts(decoder: dict[str, Any] | None) -> list[str] | None:
+    """The steps of a decoder; None for one that does anything else than described here."""
+    if part_type(decoder) != "Sequence":
+        return None
+    parts = decoder["decoders"]
+    kinds = [part_type(part) for part in parts]
+    usual = ("Replace", "ByteFallback", "Fuse", "Strip")
+    if kinds != [kind for kind in usual if kind in kinds] or kinds[:1] != ["Replace"]:
+        return None
+    replace = parts[0]["pattern"] == {"String": SPACE} and parts[0]["content"] == " "
+    strip = "Strip" not in kinds or (parts[-1]["content"], parts[-1]["start"]) == (" ", 1)
+    # Only what was joined can be stripped as a whole.
+    strip &= "Strip" not in kinds or ("Fuse" in kinds and parts[-1]["stop"] == 0)
+    return kinds if replace and strip else None
+
+
+def _spaces(
+    normalizer: dict[str, Any] | None, pre_tokenizer: dict[str, Any] | None
+) -> tuple[Prefix | None, bool]:
+    """When a text gets a space in front, and whether it is cut at each space.
+
+    The first is None where more is done to the text than is known here.
+    """
+    prepend = {"type": "Prepend", "prepend": SPACE}
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    is_metaspace = part_type(pre_tokenizer) == "Metaspace" and pre_tokenizer["replacement"] == SPACE
+    if normalizer is None and is_metaspace:
+        return pre_tokenizer["prepend_scheme"], pre_tokenizer["split"]
+    # Gemma's cuts at the spaces, of which the normalizer has left none.
+    is_cut = pre_tokenizer is not None and (
+        part_type(pre_tokenizer) != "Split" or pre_tokenizer["pattern"] != {"String": " "}
+    )
+    if is_cut:
+        return None, False
+    steps = normalizer["normalizers"] if part_type(normalizer) == "Sequence" else [normalizer]
+    if steps == [replace]:
+        return "never", False
+    return ("prepend" if steps == [prepend, replace] else None), False
