@@ -15,6 +15,7 @@ from gpt_keras.rotary_scaling import wave_frequencies
 # Fields of a GPTConfig that say nothing unless others have a certain value.
 _NEEDED_BY = {
     "rotary_base": lambda config: config.position_embedding == "rotary",
+    "rotary_scaling": lambda config: config.position_embedding == "rotary",
     "num_experts_per_token": lambda config: config.num_experts is not None,
     "router_loss_weight": lambda config: config.num_experts is not None,
 }

@@ -1,6 +1,7 @@
 """What a name or path that no model has may have meant, for error messages."""
 
 import difflib
+import os
 import pathlib
 import re
 
@@ -52,7 +53,7 @@ def _near_paths(path):
         return []
     parent = parents[0]
     first, *rest = path.relative_to(parent).parts
-    there = [entry.name for entry in parent.iterdir()]
+    there = [entry.name for entry in parent.iterdir()] if os.access(parent, os.R_OK) else []
     near = difflib.get_close_matches(first, there, n=_MOST_NAMED, cutoff=0.8)
     return [str(found) for name in near if (found := parent.joinpath(name, *rest)).exists()]
 

@@ -263,8 +263,9 @@ def test_writing_needs_a_new_folder_and_leaves_nothing_half(tmp_path, monkeypatc
 )
 def test_a_model_that_no_architecture_holds(changes, message, tmp_path):
     model = gk.GPTCausalLM(tiny_config(**changes))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         gk.convert.to_huggingface(model, tmp_path / "new")
+    assert "None and there None" not in str(raised.value)
     assert not (tmp_path / "new").exists()
 
 
