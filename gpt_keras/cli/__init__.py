@@ -21,10 +21,10 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from . import tokenizers
-from .chat import chat
 from .models import evaluate, explain, export, generate, info
+from .pretrain import train
 from .settings import add_processors
-from .train import train
+from .talk import chat
 
 __all__ = ["chat", "evaluate", "explain", "export", "generate", "info", "main", "train"]
 

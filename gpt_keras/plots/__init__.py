@@ -4,9 +4,10 @@ Every series has its own line style and marker besides its colour, so that a fig
 black and white; the colours are Okabe and Ito's, which colour-blind people tell apart.
 """
 
-from gpt_keras.plots.attention import attention
+from gpt_keras.plots.curves import learning_rate, loss_by_position, training
 from gpt_keras.plots.figure import STYLES, Figure
 from gpt_keras.plots.fonts import chinese_font, use_chinese_font
+from gpt_keras.plots.heads import attention
 from gpt_keras.plots.interpretation import (
     attribution,
     by_head,
@@ -16,8 +17,7 @@ from gpt_keras.plots.interpretation import (
 )
 from gpt_keras.plots.prediction import next_tokens
 from gpt_keras.plots.scaling import scaling_law
-from gpt_keras.plots.tokenization import tokenization
-from gpt_keras.plots.training import learning_rate, loss_by_position, training
+from gpt_keras.plots.tokens import tokenization
 
 __all__ = [
     "STYLES",
