@@ -1,5 +1,6 @@
 """The figures hold the numbers that they were given, and say what they are."""
 
+import contextlib
 import re
 
 import keras
@@ -422,3 +423,9 @@ def test_embeddings_have_their_names():
 def test_figures_of_the_inside_refuse_other_shapes(draw):
     with pytest.raises(ValueError, match="must be"):
         draw()
+
+
+def test_a_font_of_placeholders_is_no_chinese_font():
+    """matplotlib 3.11 ships one that claims every character."""
+    with contextlib.suppress(RuntimeError):  # no other font has the glyphs
+        assert not plots.chinese_font().startswith("Last Resort")

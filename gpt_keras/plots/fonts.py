@@ -19,6 +19,9 @@ _CHINESE_FONTS = (
     "SimHei",
 )
 _LATIN_FONT = "DejaVu Sans"  # comes with matplotlib
+# Comes with matplotlib from 3.11 on. It claims every character and draws a box with the name of
+# the character's block.
+_LAST_RESORT = "Last Resort"
 _CHINESE_SAMPLE = "詩诗山水，。"  # in traditional and simplified characters
 
 
@@ -46,7 +49,8 @@ def chinese_font() -> str:
                 continue
     entries = sorted(font_manager.fontManager.ttflist, key=_preference)
     for entry in entries:
-        if _has_glyphs(entry.fname, _CHINESE_SAMPLE):
+        is_placeholder = entry.name.startswith(_LAST_RESORT)
+        if not is_placeholder and _has_glyphs(entry.fname, _CHINESE_SAMPLE):
             return entry.name
     raise RuntimeError(
         "No installed font has Chinese glyphs: `apt install fonts-noto-cjk` or "
