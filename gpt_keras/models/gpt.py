@@ -10,6 +10,7 @@ from keras import ops
 from gpt_keras.config import GPTConfig
 from gpt_keras.generation.kv_cache import move_cache, write_cache
 from gpt_keras.layers import (
+    CausalMultiHeadAttention,
     MixtureOfExperts,
     PositionalEmbedding,
     RotaryEmbedding,
@@ -336,10 +337,26 @@ def _block(config, layer, residual, policy):
         rotary_embedding = RotaryEmbedding(
             config.rotary_base, dtype=policy, name="rotary_embedding"
         )
-    return TransformerBlock(
+    kernel_initializer = _normal(0.02)
+    attention = CausalMultiHeadAttention(
         config.num_heads,
         num_key_value_heads=config.num_key_value_heads,
         head_dim=config.head_dim,
+        dropout=config.dropout,
+        use_bias=config.use_bias,
+        use_qkv_bias=config.use_qkv_bias,
+        use_qk_norm=config.use_qk_norm,
+        norm_epsilon=config.norm_epsilon,
+        window=config.attention_window(layer),
+        causal=config.causal,
+        rotary_embedding=rotary_embedding,
+        kernel_initializer=kernel_initializer,
+        output_initializer=residual_initializer,
+        dtype=policy_below(policy, "attention"),
+        name="attention",
+    )
+    return TransformerBlock(
+        attention=attention,
         intermediate_dim=config.intermediate_dim,
         activation=config.activation,
         dropout=config.dropout,
@@ -347,14 +364,9 @@ def _block(config, layer, residual, policy):
         norm_position=config.norm_position,
         norm_epsilon=config.norm_epsilon,
         use_bias=config.use_bias,
-        use_qkv_bias=config.use_qkv_bias,
-        use_qk_norm=config.use_qk_norm,
-        window=config.attention_window(layer),
-        causal=config.causal,
-        rotary_embedding=rotary_embedding,
         feed_forward=feed_forward,
         residual=residual,
-        kernel_initializer=_normal(0.02),
+        kernel_initializer=kernel_initializer,
         residual_initializer=residual_initializer,
         dtype=policy,
         name=f"block_{layer}",
