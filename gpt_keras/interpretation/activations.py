@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from gpt_keras.config import check_choice
-from gpt_keras.layers.probe import probe
+from gpt_keras.layers.probing import probe
 
 POINTS = ("input", "heads", "attention", "feed_forward", "output")
 

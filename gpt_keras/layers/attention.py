@@ -1,4 +1,4 @@
-"""Causal attention with many heads, over a whole sequence or over a cache and what is new."""
+"""Multi-head attention, over a whole sequence or from new tokens to a KV cache."""
 
 import keras
 from keras import ops
@@ -10,9 +10,10 @@ from gpt_keras.config import (
     check_rate,
 )
 from gpt_keras.layers.device import has_gpu
-from gpt_keras.layers.probe import probed
+from gpt_keras.layers.probing import probed
 from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
+from gpt_keras.layers.shapes import check_axes
 
 # Added in float32, where it is finite: a row that may attend to nothing (left padding) then gives
 # an average that nobody reads, and not a NaN.
@@ -58,20 +59,22 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         kernel_initializer: initializer of the query, key and value kernels. Default: GPT-2's
             normal of deviation 0.02.
         output_initializer: initializer of the output kernel. Default: `kernel_initializer`.
+        kernel_regularizer: regularizer of the four kernels, or None.
         **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
         padding_mask: `(batch, length)` bool, False where a token is padding that no other one may
-            see; None for no padding. Only without `causal`: a token never sees padding on its
-            right.
+            see. Default: the implicit mask of the input, such as `Embedding(mask_zero=True)` makes,
+            if there is one. Only without `causal`: a token never sees padding on its right.
         training: whether dropout is active.
 
     Returns:
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: the heads do not divide evenly, or there is a padding mask with `causal`.
+        ValueError: the heads do not divide evenly, another argument is out of its range, the input
+            has another number of axes, or there is a `padding_mask` with `causal`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -95,9 +98,11 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         rotary_embedding=None,
         kernel_initializer=None,
         output_initializer=None,
+        kernel_regularizer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_positive_int("num_heads", num_heads)
         self.num_heads = num_heads
         self.num_key_value_heads = num_heads if num_key_value_heads is None else num_key_value_heads
@@ -124,9 +129,11 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         self.output_initializer = keras.initializers.get(
             output_initializer or self.kernel_initializer
         )
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, input_shape):
         input_shape = tuple(input_shape)
+        check_axes(input_shape, "batch", "length", "hidden_dim")
         hidden_dim = input_shape[-1]
         if self.head_dim is None:
             if hidden_dim % self.num_heads:
@@ -146,6 +153,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             self.output_initializer,
             dtype=self.dtype_policy,
             name="output",
+            regularizer=self.kernel_regularizer,
         )
         for projection in (self.query, self.key, self.value):
             projection.build(input_shape)
@@ -173,16 +181,20 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             self.kernel_initializer,
             dtype=self.dtype_policy,
             name=name,
+            regularizer=self.kernel_regularizer,
         )
 
-    def call(self, x, padding_mask=None, training=None):
+    def call(self, x, padding_mask=None, training=None, mask=None):
+        check_axes(x.shape, "batch", "length", "hidden_dim")
         if padding_mask is not None and self.causal:
             raise ValueError(
                 "`padding_mask` must be None for causal attention, in which a token never sees "
                 "padding on its right; give the loss sample weights of 0 there."
             )
+        if padding_mask is None and not self.causal:
+            padding_mask = mask
         query, key, value = self._project(x, positions=None)  # (batch, heads, length, head_dim)
-        position = ops.arange(ops.shape(x)[1])
+        position = ops.arange(ops.shape(x)[1], dtype="int32")
         if padding_mask is not None:
             padding_mask = ops.cast(padding_mask, "bool")[:, None, None, None, :]
         if has_gpu() and not (training and self.dropout):
@@ -248,8 +260,9 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         """
         if not self.causal:
             raise ValueError("`extend` needs causal attention: earlier tokens see the new ones.")
-        new = index + ops.arange(ops.shape(x)[1])  # (new,)
-        cached = ops.arange(ops.shape(cache[0])[2])  # (cached,)
+        index, starts = ops.cast(index, "int32"), ops.cast(starts, "int32")
+        new = index + ops.arange(ops.shape(x)[1], dtype="int32")  # (new,)
+        cached = ops.arange(ops.shape(cache[0])[2], dtype="int32")  # (cached,)
         positions = ops.maximum(new[None, :] - starts[:, None], 0)  # (batch, new)
         query, key, value = self._project(x, positions)
 
@@ -276,7 +289,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         query, key, _ = self._project(x, positions=None)
         key = ops.repeat(key, self.num_heads // self.num_key_value_heads, axis=1)
         scores = ops.matmul(query * self.head_dim**-0.5, ops.transpose(key, (0, 1, 3, 2)))
-        position = ops.arange(ops.shape(x)[1])
+        position = ops.arange(ops.shape(x)[1], dtype="int32")
         mask = self._sees(position[:, None], position[None, :])
         if padding_mask is not None:
             mask = mask & ops.cast(padding_mask, "bool")[:, None, None, :]
@@ -358,6 +371,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             "rotary_embedding": keras.saving.serialize_keras_object(self.rotary_embedding),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "output_initializer": keras.initializers.serialize(self.output_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
     @classmethod

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from gpt_keras.config import check_positive, check_positive_int
+from gpt_keras.layers.shapes import check_axes
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -26,7 +27,8 @@ class PositionalEmbedding(keras.layers.Layer):
         `x` with the positions' vectors added, the same shape.
 
     Raises:
-        ValueError: `length` is above `max_sequence_length`.
+        ValueError: `length` is above `max_sequence_length`, or the input has another number of
+            axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -36,6 +38,7 @@ class PositionalEmbedding(keras.layers.Layer):
 
     def __init__(self, max_sequence_length: int, initializer=None, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_positive_int("max_sequence_length", max_sequence_length)
         self.max_sequence_length = max_sequence_length
         self.initializer = keras.initializers.get(
@@ -43,6 +46,7 @@ class PositionalEmbedding(keras.layers.Layer):
         )
 
     def build(self, input_shape):
+        check_axes(input_shape, "batch", "length", "hidden_dim")
         self.embeddings = self.add_weight(
             name="embeddings",
             shape=(self.max_sequence_length, tuple(input_shape)[-1]),
@@ -50,13 +54,14 @@ class PositionalEmbedding(keras.layers.Layer):
         )
 
     def call(self, x, positions=None):
+        check_axes(x.shape, "batch", "length", "hidden_dim")
         if positions is not None:
-            return x + ops.take(self.embeddings, positions, axis=0)
+            return x + ops.take(self.embeddings, ops.cast(positions, "int32"), axis=0)
         check_length(x, self.max_sequence_length)
         return x + self.embeddings[: ops.shape(x)[1]]  # (length, hidden_dim), broadcast
 
-    def compute_output_shape(self, x_shape, positions_shape=None):
-        return x_shape
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {
@@ -86,7 +91,7 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
         `x` with the encoding added, the same shape.
 
     Raises:
-        ValueError: `hidden_dim` is odd.
+        ValueError: `hidden_dim` is odd, or the input has another number of axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -97,22 +102,25 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
 
     def __init__(self, base: float = 10000.0, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_positive("base", base)
         self.base = base
 
     def build(self, input_shape):
+        check_axes(input_shape, "batch", "length", "hidden_dim")
         _check_even("hidden_dim", tuple(input_shape)[-1])
 
     def call(self, x, positions=None):
+        check_axes(x.shape, "batch", "length", "hidden_dim")
         if positions is None:
-            positions = ops.arange(ops.shape(x)[1])
+            positions = ops.arange(ops.shape(x)[1], dtype="int32")
         angles = _angles(positions, x.shape[-1], self.base)  # (..., length, hidden_dim / 2)
         pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # (..., hidden_dim / 2, 2)
         encoding = ops.reshape(pairs, (*ops.shape(angles)[:-1], x.shape[-1]))
         return x + ops.cast(encoding, x.dtype)
 
-    def compute_output_shape(self, x_shape, positions_shape=None):
-        return x_shape
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "base": self.base}
@@ -138,7 +146,7 @@ class RotaryEmbedding(keras.layers.Layer):
         The rotated `x`, the same shape; computed in float32, returned in the dtype of `x`.
 
     Raises:
-        ValueError: `head_dim` is odd.
+        ValueError: `head_dim` is odd, or the input has another number of axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -149,15 +157,18 @@ class RotaryEmbedding(keras.layers.Layer):
 
     def __init__(self, base: float = 10000.0, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_positive("base", base)
         self.base = base
 
     def build(self, input_shape):
+        check_axes(input_shape, "batch", "heads", "length", "head_dim")
         _check_even("head_dim", tuple(input_shape)[-1])
 
     def call(self, x, positions=None):
+        check_axes(x.shape, "batch", "heads", "length", "head_dim")
         if positions is None:
-            positions = ops.arange(ops.shape(x)[2])
+            positions = ops.arange(ops.shape(x)[2], dtype="int32")
         angles = _angles(positions, x.shape[-1], self.base)  # (..., length, head_dim / 2)
         angles = ops.expand_dims(angles, -3)  # every head turns alike
         cos, sin = ops.cos(angles), ops.sin(angles)
@@ -165,8 +176,8 @@ class RotaryEmbedding(keras.layers.Layer):
         rotated = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
         return ops.cast(rotated, x.dtype)
 
-    def compute_output_shape(self, x_shape, positions_shape=None):
-        return x_shape
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "base": self.base}
@@ -174,8 +185,6 @@ class RotaryEmbedding(keras.layers.Layer):
 
 def check_length(x, max_sequence_length: int) -> None:
     """Raise `ValueError` if axis 1 of `x` is known to be longer than `max_sequence_length`."""
-    if len(x.shape) < 2:
-        raise ValueError(f"The input must have a batch and a length axis, got shape {x.shape}.")
     length = x.shape[1]
     if length is not None and length > max_sequence_length:
         raise ValueError(

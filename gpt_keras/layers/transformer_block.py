@@ -3,7 +3,6 @@
 import keras
 
 from gpt_keras.config import (
-    ACTIVATIONS,
     NORM_POSITIONS,
     NORMS,
     check_choice,
@@ -11,11 +10,13 @@ from gpt_keras.config import (
     check_positive_int,
     check_rate,
 )
+from gpt_keras.layers.activations import activation_function, serialized_activation
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
-from gpt_keras.layers.probe import probed
+from gpt_keras.layers.probing import probed
 from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
 from gpt_keras.layers.rematerialization import rematerialized
+from gpt_keras.layers.shapes import check_axes
 
 # Arguments of the attention layer that a reader may look for at the block.
 _OF_ATTENTION = ("head_dim", "use_qkv_bias", "use_qk_norm", "window", "causal")
@@ -52,12 +53,18 @@ class TransformerBlock(keras.layers.Layer):
         residual_initializer: initializer of the two kernels whose products are added to the
             residual stream. GPT-2 divides their deviation by `sqrt(2 * num_layers)`. Default:
             `kernel_initializer`.
+        kernel_regularizer: regularizer of the kernels of the layers that the block makes itself, or
+            None.
+        rematerialize: whether training computes what is inside the block a second time instead of
+            keeping it until the gradient is made: a third slower, in much less memory. An
+            attribute, too, which may be set before the model is compiled.
         **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     An attention layer of your own is a Keras layer from `(batch, length, hidden_dim)` to the same
     shape. What else it needs depends on the use:
 
-    - A padding mask: `call` has an argument `padding_mask`.
+    - A padding mask: `call` has an argument `padding_mask`. For an implicit mask of the block's
+      input to arrive there, the layer also has an attribute `causal` that is False.
     - Generation: `initial_cache(batch_size, length)` returns nested tuples of tensors
       `(batch, heads, length, dim)`, and `extend(x, cache, index, starts, window)` returns the
       output for the new tokens and the cache's part for them, as `CausalMultiHeadAttention.extend`
@@ -66,20 +73,17 @@ class TransformerBlock(keras.layers.Layer):
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
-        padding_mask: as in `CausalMultiHeadAttention`; only if the attention is not causal.
+        padding_mask: as in `CausalMultiHeadAttention`, the implicit mask included; only if the
+            attention is not causal.
         training: whether dropout is active.
 
     Returns:
         `(batch, length, hidden_dim)`.
 
-    Attributes:
-        rematerialize: whether training computes what is inside the block a second time instead of
-            keeping it until the gradient is made: a third slower, in much less memory. False unless
-            set, before the model is compiled; not saved, since it does not change the results.
-
     Raises:
         ValueError: an argument is out of its range, both or neither of `num_heads` and `attention`
-            are given, or an argument belongs to the attention layer.
+            are given, an argument belongs to the attention layer, or the input has another number
+            of axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -96,7 +100,7 @@ class TransformerBlock(keras.layers.Layer):
         *,
         num_key_value_heads: int | None = None,
         intermediate_dim: int | None = None,
-        activation: str = "gelu_tanh",
+        activation="gelu_tanh",
         dropout: float = 0.0,
         norm: str = "layer_norm",
         norm_position: str = "pre",
@@ -108,6 +112,8 @@ class TransformerBlock(keras.layers.Layer):
         residual=None,
         kernel_initializer=None,
         residual_initializer=None,
+        kernel_regularizer=None,
+        rematerialize: bool = False,
         **kwargs,
     ):
         for name in _OF_ATTENTION:
@@ -135,7 +141,7 @@ class TransformerBlock(keras.layers.Layer):
                     )
         if intermediate_dim is not None:
             check_positive_int("intermediate_dim", intermediate_dim)
-        check_choice("activation", activation, ACTIVATIONS)
+        activation_function(activation)  # checks it
         check_choice("norm", norm, NORMS)
         check_choice("norm_position", norm_position, NORM_POSITIONS)
         check_positive("norm_epsilon", norm_epsilon)
@@ -145,13 +151,15 @@ class TransformerBlock(keras.layers.Layer):
         self.norm_position = norm_position
         self.norm_epsilon = norm_epsilon
         self.use_bias = use_bias
-        self.rematerialize = False
+        self.supports_masking = True
+        self.rematerialize = rematerialize
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
         )
         self.residual_initializer = keras.initializers.get(
             residual_initializer or self.kernel_initializer
         )
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         check_rate("dropout", dropout)
         self.dropout = dropout
         self._given_attention = attention is not None
@@ -166,6 +174,7 @@ class TransformerBlock(keras.layers.Layer):
                 rotary_embedding=rotary_embedding,
                 kernel_initializer=self.kernel_initializer,
                 output_initializer=self.residual_initializer,
+                kernel_regularizer=self.kernel_regularizer,
                 dtype=policy_below(self.dtype_policy, "attention"),
                 name="attention",
             )
@@ -193,6 +202,7 @@ class TransformerBlock(keras.layers.Layer):
 
     def build(self, input_shape):
         input_shape = tuple(input_shape)
+        check_axes(input_shape, "batch", "length", "hidden_dim")
         if self.feed_forward is None:
             self.feed_forward = FeedForward(
                 self.intermediate_dim or 4 * input_shape[-1],
@@ -200,6 +210,7 @@ class TransformerBlock(keras.layers.Layer):
                 use_bias=self.use_bias,
                 kernel_initializer=self.kernel_initializer,
                 output_initializer=self.residual_initializer,
+                kernel_regularizer=self.kernel_regularizer,
                 dtype=policy_below(self.dtype_policy, "feed_forward"),
                 name="feed_forward",
             )
@@ -215,7 +226,11 @@ class TransformerBlock(keras.layers.Layer):
             if layer is not None and not layer.built:
                 layer.build(input_shape, input_shape)
 
-    def call(self, x, padding_mask=None, training=None):
+    def call(self, x, padding_mask=None, training=None, mask=None):
+        check_axes(x.shape, "batch", "length", "hidden_dim")
+        if padding_mask is None and not getattr(self.attention, "causal", True):
+            padding_mask = mask
+
         def run(x):
             return self._run(x, padding_mask, training)
 
@@ -287,7 +302,7 @@ class TransformerBlock(keras.layers.Layer):
             "dtype": serialized_policy(self),
             **attention,
             "intermediate_dim": self.intermediate_dim,
-            "activation": self.activation,
+            "activation": serialized_activation(self.activation),
             "dropout": self.dropout,
             "norm": self.norm,
             "norm_position": self.norm_position,
@@ -297,6 +312,8 @@ class TransformerBlock(keras.layers.Layer):
             "residual": self._residual_config,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "residual_initializer": keras.initializers.serialize(self.residual_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "rematerialize": self.rematerialize,
         }
 
     @classmethod
@@ -315,4 +332,6 @@ def make_norm(norm: str, epsilon: float, **kwargs) -> keras.layers.Layer:
     """Return Keras's layer for `"layer_norm"` or `"rms_norm"`; both compute in float32."""
     if norm == "layer_norm":
         return keras.layers.LayerNormalization(epsilon=epsilon, **kwargs)
-    return keras.layers.RMSNormalization(epsilon=epsilon, **kwargs)
+    layer = keras.layers.RMSNormalization(epsilon=epsilon, **kwargs)
+    layer.supports_masking = True  # as the other one, but Keras 3.15 forgets to say so
+    return layer

@@ -18,21 +18,23 @@ from gpt_keras.layers import (
     TransformerBlock,
 )
 from gpt_keras.layers.positional_embedding import check_length
-from gpt_keras.layers.projection import computed_once
 from gpt_keras.layers.quantized_sublayers import (
     dtype_arguments,
     garbage_left_alone,
     policy_below,
     serialized_policy,
 )
+from gpt_keras.layers.shapes import check_axes
 from gpt_keras.layers.transformer_block import make_norm
+from gpt_keras.layers.xla_cpu import computed_once
+from gpt_keras.models.functional import FunctionalModel
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class GPT(keras.Model):
+class GPT(FunctionalModel):
     """Decoder-only transformer: embeddings, blocks, a final norm, logits.
 
     A functional Keras model, so that `summary()`, `plot_model` and inner outputs work. Calling it
@@ -50,6 +52,8 @@ class GPT(keras.Model):
         dtype: dtype policy of every layer, such as `"mixed_bfloat16"`. Logits are always float32.
             Default: Keras's global policy.
         name: name of the model.
+        rematerialize: whether training computes what is inside the blocks a second time instead of
+            keeping it until the gradient is made: a third slower, in much less memory.
 
     Call arguments:
         token_ids: integers, `(batch, length)`. If the config is not causal, a dict of `token_ids`
@@ -60,8 +64,9 @@ class GPT(keras.Model):
         `(batch, length, vocabulary_size)`.
 
     Raises:
-        ValueError: the sequence is longer than `max_sequence_length`, or (outside compiled
-            functions, where values are known) a token id is outside the vocabulary.
+        ValueError: the input is not `(batch, length)`, the sequence is longer than
+            `max_sequence_length`, or (outside compiled functions, where values are known) a token
+            id is outside the vocabulary.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -74,7 +79,14 @@ class GPT(keras.Model):
         True
     """
 
-    def __init__(self, config: GPTConfig, residual=None, dtype=None, name: str = "gpt"):
+    def __init__(
+        self,
+        config: GPTConfig,
+        residual=None,
+        dtype=None,
+        name: str = "gpt",
+        rematerialize: bool = False,
+    ):
         if not isinstance(config, GPTConfig):
             raise ValueError(f"`config` must be a GPTConfig, got {config!r}.")
         policy = keras.dtype_policies.get(dtype)
@@ -112,6 +124,7 @@ class GPT(keras.Model):
         self.config = config
         self._residual_config = keras.saving.serialize_keras_object(residual)
         self.dtype_policy = policy
+        self.rematerialize = rematerialize
 
     def hidden_states(self, inputs, training=None):
         """Return the final hidden states, those from which `unembed` makes the logits.
@@ -147,11 +160,7 @@ class GPT(keras.Model):
 
     @property
     def rematerialize(self) -> bool:
-        """Whether the blocks are computed anew for the gradient instead of being kept for it.
-
-        Training then needs much less memory and takes a third longer. May be set, before the model
-        is compiled; not saved, since it does not change the results.
-        """
+        """Whether the blocks are computed anew for the gradient; may be set before `compile`."""
         return all(block.rematerialize for block in self.blocks)
 
     @rematerialize.setter
@@ -176,6 +185,7 @@ class GPT(keras.Model):
 
     def call(self, inputs, training=None, mask=None):
         token_ids = inputs if self.config.causal else inputs["token_ids"]
+        check_axes(token_ids.shape, "batch", "length")
         check_length(token_ids, self.config.max_sequence_length)
         check_token_ids_if_known(token_ids, self.config.vocabulary_size)
         return super().call(inputs, training=training, mask=mask)
@@ -210,7 +220,8 @@ class GPT(keras.Model):
             `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the part of the cache
             that belongs to the new tokens, which `write` puts in its place.
         """
-        positions = index + ops.arange(ops.shape(token_ids)[1])
+        index, starts = ops.cast(index, "int32"), ops.cast(starts, "int32")
+        positions = index + ops.arange(ops.shape(token_ids)[1], dtype="int32")
         positions = ops.maximum(positions[None, :] - starts[:, None], 0)  # (batch, new)
         if self.has_learned_positions:
             # Of tokens that are guessed those past the last position are never read.
@@ -266,6 +277,7 @@ class GPT(keras.Model):
         return {
             "config": self.config.to_dict(),
             "residual": self._residual_config,
+            "rematerialize": self.rematerialize,
             "dtype": serialized_policy(self),
             "name": self.name,
         }

@@ -8,11 +8,13 @@ from keras import ops
 from gpt_keras.config import check_positive_int, check_rate
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
+from gpt_keras.layers.shapes import check_axes
+from gpt_keras.models.functional import FunctionalModel
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class LSTMBackbone(keras.Model):
+class LSTMBackbone(FunctionalModel):
     """Embedding, stacked LSTMs, logits: the language model of Zaremba et al. (2014).
 
     It stands in a `gk.CausalLM` where a `GPT` would: the same `fit`, `generate`, `save` and
@@ -41,8 +43,8 @@ class LSTMBackbone(keras.Model):
         Logits of the next token at each position, float32, `(batch, length, vocabulary_size)`.
 
     Raises:
-        ValueError: an argument is out of its range, the sequence is longer than
-            `max_sequence_length`, or a token id is outside the vocabulary.
+        ValueError: an argument is out of its range, the input is not `(batch, length)`, the
+            sequence is longer than `max_sequence_length`, or a token id is outside the vocabulary.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -171,6 +173,7 @@ class LSTMBackbone(keras.Model):
         return self.logits(self.token_embedding(hidden_states, reverse=True))
 
     def call(self, token_ids, training=None, mask=None):
+        check_axes(token_ids.shape, "batch", "length")
         if self.max_sequence_length is not None:
             check_length(token_ids, self.max_sequence_length)
         check_token_ids_if_known(token_ids, self.vocabulary_size)
@@ -203,7 +206,8 @@ class LSTMBackbone(keras.Model):
         Returns:
             `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the new state.
         """
-        columns = index + ops.arange(ops.shape(token_ids)[1])  # (new,)
+        index, starts = ops.cast(index, "int32"), ops.cast(starts, "int32")
+        columns = index + ops.arange(ops.shape(token_ids)[1], dtype="int32")  # (new,)
         is_token = columns[None, :] >= starts[:, None]  # (batch, new)
         x, update = self.token_embedding(token_ids), []
         for lstm, state in zip(self.lstms, cache, strict=True):

@@ -152,7 +152,7 @@ class TaskModel(TextModel):
         losses = keras.losses.sparse_categorical_crossentropy(
             rows[:, 1:], logits, from_logits=True
         )  # (rows, length - 1)
-        is_text = ops.arange(ops.shape(rows)[1] - 1)[None, :] < place[:, None]
+        is_text = ops.arange(ops.shape(rows)[1] - 1, dtype="int32")[None, :] < place[:, None]
         weights = ops.cast(is_text, losses.dtype)
         return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1)
 

@@ -5,6 +5,7 @@ import pathlib
 import keras
 
 from gpt_keras import tokenizers
+from gpt_keras.layers import PositionalEmbedding
 from gpt_keras.layers.quantized_sublayers import garbage_left_alone
 from gpt_keras.training.losses import check_loss
 
@@ -31,8 +32,15 @@ class TextModel(keras.Model):
 
     @property
     def max_sequence_length(self) -> int | None:
-        """Longest sequence that the backbone takes; None if it names no limit."""
-        return getattr(self.backbone, "max_sequence_length", None)
+        """Longest sequence that the backbone takes; None if there is no limit.
+
+        A backbone without such an attribute takes what its `PositionalEmbedding`s have room for.
+        """
+        if hasattr(self.backbone, "max_sequence_length"):
+            return self.backbone.max_sequence_length
+        layers = self.backbone._flatten_layers()
+        limits = [x.max_sequence_length for x in layers if isinstance(x, PositionalEmbedding)]
+        return min(limits, default=None)
 
     @property
     def tokenizer(self):
