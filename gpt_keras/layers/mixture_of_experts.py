@@ -126,7 +126,8 @@ class MixtureOfExperts(keras.layers.Layer):
         is_chosen = ops.one_hot(chosen, self.num_experts, dtype=probabilities.dtype)
         weights = ops.sum(largest[..., None] * is_chosen, axis=-2)  # (batch, length, num_experts)
         if training and self.router_loss_weight:
-            self.add_loss(self.router_loss_weight * self._imbalance(probabilities, is_chosen))
+            loss = self.router_loss_weight * self._imbalance(probabilities, is_chosen)
+            self.add_loss(ops.cast(loss, keras.config.floatx()))  # the dtype of all losses
         weights = ops.cast(weights, self.compute_dtype)
         y = 0
         for i, expert in enumerate(self.experts):

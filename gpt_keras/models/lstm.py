@@ -87,6 +87,7 @@ class LSTMBackbone(FunctionalModel):
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}")
             for i in range(num_layers + 1)
         ]
+        in_bfloat16 = policy.variable_dtype == "bfloat16"
         # The kernel for one kind of GPU has no place in a compiled step or a SavedModel.
         self.lstms = [
             keras.layers.LSTM(
@@ -94,6 +95,7 @@ class LSTMBackbone(FunctionalModel):
                 return_sequences=True,
                 return_state=True,
                 use_cudnn=False,
+                recurrent_initializer=_Orthogonal() if in_bfloat16 else "orthogonal",
                 dtype=policy,
                 name=f"lstm_{i}",
             )
@@ -241,3 +243,10 @@ class LSTMBackbone(FunctionalModel):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**config)
+
+
+class _Orthogonal(keras.initializers.Orthogonal):
+    """Keras's initializer, which fails in bfloat16: TensorFlow has no QR decomposition there."""
+
+    def __call__(self, shape, dtype=None):
+        return ops.cast(super().__call__(shape, "float32"), dtype)
