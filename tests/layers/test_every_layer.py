@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny_models import spread_weights
 
 import gpt_keras as gk
 
@@ -125,3 +126,54 @@ def test_it_computes_in_the_dtype_of_floatx(name, floatx):
     expected = keras.ops.convert_to_numpy(exact(*inputs(name)))
     y = keras.ops.convert_to_numpy(keras.ops.cast(y, "float32"))
     np.testing.assert_allclose(y, expected, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.filterwarnings("error:.*mask")
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rematerialize", [True, False])
+def test_padding_of_a_masked_embedding_reaches_attention_and_loss(causal, rematerialize):
+    token_ids = keras.Input((None,), dtype="int32")
+    embedding = keras.layers.Embedding(8, 16, mask_zero=True)
+    x = gk.layers.PositionalEmbedding(8)(embedding(token_ids))
+    x = gk.layers.TransformerBlock(
+        attention=gk.layers.CausalMultiHeadAttention(2, causal=causal),
+        norm="rms_norm",
+        residual=gk.layers.GRUGate(),
+        rematerialize=rematerialize,
+    )(x)
+    model = spread_weights(keras.Model(token_ids, keras.layers.Dense(3)(x)))
+    ids, classes = np.array([[1, 2, 3, 4, 5], [4, 2, 1, 0, 0]]), np.array([[0, 1, 2, 0, 1]] * 2)
+    is_text = ids > 0
+    logits = np.float64(model(ids, training=True))
+    alone = model(ids[1:, :3])
+    np.testing.assert_allclose(logits[1, :3], alone[0], atol=1e-5)  # padding is not seen
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss, run_eagerly=True)
+    chosen = np.take_along_axis(logits, classes[..., None], axis=-1)[..., 0]
+    losses = np.log(np.exp(logits).sum(axis=-1)) - chosen
+    expected = losses[is_text].mean()
+    assert model.evaluate(ids, classes, verbose=0) == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_explicit_padding_mask_replaces_the_implicit_one():
+    layer = gk.layers.CausalMultiHeadAttention(2, causal=False)
+    [x] = inputs("CausalMultiHeadAttention")
+    explicit = np.arange(5) < [[2], [4]]
+    expected = layer(x, padding_mask=explicit)
+    x._keras_mask = tf.constant(np.arange(5) < [[5], [1]])
+    np.testing.assert_array_equal(layer(x, padding_mask=explicit), expected)
+    assert not np.allclose(layer(x), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64", "uint16"])
+def test_positions_are_of_any_integer_type(dtype):
+    positions = np.array([[3, 1, 0, 2, 4]], dtype)
+    for name in ("PositionalEmbedding", "SinusoidalPositionalEncoding", "RotaryEmbedding"):
+        layer, x = LAYERS[name](), inputs(name)
+        expected = layer(*x, positions=positions.astype("int32"))
+        np.testing.assert_array_equal(layer(*x, positions=positions), expected)
+    attention, [x] = LAYERS["CausalMultiHeadAttention"](), inputs("CausalMultiHeadAttention")
+    expected, index, starts = attention(x), tf.constant(0, dtype), tf.zeros(2, dtype)
+    y, _ = attention.extend(x, attention.initial_cache(2, 5), index, starts)
+    np.testing.assert_allclose(y, expected, atol=1e-6)
