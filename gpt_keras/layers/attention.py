@@ -280,12 +280,14 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return self._output([mixed]), (key, value)
 
     def attention_weights(self, x, padding_mask=None):
-        """Return how much each token takes of each, `(batch, heads, length, length)` float32.
+        """Return the attention weights, `(batch, heads, length, length)` float32.
 
         Args:
             x: `(batch, length, hidden_dim)`, as the layer is called with.
-            padding_mask: as the layer is called with.
+            padding_mask: as the layer is called with, the implicit mask of `x` included.
         """
+        if padding_mask is None and not self.causal:
+            padding_mask = getattr(x, "_keras_mask", None)
         query, key, _ = self._project(x, positions=None)
         key = ops.repeat(key, self.num_heads // self.num_key_value_heads, axis=1)
         scores = ops.matmul(query * self.head_dim**-0.5, ops.transpose(key, (0, 1, 3, 2)))

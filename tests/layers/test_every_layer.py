@@ -164,6 +164,9 @@ def test_an_explicit_padding_mask_replaces_the_implicit_one():
     x._keras_mask = tf.constant(np.arange(5) < [[5], [1]])
     np.testing.assert_array_equal(layer(x, padding_mask=explicit), expected)
     assert not np.allclose(layer(x), expected)
+    weights = layer.attention_weights(x)  # by the implicit mask
+    assert np.all(weights[1, :, :, 1:] == 0)
+    assert np.all(weights[0] > 0)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int64", "uint16"])

@@ -1,6 +1,8 @@
 """`GPT` and `LSTMBackbone` where people use them as Keras models like any other."""
 
+import dataclasses
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
@@ -77,6 +79,46 @@ def test_under_another_floatx(make, floatx):
     assert network.variables[0].dtype == floatx
     assert logits.dtype == "float32"
     np.testing.assert_allclose(cached, logits, atol=0.01 if "16" in floatx else 1e-6)
+
+
+def test_layers_and_config_have_the_same_defaults():
+    fields = {field.name: field.default for field in dataclasses.fields(gk.GPTConfig)}
+    layers = {
+        gk.layers.CausalMultiHeadAttention: {"head_dim", "dropout", "use_bias", "use_qkv_bias"}
+        | {"use_qk_norm", "norm_epsilon", "causal"},
+        gk.layers.TransformerBlock: {"intermediate_dim", "activation", "dropout", "norm"}
+        | {"norm_position", "norm_epsilon", "use_bias", "num_key_value_heads"},
+        gk.layers.FeedForward: {"activation", "use_bias"},
+        gk.layers.MixtureOfExperts: {"router_loss_weight"},
+    }
+    for layer, names in layers.items():
+        parameters = inspect.signature(layer.__init__).parameters
+        assert {name: parameters[name].default for name in names} == {
+            name: fields[name] for name in names
+        }
+    base = inspect.signature(gk.layers.RotaryEmbedding.__init__).parameters["base"].default
+    assert base == fields["rotary_base"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"num_heads": 0},
+        {"num_key_value_heads": 3},
+        {"intermediate_dim": 2.5},
+        {"dropout": 1.0},
+        {"norm": "batch_norm"},
+        {"norm_position": "sandwich"},
+        {"norm_epsilon": 0},
+        {"activation": "no_such"},
+    ],
+    ids=str,
+)
+def test_layers_and_config_refuse_the_same(bad):
+    [name] = bad
+    for make in (tiny_config, lambda **kwargs: gk.layers.TransformerBlock(**kwargs)):
+        with pytest.raises(ValueError, match=f"`{name}` must be|`num_heads` must be a multiple"):
+            make(**{"num_heads": 2, **bad})
 
 
 def test_rematerialize_is_an_argument_and_is_saved(tmp_path):
