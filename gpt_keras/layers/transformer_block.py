@@ -31,6 +31,17 @@ class TransformerBlock(keras.layers.Layer):
     the first Transformer): `x = norm(x + attention(x))`, then `x = norm(x + feed_forward(x))`. A
     `residual` layer such as `GRUGate` takes the place of the sums.
 
+    An attention layer of your own is a Keras layer from `(batch, length, hidden_dim)` to the same
+    shape. What else it needs depends on the use:
+
+    - A padding mask: `call` has an argument `padding_mask`. For an implicit mask of the block's
+      input to arrive there, the layer also has an attribute `causal` that is False.
+    - Generation: `initial_cache(batch_size, length)` returns nested tuples of tensors
+      `(batch, heads, length, dim)`, and `extend(x, cache, index, starts, window)` returns the
+      output for the new tokens and the cache's part for them, as `CausalMultiHeadAttention.extend`
+      does.
+    - `gk.interpretation.attention_weights`: `attention_weights(x, padding_mask)`.
+
     Args:
         num_heads: number of query heads. Required unless `attention` is given.
         num_key_value_heads: number of key and value heads. Default: `num_heads`.
@@ -43,8 +54,8 @@ class TransformerBlock(keras.layers.Layer):
         use_bias: whether the projections have biases.
         rotary_embedding: a `RotaryEmbedding` for queries and keys, or None.
         attention: a layer that replaces the `CausalMultiHeadAttention` that the arguments describe:
-            one with other arguments, such as `window` or `causal`, or a layer of your own (see
-            below). The block then uses its other arguments for the rest of itself alone.
+            one with other arguments, such as `window` or `causal`, or a layer of your own. The
+            block's other arguments then describe the rest of the block alone.
         feed_forward: a layer that replaces the `FeedForward` that the arguments describe.
         residual: a layer, called with the stream and the output of a sub-layer and built with both
             shapes, that replaces their sum; each of the two sub-layers gets a new one of its
@@ -59,17 +70,6 @@ class TransformerBlock(keras.layers.Layer):
             keeping it until the gradient is made: a third slower, in much less memory. An
             attribute, too, which may be set before the model is compiled.
         **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
-
-    An attention layer of your own is a Keras layer from `(batch, length, hidden_dim)` to the same
-    shape. What else it needs depends on the use:
-
-    - A padding mask: `call` has an argument `padding_mask`. For an implicit mask of the block's
-      input to arrive there, the layer also has an attribute `causal` that is False.
-    - Generation: `initial_cache(batch_size, length)` returns nested tuples of tensors
-      `(batch, heads, length, dim)`, and `extend(x, cache, index, starts, window)` returns the
-      output for the new tokens and the cache's part for them, as `CausalMultiHeadAttention.extend`
-      does.
-    - `gk.interpretation.attention_weights`: `attention_weights(x, padding_mask)`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
