@@ -79,12 +79,5 @@ def check_token_ids(token_ids, vocabulary_size: int) -> None:
         )
 
 
-def check_token_ids_if_known(token_ids, vocabulary_size: int) -> None:
-    """Check ids that have values; inside a compiled function they have none yet."""
-    # XLA clamps a wrong id silently; `CausalLM.fit` looks at the data before it compiles.
-    if isinstance(token_ids, np.ndarray) or hasattr(token_ids, "numpy"):
-        check_token_ids(token_ids, vocabulary_size)
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -53,7 +53,7 @@ class Runner:
         """Run new tokens.
 
         One token of one row is a step of its own: layers that know it when they are traced have
-        faster ways for it, see `layers.projection`.
+        faster ways for it, see `layers.xla_cpu`.
 
         Args:
             token_ids: `(rows, new)`.

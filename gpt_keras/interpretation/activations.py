@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from gpt_keras.checks import check_choice
-from gpt_keras.layers.probe import probe
+from gpt_keras.layers.probing import probe
 
 POINTS = ("input", "heads", "attention", "feed_forward", "output")
 
@@ -104,6 +104,11 @@ def record(model: keras.Model, token_ids, point: str) -> np.ndarray:
             found.append(keras.ops.convert_to_numpy(value))
 
     run(model, token_ids, keep)
+    if not found:
+        raise ValueError(
+            f"`point` must be one that the model's blocks have, got {point!r}: their attention is "
+            "no CausalMultiHeadAttention."
+        )
     return np.stack(found)
 
 

@@ -1,13 +1,14 @@
-"""Causal attention with many heads, over a whole sequence or over a cache and what is new."""
+"""Multi-head attention, over a whole sequence or from new tokens to a KV cache."""
 
 import keras
 from keras import ops
 
 from gpt_keras.checks import check_head_groups, check_positive, check_positive_int, check_rate
 from gpt_keras.layers.device import has_gpu
-from gpt_keras.layers.probe import probed
+from gpt_keras.layers.probing import probed
 from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
+from gpt_keras.layers.shapes import check_axes
 
 # Added in float32, where it is finite: a row that may attend to nothing (left padding) then gives
 # an average that nobody reads, and not a NaN.
@@ -53,20 +54,22 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         kernel_initializer: initializer of the query, key and value kernels. Default: GPT-2's
             normal of deviation 0.02.
         output_initializer: initializer of the output kernel. Default: `kernel_initializer`.
+        kernel_regularizer: regularizer of the four kernels, or None.
         **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
         padding_mask: `(batch, length)` bool, False where a token is padding that no other one may
-            see; None for no padding. Only without `causal`: a token never sees padding on its
-            right.
+            see. Default: the implicit mask of the input, such as `Embedding(mask_zero=True)` makes,
+            if there is one. Only without `causal`: a token never sees padding on its right.
         training: whether dropout is active.
 
     Returns:
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: the heads do not divide evenly, or there is a padding mask with `causal`.
+        ValueError: the heads do not divide evenly, another argument is out of its range, the input
+            has another number of axes, or there is a `padding_mask` with `causal`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -90,9 +93,11 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         rotary_embedding=None,
         kernel_initializer=None,
         output_initializer=None,
+        kernel_regularizer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_positive_int("num_heads", num_heads)
         self.num_heads = num_heads
         self.num_key_value_heads = num_heads if num_key_value_heads is None else num_key_value_heads
@@ -119,9 +124,11 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         self.output_initializer = keras.initializers.get(
             output_initializer or self.kernel_initializer
         )
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, input_shape):
         input_shape = tuple(input_shape)
+        check_axes(input_shape, "batch", "length", "hidden_dim")
         hidden_dim = input_shape[-1]
         if self.head_dim is None:
             if hidden_dim % self.num_heads:
@@ -141,6 +148,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             self.output_initializer,
             dtype=self.dtype_policy,
             name="output",
+            regularizer=self.kernel_regularizer,
         )
         for projection in (self.query, self.key, self.value):
             projection.build(input_shape)
@@ -168,16 +176,20 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             self.kernel_initializer,
             dtype=self.dtype_policy,
             name=name,
+            regularizer=self.kernel_regularizer,
         )
 
-    def call(self, x, padding_mask=None, training=None):
+    def call(self, x, padding_mask=None, training=None, mask=None):
+        check_axes(x.shape, "batch", "length", "hidden_dim")
         if padding_mask is not None and self.causal:
             raise ValueError(
                 "`padding_mask` must be None for causal attention, in which a token never sees "
                 "padding on its right; give the loss sample weights of 0 there."
             )
+        if padding_mask is None and not self.causal:
+            padding_mask = mask
         query, key, value = self._project(x, positions=None)  # (batch, heads, length, head_dim)
-        position = ops.arange(ops.shape(x)[1])
+        position = ops.arange(ops.shape(x)[1], dtype="int32")
         if padding_mask is not None:
             padding_mask = ops.cast(padding_mask, "bool")[:, None, None, None, :]
         if has_gpu() and not (training and self.dropout):
@@ -243,8 +255,9 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         """
         if not self.causal:
             raise ValueError("`extend` needs causal attention: earlier tokens see the new ones.")
-        new = index + ops.arange(ops.shape(x)[1])  # (new,)
-        cached = ops.arange(ops.shape(cache[0])[2])  # (cached,)
+        index, starts = ops.cast(index, "int32"), ops.cast(starts, "int32")
+        new = index + ops.arange(ops.shape(x)[1], dtype="int32")  # (new,)
+        cached = ops.arange(ops.shape(cache[0])[2], dtype="int32")  # (cached,)
         positions = ops.maximum(new[None, :] - starts[:, None], 0)  # (batch, new)
         query, key, value = self._project(x, positions)
 
@@ -262,16 +275,18 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return self._output([mixed]), (key, value)
 
     def attention_weights(self, x, padding_mask=None):
-        """Return how much each token takes of each, `(batch, heads, length, length)` float32.
+        """Return the attention weights, `(batch, heads, length, length)` float32.
 
         Args:
             x: `(batch, length, hidden_dim)`, as the layer is called with.
-            padding_mask: as the layer is called with.
+            padding_mask: as the layer is called with, the implicit mask of `x` included.
         """
+        if padding_mask is None and not self.causal:
+            padding_mask = getattr(x, "_keras_mask", None)
         query, key, _ = self._project(x, positions=None)
         key = ops.repeat(key, self.num_heads // self.num_key_value_heads, axis=1)
         scores = ops.matmul(query * self.head_dim**-0.5, ops.transpose(key, (0, 1, 3, 2)))
-        position = ops.arange(ops.shape(x)[1])
+        position = ops.arange(ops.shape(x)[1], dtype="int32")
         mask = self._sees(position[:, None], position[None, :])
         if padding_mask is not None:
             mask = mask & ops.cast(padding_mask, "bool")[:, None, None, :]
@@ -353,6 +368,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
             "rotary_embedding": keras.saving.serialize_keras_object(self.rotary_embedding),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "output_initializer": keras.initializers.serialize(self.output_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
     @classmethod

@@ -1,8 +1,11 @@
 """What the machine has."""
 
+import keras
 import tensorflow as tf
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU, which then runs whatever it can."""
+    """Whether Keras runs on TensorFlow and that sees a GPU, which then runs whatever it can."""
+    if keras.backend.backend() != "tensorflow":
+        return False
     return bool(tf.config.list_physical_devices("GPU"))

@@ -1,10 +1,9 @@
 """The feed-forward half of a transformer block."""
 
 import keras
-from keras import ops
 
-from gpt_keras.checks import check_choice, check_positive_int
-from gpt_keras.config import ACTIVATIONS
+from gpt_keras.checks import check_positive_int
+from gpt_keras.layers.activations import activation_function, serialized_activation
 from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
 
@@ -20,10 +19,12 @@ class FeedForward(keras.layers.Layer):
 
     Args:
         intermediate_dim: width between the projections.
-        activation: `"gelu_tanh"`, `"gelu"`, `"relu"`, `"relu_squared"` or `"swiglu"`.
+        activation: `"gelu_tanh"`, `"gelu"`, `"relu"`, `"relu_squared"` or `"swiglu"`; or, as in
+            other Keras layers, a name of `keras.activations` or a callable.
         use_bias: whether the projections have biases.
         kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
         output_initializer: initializer of the last kernel. Default: `kernel_initializer`.
+        kernel_regularizer: regularizer of the kernels, or None.
         **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -31,6 +32,9 @@ class FeedForward(keras.layers.Layer):
 
     Returns:
         `(batch, length, hidden_dim)`.
+
+    Raises:
+        ValueError: an argument is out of its range.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -41,17 +45,19 @@ class FeedForward(keras.layers.Layer):
     def __init__(
         self,
         intermediate_dim: int,
-        activation: str = "gelu_tanh",
+        activation="gelu_tanh",
         use_bias: bool = True,
         kernel_initializer=None,
         output_initializer=None,
+        kernel_regularizer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_positive_int("intermediate_dim", intermediate_dim)
-        check_choice("activation", activation, ACTIVATIONS)
+        self.supports_masking = True
         self.intermediate_dim = intermediate_dim
         self.activation = activation
+        self._function = activation_function(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
@@ -59,6 +65,7 @@ class FeedForward(keras.layers.Layer):
         self.output_initializer = keras.initializers.get(
             output_initializer or self.kernel_initializer
         )
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, input_shape):
         input_shape = tuple(input_shape)
@@ -71,21 +78,18 @@ class FeedForward(keras.layers.Layer):
         self.down.build((*input_shape[:-1], self.intermediate_dim))
 
     def _dense(self, units, initializer, name):
-        return dense(units, self.use_bias, initializer, dtype=self.dtype_policy, name=name)
+        return dense(
+            units,
+            self.use_bias,
+            initializer,
+            dtype=self.dtype_policy,
+            name=name,
+            regularizer=self.kernel_regularizer,
+        )
 
     def call(self, x):
         h = self.up(x)  # (batch, length, intermediate_dim)
-        match self.activation:
-            case "relu":
-                h = ops.relu(h)
-            case "relu_squared":
-                h = ops.square(ops.relu(h))
-            case "gelu":
-                h = _exact_gelu(h)
-            case "gelu_tanh":
-                h = ops.gelu(h, approximate=True)
-            case "swiglu":
-                h = ops.silu(self.gate(x)) * h
+        h = self._function(self.gate(x)) * h if self.activation == "swiglu" else self._function(h)
         return self.down(h)  # (batch, length, hidden_dim)
 
     def compute_output_shape(self, input_shape):
@@ -96,13 +100,9 @@ class FeedForward(keras.layers.Layer):
             **super().get_config(),
             "dtype": serialized_policy(self),
             "intermediate_dim": self.intermediate_dim,
-            "activation": self.activation,
+            "activation": serialized_activation(self.activation),
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "output_initializer": keras.initializers.serialize(self.output_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
-
-
-def _exact_gelu(x):
-    # Written with erf: keras.ops.gelu(approximate=False) uses erfc, which ONNX does not have.
-    return 0.5 * x * (1.0 + ops.erf(x * 2**-0.5))

@@ -27,6 +27,7 @@ class GRUGate(keras.layers.Layer):
             the identity; trained like the kernels.
         kernel_initializer: initializer of the six kernels. Default: GPT-2's normal of deviation
             0.02.
+        kernel_regularizer: regularizer of the six kernels, or None.
         **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -45,19 +46,28 @@ class GRUGate(keras.layers.Layer):
         >>> block = gk.layers.TransformerBlock(num_heads=2, residual=gk.layers.GRUGate())
     """
 
-    def __init__(self, bias: float = 2.0, kernel_initializer=None, **kwargs):
+    def __init__(
+        self, bias: float = 2.0, kernel_initializer=None, kernel_regularizer=None, **kwargs
+    ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.bias = float(bias)
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
         )
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, x_shape, y_shape=None):
         x_shape = tuple(x_shape)
         hidden_dim = x_shape[-1]
         for name in ("reset_y", "reset_x", "update_y", "update_x", "candidate_y", "candidate_x"):
             projection = dense(
-                hidden_dim, False, self.kernel_initializer, dtype=self.dtype_policy, name=name
+                hidden_dim,
+                False,
+                self.kernel_initializer,
+                dtype=self.dtype_policy,
+                name=name,
+                regularizer=self.kernel_regularizer,
             )
             projection.build(x_shape)
             setattr(self, name, projection)
@@ -82,4 +92,5 @@ class GRUGate(keras.layers.Layer):
             "dtype": serialized_policy(self),
             "bias": self.bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }

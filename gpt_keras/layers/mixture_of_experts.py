@@ -7,6 +7,7 @@ from gpt_keras.checks import check_at_least_0, check_positive_int
 from gpt_keras.layers.feed_forward import FeedForward
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
+from gpt_keras.layers.shapes import check_axes
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -34,6 +35,7 @@ class MixtureOfExperts(keras.layers.Layer):
         router_loss_weight: weight of the load-balancing loss; 0 for none.
         kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
         output_initializer: initializer of the experts' last kernels. Default: `kernel_initializer`.
+        kernel_regularizer: regularizer of the kernels, or None.
         **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -44,7 +46,8 @@ class MixtureOfExperts(keras.layers.Layer):
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: there are fewer experts than a token gets.
+        ValueError: there are fewer experts than a token gets, another argument is out of its
+            range, or the input has another number of axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -60,14 +63,16 @@ class MixtureOfExperts(keras.layers.Layer):
         num_experts: int,
         num_experts_per_token: int,
         intermediate_dim: int,
-        activation: str = "swiglu",
+        activation="swiglu",
         use_bias: bool = False,
         router_loss_weight: float = 0.01,
         kernel_initializer=None,
         output_initializer=None,
+        kernel_regularizer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_positive_int("num_experts", num_experts)
         check_positive_int("num_experts_per_token", num_experts_per_token)
         if num_experts_per_token > num_experts:
@@ -82,11 +87,13 @@ class MixtureOfExperts(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
         )
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         # Probabilities are compared, so they are computed in float32 whatever the experts are in.
         self.router = FloatDense(
             num_experts,
             use_bias=False,
             kernel_initializer=self.kernel_initializer,
+            kernel_regularizer=self.kernel_regularizer,
             dtype="float32",
             name="router",
         )
@@ -97,6 +104,7 @@ class MixtureOfExperts(keras.layers.Layer):
                 use_bias=use_bias,
                 kernel_initializer=self.kernel_initializer,
                 output_initializer=output_initializer,
+                kernel_regularizer=self.kernel_regularizer,
                 dtype=policy_below(self.dtype_policy, f"expert_{i}"),
                 name=f"expert_{i}",
             )
@@ -105,17 +113,21 @@ class MixtureOfExperts(keras.layers.Layer):
 
     def build(self, input_shape):
         input_shape = tuple(input_shape)
+        check_axes(input_shape, "batch", "length", "hidden_dim")
         for layer in (self.router, *self.experts):
             layer.build(input_shape)
 
     def call(self, x, training=None):
+        check_axes(x.shape, "batch", "length", "hidden_dim")
         probabilities = ops.softmax(self.router(x))  # (batch, length, num_experts)
         largest, chosen = ops.top_k(probabilities, self.num_experts_per_token)
         largest = largest / ops.sum(largest, axis=-1, keepdims=True)
-        is_chosen = ops.one_hot(chosen, self.num_experts)  # (batch, length, per token, experts)
+        # (batch, length, per token, experts)
+        is_chosen = ops.one_hot(chosen, self.num_experts, dtype=probabilities.dtype)
         weights = ops.sum(largest[..., None] * is_chosen, axis=-2)  # (batch, length, num_experts)
         if training and self.router_loss_weight:
-            self.add_loss(self.router_loss_weight * self._imbalance(probabilities, is_chosen))
+            loss = self.router_loss_weight * self._imbalance(probabilities, is_chosen)
+            self.add_loss(ops.cast(loss, keras.config.floatx()))  # the dtype of all losses
         weights = ops.cast(weights, self.compute_dtype)
         y = 0
         for i, expert in enumerate(self.experts):
@@ -131,16 +143,17 @@ class MixtureOfExperts(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        expert = self.experts[0]
+        expert = self.experts[0].get_config()
         return {
             **super().get_config(),
             "dtype": serialized_policy(self),
             "num_experts": self.num_experts,
             "num_experts_per_token": self.num_experts_per_token,
-            "intermediate_dim": expert.intermediate_dim,
-            "activation": expert.activation,
-            "use_bias": expert.use_bias,
+            "intermediate_dim": expert["intermediate_dim"],
+            "activation": expert["activation"],
+            "use_bias": expert["use_bias"],
             "router_loss_weight": self.router_loss_weight,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "output_initializer": keras.initializers.serialize(expert.output_initializer),
+            "output_initializer": expert["output_initializer"],
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }

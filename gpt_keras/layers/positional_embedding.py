@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from gpt_keras.checks import check_positive, check_positive_int
+from gpt_keras.layers.shapes import check_axes
 from gpt_keras.rotary_scaling import RotaryScaling, make_rotary_scaling, wave_frequencies
 
 
@@ -31,7 +32,8 @@ class PositionalEmbedding(keras.layers.Layer):
         `x` with the positions' vectors added, the same shape.
 
     Raises:
-        ValueError: `length` is above `max_sequence_length`.
+        ValueError: `length` is above `max_sequence_length`, or the input has another number of
+            axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -41,6 +43,7 @@ class PositionalEmbedding(keras.layers.Layer):
 
     def __init__(self, max_sequence_length: int, initializer=None, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_positive_int("max_sequence_length", max_sequence_length)
         self.max_sequence_length = max_sequence_length
         self.initializer = keras.initializers.get(
@@ -48,6 +51,7 @@ class PositionalEmbedding(keras.layers.Layer):
         )
 
     def build(self, input_shape):
+        check_axes(input_shape, "batch", "length", "hidden_dim")
         self.embeddings = self.add_weight(
             name="embeddings",
             shape=(self.max_sequence_length, tuple(input_shape)[-1]),
@@ -55,13 +59,14 @@ class PositionalEmbedding(keras.layers.Layer):
         )
 
     def call(self, x, positions=None):
+        check_axes(x.shape, "batch", "length", "hidden_dim")
         if positions is not None:
-            return x + ops.take(self.embeddings, positions, axis=0)
+            return x + ops.take(self.embeddings, ops.cast(positions, "int32"), axis=0)
         check_length(x, self.max_sequence_length)
         return x + self.embeddings[: ops.shape(x)[1]]  # (length, hidden_dim), broadcast
 
-    def compute_output_shape(self, x_shape, positions_shape=None):
-        return x_shape
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {
@@ -91,7 +96,7 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
         `x` with the encoding added, the same shape.
 
     Raises:
-        ValueError: `hidden_dim` is odd.
+        ValueError: `hidden_dim` is odd, or the input has another number of axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -102,23 +107,26 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
 
     def __init__(self, base: float = 10000.0, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_positive("base", base)
         self.base = base
 
     def build(self, input_shape):
+        check_axes(input_shape, "batch", "length", "hidden_dim")
         _check_even("hidden_dim", tuple(input_shape)[-1])
 
     def call(self, x, positions=None):
+        check_axes(x.shape, "batch", "length", "hidden_dim")
         if positions is None:
-            positions = ops.arange(ops.shape(x)[1])
+            positions = ops.arange(ops.shape(x)[1], dtype="int32")
         frequencies = wave_frequencies(self.base, x.shape[-1])
         angles = _angles(positions, frequencies)  # (..., length, hidden_dim / 2)
         pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # (..., hidden_dim / 2, 2)
         encoding = ops.reshape(pairs, (*ops.shape(angles)[:-1], x.shape[-1]))
         return x + ops.cast(encoding, x.dtype)
 
-    def compute_output_shape(self, x_shape, positions_shape=None):
-        return x_shape
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         return {**super().get_config(), "base": self.base}
@@ -148,7 +156,8 @@ class RotaryEmbedding(keras.layers.Layer):
         The rotated `x`, the same shape; computed in float32, returned in the dtype of `x`.
 
     Raises:
-        ValueError: `head_dim` is odd, or `scaling` is none of those known.
+        ValueError: `head_dim` is odd, the input has another number of axes, or `scaling` is none
+            of those known.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -167,11 +176,13 @@ class RotaryEmbedding(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         check_positive("base", base)
         self.base = base
         self.scaling = make_rotary_scaling(scaling)
 
     def build(self, input_shape):
+        check_axes(input_shape, "batch", "heads", "length", "head_dim")
         head_dim = tuple(input_shape)[-1]
         _check_even("head_dim", head_dim)
         self._frequencies(head_dim)
@@ -182,8 +193,9 @@ class RotaryEmbedding(keras.layers.Layer):
         return self.scaling.frequencies(self.base, head_dim)
 
     def call(self, x, positions=None):
+        check_axes(x.shape, "batch", "heads", "length", "head_dim")
         if positions is None:
-            positions = ops.arange(ops.shape(x)[2])
+            positions = ops.arange(ops.shape(x)[2], dtype="int32")
         angles = _angles(positions, self._frequencies(x.shape[-1]))  # (..., length, head_dim / 2)
         angles = ops.expand_dims(angles, -3)  # every head turns alike
         cos, sin = ops.cos(angles), ops.sin(angles)
@@ -193,8 +205,8 @@ class RotaryEmbedding(keras.layers.Layer):
         rotated = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
         return ops.cast(rotated, x.dtype)
 
-    def compute_output_shape(self, x_shape, positions_shape=None):
-        return x_shape
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
         scaling = None if self.scaling is None else dataclasses.asdict(self.scaling)
@@ -203,8 +215,6 @@ class RotaryEmbedding(keras.layers.Layer):
 
 def check_length(x, max_sequence_length: int) -> None:
     """Raise `ValueError` if axis 1 of `x` is known to be longer than `max_sequence_length`."""
-    if len(x.shape) < 2:
-        raise ValueError(f"The input must have a batch and a length axis, got shape {x.shape}.")
     length = x.shape[1]
     if length is not None and length > max_sequence_length:
         raise ValueError(

@@ -2,13 +2,18 @@
 
 import keras
 
-from gpt_keras.checks import check_choice, check_positive, check_positive_int
-from gpt_keras.config import ACTIVATIONS, NORM_POSITIONS, NORMS
+from gpt_keras.checks import check_choice, check_positive, check_positive_int, check_rate
+from gpt_keras.config import NORM_POSITIONS, NORMS
+from gpt_keras.layers.activations import activation_function, serialized_activation
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
-from gpt_keras.layers.probe import probed
+from gpt_keras.layers.probing import probed
 from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
 from gpt_keras.layers.rematerialization import rematerialized
+from gpt_keras.layers.shapes import check_axes
+
+# Arguments of the attention layer that a reader may look for at the block.
+_OF_ATTENTION = ("head_dim", "use_qkv_bias", "use_qk_norm", "window", "causal")
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -20,10 +25,20 @@ class TransformerBlock(keras.layers.Layer):
     the first Transformer): `x = norm(x + attention(x))`, then `x = norm(x + feed_forward(x))`. A
     `residual` layer such as `GRUGate` takes the place of the sums.
 
+    An attention layer of your own is a Keras layer from `(batch, length, hidden_dim)` to the same
+    shape. What else it needs depends on the use:
+
+    - A padding mask: `call` has an argument `padding_mask`. For an implicit mask of the block's
+      input to arrive there, the layer also has an attribute `causal` that is False.
+    - Generation: `initial_cache(batch_size, length)` returns nested tuples of tensors
+      `(batch, heads, length, dim)`, and `extend(x, cache, index, starts, window)` returns the
+      output for the new tokens and the cache's part for them, as `CausalMultiHeadAttention.extend`
+      does.
+    - `gk.interpretation.attention_weights`: `attention_weights(x, padding_mask)`.
+
     Args:
-        num_heads: number of query heads.
+        num_heads: number of query heads. Required unless `attention` is given.
         num_key_value_heads: number of key and value heads. Default: `num_heads`.
-        head_dim: width of a head. Default: `hidden_dim / num_heads`.
         intermediate_dim: width inside the feed-forward layer. Default: `4 * hidden_dim`.
         activation: that of `FeedForward`.
         dropout: rate on the attention weights and on the output of both sub-layers.
@@ -31,67 +46,96 @@ class TransformerBlock(keras.layers.Layer):
         norm_position: `"pre"` or `"post"`.
         norm_epsilon: added to the variance inside the norms.
         use_bias: whether the projections have biases.
-        use_qkv_bias: whether those to queries, keys and values do. Default: `use_bias`.
-        use_qk_norm: whether each head's queries and keys are normalized.
-        window: how many tokens a token sees, itself included; None for all.
-        causal: whether a token sees only itself and what came before.
         rotary_embedding: a `RotaryEmbedding` for queries and keys, or None.
-        feed_forward: a layer to take the place of the `FeedForward` that the arguments describe.
+        attention: a layer that replaces the `CausalMultiHeadAttention` that the arguments describe:
+            one with other arguments, such as `window` or `causal`, or a layer of your own. The
+            block's other arguments then describe the rest of the block alone.
+        feed_forward: a layer that replaces the `FeedForward` that the arguments describe.
         residual: a layer, called with the stream and the output of a sub-layer and built with both
-            shapes, to take the place of their sum; each of the two sub-layers gets a new one of its
+            shapes, that replaces their sum; each of the two sub-layers gets a new one of its
             config. None for sums.
         kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
         residual_initializer: initializer of the two kernels whose products are added to the
             residual stream. GPT-2 divides their deviation by `sqrt(2 * num_layers)`. Default:
             `kernel_initializer`.
+        kernel_regularizer: regularizer of the kernels of the layers that the block makes itself, or
+            None.
+        rematerialize: whether training computes what is inside the block a second time instead of
+            keeping it until the gradient is made: a third slower, in much less memory. An
+            attribute, too, which may be set before the model is compiled.
         **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
-        padding_mask: as in `CausalMultiHeadAttention`; only without `causal`.
+        padding_mask: as in `CausalMultiHeadAttention`, the implicit mask included; only if the
+            attention is not causal.
         training: whether dropout is active.
 
     Returns:
         `(batch, length, hidden_dim)`.
 
-    Attributes:
-        rematerialize: whether training computes what is inside the block a second time instead of
-            keeping it until the gradient is made: a third slower, in much less memory. False unless
-            set, before the model is compiled; not saved, since it does not change the results.
+    Raises:
+        ValueError: an argument is out of its range, both or neither of `num_heads` and `attention`
+            are given, an argument belongs to the attention layer, or the input has another number
+            of axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
         >>> gk.layers.TransformerBlock(num_heads=4)(np.zeros((2, 5, 16))).shape
         TensorShape([2, 5, 16])
+        >>> attention = gk.layers.CausalMultiHeadAttention(num_heads=4, window=3)
+        >>> gk.layers.TransformerBlock(attention=attention)(np.zeros((2, 5, 16))).shape
+        TensorShape([2, 5, 16])
     """
 
     def __init__(
         self,
-        num_heads: int,
+        num_heads: int | None = None,
+        *,
         num_key_value_heads: int | None = None,
-        head_dim: int | None = None,
         intermediate_dim: int | None = None,
-        activation: str = "gelu_tanh",
+        activation="gelu_tanh",
         dropout: float = 0.0,
         norm: str = "layer_norm",
         norm_position: str = "pre",
         norm_epsilon: float = 1e-5,
         use_bias: bool = True,
-        use_qkv_bias: bool | None = None,
-        use_qk_norm: bool = False,
-        window: int | None = None,
-        causal: bool = True,
         rotary_embedding=None,
+        attention=None,
         feed_forward=None,
         residual=None,
         kernel_initializer=None,
         residual_initializer=None,
+        kernel_regularizer=None,
+        rematerialize: bool = False,
         **kwargs,
     ):
+        for name in _OF_ATTENTION:
+            if name in kwargs:
+                raise ValueError(
+                    f"`{name}` must be given to the attention layer, as in TransformerBlock("
+                    f"attention=CausalMultiHeadAttention({num_heads or 'num_heads'}, "
+                    f"{name}={kwargs[name]!r})); got it as an argument of the block."
+                )
         super().__init__(**kwargs)
+        if attention is None:
+            if num_heads is None:
+                raise ValueError("`num_heads` must be given unless `attention` is, got None.")
+        else:
+            given = {
+                "num_heads": num_heads,
+                "num_key_value_heads": num_key_value_heads,
+                "rotary_embedding": rotary_embedding,
+            }
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(
+                        f"`{name}` must be None if `attention` is given, for it belongs to that "
+                        f"layer; got {value!r}."
+                    )
         if intermediate_dim is not None:
             check_positive_int("intermediate_dim", intermediate_dim)
-        check_choice("activation", activation, ACTIVATIONS)
+        activation_function(activation)  # checks it
         check_choice("norm", norm, NORMS)
         check_choice("norm_position", norm_position, NORM_POSITIONS)
         check_positive("norm_epsilon", norm_epsilon)
@@ -101,30 +145,33 @@ class TransformerBlock(keras.layers.Layer):
         self.norm_position = norm_position
         self.norm_epsilon = norm_epsilon
         self.use_bias = use_bias
-        self.rematerialize = False
+        self.supports_masking = True
+        self.rematerialize = rematerialize
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
         )
         self.residual_initializer = keras.initializers.get(
             residual_initializer or self.kernel_initializer
         )
-        self.attention = CausalMultiHeadAttention(
-            num_heads,
-            num_key_value_heads=num_key_value_heads,
-            head_dim=head_dim,
-            dropout=dropout,
-            use_bias=use_bias,
-            use_qkv_bias=use_qkv_bias,
-            use_qk_norm=use_qk_norm,
-            norm_epsilon=norm_epsilon,
-            window=window,
-            causal=causal,
-            rotary_embedding=rotary_embedding,
-            kernel_initializer=self.kernel_initializer,
-            output_initializer=self.residual_initializer,
-            dtype=policy_below(self.dtype_policy, "attention"),
-            name="attention",
-        )
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        check_rate("dropout", dropout)
+        self.dropout = dropout
+        self._given_attention = attention is not None
+        self.attention = attention
+        if attention is None:
+            self.attention = CausalMultiHeadAttention(
+                num_heads,
+                num_key_value_heads=num_key_value_heads,
+                dropout=dropout,
+                use_bias=use_bias,
+                norm_epsilon=norm_epsilon,
+                rotary_embedding=rotary_embedding,
+                kernel_initializer=self.kernel_initializer,
+                output_initializer=self.residual_initializer,
+                kernel_regularizer=self.kernel_regularizer,
+                dtype=policy_below(self.dtype_policy, "attention"),
+                name="attention",
+            )
         self.feed_forward = feed_forward
         self._given_feed_forward = feed_forward is not None
         self.attention_norm = self._make_norm("attention_norm")
@@ -149,6 +196,7 @@ class TransformerBlock(keras.layers.Layer):
 
     def build(self, input_shape):
         input_shape = tuple(input_shape)
+        check_axes(input_shape, "batch", "length", "hidden_dim")
         if self.feed_forward is None:
             self.feed_forward = FeedForward(
                 self.intermediate_dim or 4 * input_shape[-1],
@@ -156,6 +204,7 @@ class TransformerBlock(keras.layers.Layer):
                 use_bias=self.use_bias,
                 kernel_initializer=self.kernel_initializer,
                 output_initializer=self.residual_initializer,
+                kernel_regularizer=self.kernel_regularizer,
                 dtype=policy_below(self.dtype_policy, "feed_forward"),
                 name="feed_forward",
             )
@@ -171,7 +220,11 @@ class TransformerBlock(keras.layers.Layer):
             if layer is not None and not layer.built:
                 layer.build(input_shape, input_shape)
 
-    def call(self, x, padding_mask=None, training=None):
+    def call(self, x, padding_mask=None, training=None, mask=None):
+        check_axes(x.shape, "batch", "length", "hidden_dim")
+        if padding_mask is None and not getattr(self.attention, "causal", True):
+            padding_mask = mask
+
         def run(x):
             return self._run(x, padding_mask, training)
 
@@ -180,10 +233,11 @@ class TransformerBlock(keras.layers.Layer):
     def _run(self, x, padding_mask, training):
         x = probed(self, "input", x)
         h = self._before(self.attention_norm, x)
-        h = self.attention(h, padding_mask=padding_mask, training=training)
+        padding = {} if padding_mask is None else {"padding_mask": padding_mask}
+        h = self.attention(h, **padding, training=training)
         h = self.residual_dropout(probed(self, "attention", h), training=training)
         x = self._after(self.attention_norm, _add(self.attention_residual, x, h))
-        # Said to all, since what is rematerialized runs outside of the model's call.
+        # Pass `training` explicitly: Keras's call context is lost under rematerialization.
         h = self.feed_forward(self._before(self.feed_forward_norm, x), training=training)
         h = self.residual_dropout(probed(self, "feed_forward", h), training=training)
         x = self._after(self.feed_forward_norm, _add(self.feed_forward_residual, x, h))
@@ -227,38 +281,40 @@ class TransformerBlock(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        attention = self.attention
-        feed_forward = self.feed_forward if self._given_feed_forward else None
         serialize = keras.saving.serialize_keras_object
+        feed_forward = self.feed_forward if self._given_feed_forward else None
+        if self._given_attention:
+            attention = {"attention": serialize(self.attention)}
+        else:
+            attention = {
+                "num_heads": self.attention.num_heads,
+                "num_key_value_heads": self.attention.num_key_value_heads,
+                "rotary_embedding": serialize(self.attention.rotary_embedding),
+            }
         return {
             **super().get_config(),
             "dtype": serialized_policy(self),
-            "num_heads": attention.num_heads,
-            "num_key_value_heads": attention.num_key_value_heads,
-            "head_dim": attention.head_dim,
+            **attention,
             "intermediate_dim": self.intermediate_dim,
-            "activation": self.activation,
-            "dropout": attention.dropout,
+            "activation": serialized_activation(self.activation),
+            "dropout": self.dropout,
             "norm": self.norm,
             "norm_position": self.norm_position,
             "norm_epsilon": self.norm_epsilon,
             "use_bias": self.use_bias,
-            "use_qkv_bias": attention.use_qkv_bias,
-            "use_qk_norm": attention.use_qk_norm,
-            "window": attention.window,
-            "causal": attention.causal,
-            "rotary_embedding": serialize(attention.rotary_embedding),
             "feed_forward": serialize(feed_forward),
             "residual": self._residual_config,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "residual_initializer": keras.initializers.serialize(self.residual_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "rematerialize": self.rematerialize,
         }
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        for name in ("rotary_embedding", "feed_forward", "residual"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
+        for name in ("rotary_embedding", "attention", "feed_forward", "residual"):
+            config[name] = keras.saving.deserialize_keras_object(config.get(name))
         return cls(**config)
 
 
@@ -270,4 +326,6 @@ def make_norm(norm: str, epsilon: float, **kwargs) -> keras.layers.Layer:
     """Return Keras's layer for `"layer_norm"` or `"rms_norm"`; both compute in float32."""
     if norm == "layer_norm":
         return keras.layers.LayerNormalization(epsilon=epsilon, **kwargs)
-    return keras.layers.RMSNormalization(epsilon=epsilon, **kwargs)
+    layer = keras.layers.RMSNormalization(epsilon=epsilon, **kwargs)
+    layer.supports_masking = True  # as the other one, but Keras 3.15 forgets to say so
+    return layer

@@ -7,11 +7,10 @@ import dataclasses
 import keras
 from keras import ops
 
-from gpt_keras.checks import check_token_ids_if_known
 from gpt_keras.config import GPTConfig
 from gpt_keras.generation.backbone import Backbone
 from gpt_keras.layers import (
-    FeedForward,
+    CausalMultiHeadAttention,
     MixtureOfExperts,
     PositionalEmbedding,
     RotaryEmbedding,
@@ -19,21 +18,23 @@ from gpt_keras.layers import (
     TransformerBlock,
 )
 from gpt_keras.layers.positional_embedding import check_length
-from gpt_keras.layers.projection import computed_once
 from gpt_keras.layers.quantized_sublayers import (
     dtype_arguments,
     fast_and_quiet,
     policy_below,
     serialized_policy,
 )
+from gpt_keras.layers.shapes import check_axes
 from gpt_keras.layers.transformer_block import make_norm
-from gpt_keras.models.vocabulary import with_more_rows
+from gpt_keras.layers.xla_cpu import computed_once
+from gpt_keras.models.functional import FunctionalModel
+from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class GPT(Backbone, keras.Model):
+class GPT(Backbone, FunctionalModel):
     """Decoder-only transformer: embeddings, blocks, a final norm, logits.
 
     A functional Keras model, so that `summary()`, `plot_model` and inner outputs work. Calling it
@@ -51,6 +52,8 @@ class GPT(Backbone, keras.Model):
         dtype: dtype policy of every layer, such as `"mixed_bfloat16"`. Logits are always float32.
             Default: Keras's global policy.
         name: name of the model.
+        rematerialize: whether training computes what is inside the blocks a second time instead of
+            keeping it until the gradient is made: a third slower, in much less memory.
 
     Call arguments:
         token_ids: integers, `(batch, length)`. If the config is not causal, a dict of `token_ids`
@@ -61,8 +64,9 @@ class GPT(Backbone, keras.Model):
         `(batch, length, vocabulary_size)`.
 
     Raises:
-        ValueError: the sequence is longer than `max_sequence_length`, or (outside compiled
-            functions, where values are known) a token id is outside the vocabulary.
+        ValueError: the input is not `(batch, length)`, the sequence is longer than
+            `max_sequence_length`, or (outside compiled functions, where values are known) a token
+            id is outside the vocabulary.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -75,7 +79,14 @@ class GPT(Backbone, keras.Model):
         True
     """
 
-    def __init__(self, config: GPTConfig, residual=None, dtype=None, name: str = "gpt"):
+    def __init__(
+        self,
+        config: GPTConfig,
+        residual=None,
+        dtype=None,
+        name: str = "gpt",
+        rematerialize: bool = False,
+    ):
         if not isinstance(config, GPTConfig):
             raise ValueError(f"`config` must be a GPTConfig, got {config!r}.")
         policy = keras.dtype_policies.get(dtype)
@@ -113,6 +124,7 @@ class GPT(Backbone, keras.Model):
         self.config = config
         self._residual_config = keras.saving.serialize_keras_object(residual)
         self.dtype_policy = policy
+        self.rematerialize = rematerialize
 
     def hidden_states(self, inputs, training=None):
         """Return the final hidden states, those from which `unembed` makes the logits.
@@ -148,11 +160,7 @@ class GPT(Backbone, keras.Model):
 
     @property
     def rematerialize(self) -> bool:
-        """Whether the blocks are computed anew for the gradient instead of being kept for it.
-
-        Training then needs much less memory and takes a third longer. May be set, before the model
-        is compiled; not saved, since it does not change the results.
-        """
+        """Whether the blocks are computed anew for the gradient; may be set before `compile`."""
         return all(block.rematerialize for block in self.blocks)
 
     @rematerialize.setter
@@ -177,6 +185,7 @@ class GPT(Backbone, keras.Model):
 
     def call(self, inputs, training=None, mask=None):
         token_ids = inputs if self.config.causal else inputs["token_ids"]
+        check_axes(token_ids.shape, "batch", "length")
         check_length(token_ids, self.config.max_sequence_length)
         check_token_ids_if_known(token_ids, self.config.vocabulary_size)
         return super().call(inputs, training=training, mask=mask)
@@ -211,7 +220,8 @@ class GPT(Backbone, keras.Model):
             `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the part of the cache
             that belongs to the new tokens, which `write` puts in its place.
         """
-        positions = index + ops.arange(ops.shape(token_ids)[1])
+        index, starts = ops.cast(index, "int32"), ops.cast(starts, "int32")
+        positions = index + ops.arange(ops.shape(token_ids)[1], dtype="int32")
         positions = ops.maximum(positions[None, :] - starts[:, None], 0)  # (batch, new)
         if self.has_learned_positions:
             # Of tokens that are guessed those past the last position are never read.
@@ -255,6 +265,7 @@ class GPT(Backbone, keras.Model):
         return {
             "config": self.config.to_dict(),
             "residual": self._residual_config,
+            "rematerialize": self.rematerialize,
             "dtype": serialized_policy(self),
             "name": self.name,
         }
@@ -307,23 +318,20 @@ def _block(config, layer, residual, policy):
     # The norms of post-norm blocks stand on the stream, which does not grow with the depth.
     into_stream = (2 * config.num_layers) ** -0.5 if config.norm_position == "pre" else 1.0
     residual_initializer = _normal(0.02 * into_stream)
-    arguments = {
-        "activation": config.activation,
-        "use_bias": config.use_feed_forward_bias,
-        "kernel_initializer": _normal(0.02),
-        "output_initializer": residual_initializer,
-        "dtype": policy_below(policy, "feed_forward"),
-        "name": "feed_forward",
-    }
-    if config.num_experts is None:
-        feed_forward = FeedForward(config.intermediate_dim, **arguments)
-    else:
+    kernel_initializer = _normal(0.02)
+    feed_forward = None
+    if config.num_experts is not None:
         feed_forward = MixtureOfExperts(
             config.num_experts,
             config.num_experts_per_token,
             config.intermediate_dim,
+            activation=config.activation,
+            use_bias=config.use_feed_forward_bias,
             router_loss_weight=config.router_loss_weight,
-            **arguments,
+            kernel_initializer=kernel_initializer,
+            output_initializer=residual_initializer,
+            dtype=policy_below(policy, "feed_forward"),
+            name="feed_forward",
         )
     rotary_embedding = None
     if config.position_embedding == "rotary":
@@ -333,25 +341,35 @@ def _block(config, layer, residual, policy):
             dtype=policy,
             name="rotary_embedding",
         )
-    return TransformerBlock(
+    attention = CausalMultiHeadAttention(
         config.num_heads,
         num_key_value_heads=config.num_key_value_heads,
         head_dim=config.head_dim,
+        dropout=config.dropout,
+        use_bias=config.use_bias,
+        use_qkv_bias=config.use_qkv_bias,
+        use_qk_norm=config.use_qk_norm,
+        norm_epsilon=config.norm_epsilon,
+        window=config.attention_window(layer),
+        causal=config.causal,
+        rotary_embedding=rotary_embedding,
+        kernel_initializer=kernel_initializer,
+        output_initializer=residual_initializer,
+        dtype=policy_below(policy, "attention"),
+        name="attention",
+    )
+    return TransformerBlock(
+        attention=attention,
         intermediate_dim=config.intermediate_dim,
         activation=config.activation,
         dropout=config.dropout,
         norm=config.norm,
         norm_position=config.norm_position,
         norm_epsilon=config.norm_epsilon,
-        use_bias=config.use_bias,
-        use_qkv_bias=config.use_qkv_bias,
-        use_qk_norm=config.use_qk_norm,
-        window=config.attention_window(layer),
-        causal=config.causal,
-        rotary_embedding=rotary_embedding,
+        use_bias=config.use_feed_forward_bias,
         feed_forward=feed_forward,
         residual=residual,
-        kernel_initializer=_normal(0.02),
+        kernel_initializer=kernel_initializer,
         residual_initializer=residual_initializer,
         dtype=policy,
         name=f"block_{layer}",

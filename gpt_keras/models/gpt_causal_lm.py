@@ -16,6 +16,7 @@ class GPTCausalLM(CausalLM):
         tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
         dtype: dtype policy, such as `"mixed_bfloat16"`. Default: Keras's global policy.
         name: name of the model.
+        rematerialize: as in `GPT`.
         **kwargs: further arguments of `CausalLM`: `chat_template`, `end_token_ids`.
 
     Example:
@@ -28,11 +29,18 @@ class GPTCausalLM(CausalLM):
     """
 
     def __init__(
-        self, config: GPTConfig, tokenizer=None, dtype=None, name: str = "gpt_causal_lm", **kwargs
+        self,
+        config: GPTConfig,
+        tokenizer=None,
+        dtype=None,
+        name: str = "gpt_causal_lm",
+        rematerialize: bool = False,
+        **kwargs,
     ):
         if isinstance(config, GPTConfig) and not config.causal:
             raise ValueError("`config` must be causal to predict the next token; use `GPT` alone.")
-        super().__init__(GPT(config, dtype=dtype), tokenizer=tokenizer, name=name, **kwargs)
+        backbone = GPT(config, dtype=dtype, rematerialize=rematerialize)
+        super().__init__(backbone, tokenizer=tokenizer, name=name, **kwargs)
 
     @property
     def config(self) -> GPTConfig:
@@ -42,7 +50,8 @@ class GPTCausalLM(CausalLM):
     def get_config(self):
         config = super().get_config()
         backbone = config.pop("backbone")["config"]
-        return {**config, "config": backbone["config"], "dtype": backbone["dtype"]}
+        kept = {name: backbone[name] for name in ("config", "dtype", "rematerialize")}
+        return {**config, **kept}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

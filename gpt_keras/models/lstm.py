@@ -5,15 +5,17 @@ import math
 import keras
 from keras import ops
 
-from gpt_keras.checks import check_positive_int, check_rate, check_token_ids_if_known
+from gpt_keras.checks import check_positive_int, check_rate
 from gpt_keras.generation.backbone import Backbone
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
-from gpt_keras.models.vocabulary import with_more_rows
+from gpt_keras.layers.shapes import check_axes
+from gpt_keras.models.functional import FunctionalModel
+from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class LSTMBackbone(Backbone, keras.Model):
+class LSTMBackbone(Backbone, FunctionalModel):
     """Embedding, stacked LSTMs, logits: the language model of Zaremba et al. (2014).
 
     It stands in a `gk.CausalLM` where a `GPT` would: the same `fit`, `generate`, `save` and
@@ -42,8 +44,8 @@ class LSTMBackbone(Backbone, keras.Model):
         Logits of the next token at each position, float32, `(batch, length, vocabulary_size)`.
 
     Raises:
-        ValueError: an argument is out of its range, the sequence is longer than
-            `max_sequence_length`, or a token id is outside the vocabulary.
+        ValueError: an argument is out of its range, the input is not `(batch, length)`, the
+            sequence is longer than `max_sequence_length`, or a token id is outside the vocabulary.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -86,6 +88,7 @@ class LSTMBackbone(Backbone, keras.Model):
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}")
             for i in range(num_layers + 1)
         ]
+        in_bfloat16 = policy.variable_dtype == "bfloat16"
         # The kernel for one kind of GPU has no place in a compiled step or a SavedModel.
         self.lstms = [
             keras.layers.LSTM(
@@ -93,6 +96,7 @@ class LSTMBackbone(Backbone, keras.Model):
                 return_sequences=True,
                 return_state=True,
                 use_cudnn=False,
+                recurrent_initializer=_Orthogonal() if in_bfloat16 else "orthogonal",
                 dtype=policy,
                 name=f"lstm_{i}",
             )
@@ -172,6 +176,7 @@ class LSTMBackbone(Backbone, keras.Model):
         return self.logits(self.token_embedding(hidden_states, reverse=True))
 
     def call(self, token_ids, training=None, mask=None):
+        check_axes(token_ids.shape, "batch", "length")
         if self.max_sequence_length is not None:
             check_length(token_ids, self.max_sequence_length)
         check_token_ids_if_known(token_ids, self.vocabulary_size)
@@ -207,7 +212,8 @@ class LSTMBackbone(Backbone, keras.Model):
         Returns:
             `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the new state.
         """
-        columns = index + ops.arange(ops.shape(token_ids)[1])  # (new,)
+        index, starts = ops.cast(index, "int32"), ops.cast(starts, "int32")
+        columns = index + ops.arange(ops.shape(token_ids)[1], dtype="int32")  # (new,)
         is_token = columns[None, :] >= starts[:, None]  # (batch, new)
         x, update = self.token_embedding(token_ids), []
         for lstm, state in zip(self.lstms, cache, strict=True):
@@ -241,3 +247,10 @@ class LSTMBackbone(Backbone, keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**config)
+
+
+class _Orthogonal(keras.initializers.Orthogonal):
+    """Keras's initializer, which fails in bfloat16: TensorFlow has no QR decomposition there."""
+
+    def __call__(self, shape, dtype=None):
+        return ops.cast(super().__call__(shape, "float32"), dtype)

@@ -139,7 +139,8 @@ class TaskModel(TextModel):
         )
         place = ops.cast(place, "int32")  # (rows,)
         if training and self.language_modeling_weight:
-            self.add_loss(self.language_modeling_weight * self._next_tokens(rows, hidden, place))
+            loss = self.language_modeling_weight * self._next_tokens(rows, hidden, place)
+            self.add_loss(ops.cast(loss, keras.config.floatx()))  # the dtype of all losses
         state = ops.take_along_axis(hidden, place[:, None, None], axis=1)[:, 0]  # (rows, dim)
         if len(token_ids.shape) == 3:
             state = ops.reshape(state, (-1, shape[1], self.backbone.hidden_dim))
@@ -151,7 +152,7 @@ class TaskModel(TextModel):
         losses = keras.losses.sparse_categorical_crossentropy(
             rows[:, 1:], logits, from_logits=True
         )  # (rows, length - 1)
-        is_text = ops.arange(ops.shape(rows)[1] - 1)[None, :] < place[:, None]
+        is_text = ops.arange(ops.shape(rows)[1] - 1, dtype="int32")[None, :] < place[:, None]
         weights = ops.cast(is_text, losses.dtype)
         return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1)
 

@@ -5,8 +5,31 @@ from typing import Any
 import keras
 import numpy as np
 
-from gpt_keras.checks import check_positive_int
+from gpt_keras.checks import check_positive_int, check_token_ids
 from gpt_keras.layers.quantized_sublayers import is_quantized
+
+
+def check_token_ids_if_known(token_ids, vocabulary_size: int) -> None:
+    """Check the ids that a model is called with, as far as their values are known.
+
+    Inside a compiled function they are not known yet. Whole numbers in float32 are ids, too:
+    `keras.Sequential` casts its input to the compute dtype of its first layer.
+
+    Raises:
+        ValueError: the ids are no integers, or outside the vocabulary.
+    """
+    dtype = keras.backend.standardize_dtype(token_ids.dtype)
+    if dtype in ("bfloat16", "float16"):
+        raise ValueError(
+            f"Token ids must be integers, got {dtype}, in which large ids are rounded; begin a "
+            "keras.Sequential with keras.Input((None,), dtype='int32')."
+        )
+    # XLA clamps a wrong id silently; `CausalLM.fit` looks at the data before it compiles.
+    if isinstance(token_ids, np.ndarray) or hasattr(token_ids, "numpy"):
+        token_ids = keras.ops.convert_to_numpy(token_ids)
+        if dtype in ("float32", "float64") and np.array_equal(token_ids, np.floor(token_ids)):
+            token_ids = token_ids.astype("int64")
+        check_token_ids(token_ids, vocabulary_size)
 
 
 def with_more_rows(

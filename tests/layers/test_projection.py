@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
-from gpt_keras.layers.projection import Projection, product_of_one_vector
+from gpt_keras.layers.projection import Projection
+from gpt_keras.layers.xla_cpu import product_of_one_vector
 
 WEIGHTS_ONLY = keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
 

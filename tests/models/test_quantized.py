@@ -164,7 +164,8 @@ def test_layers_in_a_model_of_ones_own_come_back(tmp_path, monkeypatch):
     experts = gk.layers.MixtureOfExperts(2, 1, 8, name="experts")
     experts.build((None, None, 16))  # not inside the block, so that its path is another one
     x = gk.layers.TransformerBlock(2, rotary_embedding=rotary, feed_forward=experts)(inputs)
-    x = gk.layers.TransformerBlock(2, residual=gk.layers.GRUGate(), name="query")(x)
+    banded = gk.layers.CausalMultiHeadAttention(2, window=4)
+    x = gk.layers.TransformerBlock(attention=banded, residual=gk.layers.GRUGate(), name="query")(x)
     x = gk.layers.CausalMultiHeadAttention(2)(x)
     x = gk.layers.FeedForward(8, name="up")(x)
     model = spread_weights(keras.Model(inputs, x))

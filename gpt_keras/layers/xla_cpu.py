@@ -1,0 +1,128 @@
+"""Forms of matrix products that exist only because of how XLA compiles for CPUs.
+
+The numbers are the same without any of them; a step for one new token is then slower.
+"""
+
+import keras
+from keras import ops
+
+from gpt_keras.layers.device import has_gpu
+
+_NUM_PARTS = 4
+_LEAST_SIZE = 2**16  # numbers in a kernel; what is smaller stays in the cores' caches
+
+
+def is_one_vector(inputs, matrix) -> bool:
+    """Return whether `product_of_one_vector` is the faster way to multiply.
+
+    Args:
+        inputs: `(..., inputs)`.
+        matrix: `(inputs, outputs)`.
+    """
+    num_inputs, num_outputs = matrix.shape
+    return (
+        all(dim == 1 for dim in inputs.shape[:-1])
+        and num_inputs % _NUM_PARTS == 0
+        and num_inputs * num_outputs >= _LEAST_SIZE
+        and keras.backend.backend() == "tensorflow"
+        and not has_gpu()
+    )
+
+
+def product_of_one_vector(vector, matrix):
+    """Return the product of one vector and a matrix, summed in float32.
+
+    On a CPU XLA runs `matmul` of one vector on one core once the sum of a bias follows, and copies
+    a matrix of bfloat16 to float32 first. A sum of four parts of the matrix is a loop over rows,
+    which reads the parts side by side, on all cores, and casts as it reads.
+
+    Args:
+        vector: `(..., inputs)`, all dimensions but the last 1.
+        matrix: `(inputs, outputs)`, of any dtype; `inputs` a multiple of 4.
+
+    Returns:
+        `(..., outputs)` float32, or float64 for float64.
+
+    Example:
+        >>> import numpy as np
+        >>> x, kernel = np.ones((1, 1, 16), "float32"), np.ones((16, 3), "float32")
+        >>> product_of_one_vector(x, kernel).numpy().tolist()
+        [[[16.0, 16.0, 16.0]]]
+    """
+    num_inputs, num_outputs = matrix.shape
+    dtype = keras.backend.result_type(matrix.dtype, "float32")
+    column = ops.reshape(ops.cast(vector, dtype), (num_inputs, 1))
+    # Cast before it is cut: XLA does not cut bfloat16, and would round around each cut.
+    matrix = ops.cast(matrix, dtype)
+    size = num_inputs // _NUM_PARTS
+    parts = [slice(i * size, (i + 1) * size) for i in range(_NUM_PARTS)]
+    total = sum(column[part] * matrix[part] for part in parts)  # (size, outputs)
+    return ops.reshape(ops.sum(total, axis=0), (*vector.shape[:-1], num_outputs))
+
+
+def computed_once(x):
+    """Return `x`, float32, such that XLA computes it once and not for each value that reads it.
+
+    On a CPU XLA fuses the product of a vector and a matrix with what makes the vector, such as a
+    normalization, and then makes it again for every row of the matrix. It does not look through
+    another product: this one multiplies with 1.
+    """
+    pairs = ops.stack([x, ops.zeros_like(x)], axis=-1)  # (..., dim, 2)
+    return ops.squeeze(ops.matmul(pairs, ops.ones((2, 1), x.dtype)), axis=-1)
+
+
+class RowsInInt8(keras.layers.Dense):
+    """A `Dense` layer whose int8 kernel, if its inputs stay as they are, is `(units, inputs)`.
+
+    XLA casts int8 to float32 while it reads, without a copy, if the weights of one output lie side
+    by side. That is a little faster than `product_of_one_vector`; training could not use it.
+    """
+
+    @property
+    def _has_rows(self):
+        return self.quantization_mode == "int8" and self.inputs_quantizer is None
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        """Quantize the weights in place; `keras.Model.quantize` calls this."""
+        if mode != "int8" or config.activation_quantizer is not None:
+            super().quantize(mode, type_check=False, config=config)
+            return
+        quantizer = config.weight_quantizer or keras.quantizers.AbsMaxQuantizer(axis=0)
+        kernel, scale = quantizer(self._kernel, to_numpy=True)
+        self.quantization_config = config
+        del self._kernel
+        self.quantized_build(tuple(kernel.shape), mode, config)
+        self._kernel.assign(ops.transpose(kernel))
+        self.kernel_scale.assign(ops.squeeze(scale, axis=0))
+        self.dtype_policy = keras.dtype_policies.get(f"int8_from_{self.dtype_policy.name}")
+
+    def _int8_build(self, kernel_shape, config=None):
+        has_rows = config is not None and config.activation_quantizer is None
+        super()._int8_build(kernel_shape[::-1] if has_rows else kernel_shape, config)
+
+    @property
+    def kernel(self):
+        """The kernel, `(inputs, units)`."""
+        return ops.transpose(self._kernel) if self._has_rows else super().kernel
+
+    def _int8_call(self, inputs, training=None):
+        if not self._has_rows:
+            return super()._int8_call(inputs, training=training)
+        x = computed_once(ops.cast(inputs, "float32"))
+        x = ops.matmul(x, ops.cast(self.kernel, "float32")) / self.kernel_scale
+        if self.lora_enabled:
+            low_rank = ops.matmul(ops.matmul(inputs, self.lora_kernel_a), self.lora_kernel_b)
+            x = x + (self.lora_alpha / self.lora_rank) * low_rank
+        x = ops.cast(x, self.compute_dtype)
+        return x if self.bias is None else x + self.bias
+
+    def _get_kernel_with_merged_lora(self):
+        if not self._has_rows:
+            return super()._get_kernel_with_merged_lora()
+        if not self.lora_enabled:
+            return self._kernel, self.kernel_scale, None
+        merged = ops.cast(self.kernel, "float32") / self.kernel_scale
+        low_rank = ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
+        merged += (self.lora_alpha / self.lora_rank) * low_rank
+        kernel, scale = keras.quantizers.abs_max_quantize(merged, axis=0)
+        return ops.transpose(kernel), ops.squeeze(scale, axis=0), None
