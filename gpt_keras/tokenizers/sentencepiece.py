@@ -1,6 +1,7 @@
 """SentencePiece models, as in Llama, T5 and many others."""
 
 import base64
+import copy
 import json
 import os
 from collections.abc import Collection, Sequence
@@ -72,19 +73,31 @@ class SentencePieceTokenizer(Tokenizer):
             )
         self._bytes = model
         try:
-            parsed = parse(model)
+            self._own_model: SentencePieceModel = parse(model)
             self._engine = _engine(model)
         except (ValueError, tf.errors.OpError) as error:
             raise ValueError(
                 f"`model` must be the bytes of a SentencePiece .model file, but these "
                 f"{len(model):,} are not: {getattr(error, 'message', error)}"
             ) from error
-        self._added = tuple(AddedToken(*token) for token in added_tokens)
-        self._model: SentencePieceModel = parsed.with_added_tokens(self._added)
+        self._add(added_tokens, boundaries)
+
+    def _add(self, tokens: Sequence[AddedToken], boundaries: Boundaries | None) -> None:
+        self._added = tuple(AddedToken(*token) for token in tokens)
+        self._model = self._own_model.with_added_tokens(self._added)
         self._always_found = {t.text: t.token_id for t in self._added if not t.is_special}
-        own = Boundaries(parsed.start_of_text_id, parsed.end_of_text_id, False)
+        own = Boundaries(self._model.start_of_text_id, self._model.end_of_text_id, False)
         self._declared = own if boundaries is None else Boundaries(*boundaries)
         self._has_own_boundaries = self._declared == own
+
+    def _copy(
+        self, tokens: Sequence[AddedToken], boundaries: Boundaries
+    ) -> "SentencePieceTokenizer":
+        """A tokenizer with the same engine, which takes long to make."""
+        new = copy.copy(self)
+        vars(new).pop("_digest", None)  # computed at first use
+        new._add(tokens, boundaries)
+        return new
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "SentencePieceTokenizer":
@@ -172,15 +185,15 @@ class SentencePieceTokenizer(Tokenizer):
         return path
 
     def _with_added_tokens(self, tokens: list[AddedToken]) -> "SentencePieceTokenizer":
-        return type(self)(self._bytes, [*self._added, *tokens], self._declared)
+        return self._copy([*self._added, *tokens], self._declared)
 
     def _with_first_ids(self, count: int) -> Tokenizer:
         kept = [token for token in self._added if token.token_id < count]
-        tokenizer = type(self)(self._bytes, kept, self._declared)
+        tokenizer = self._copy(kept, self._declared)
         return tokenizer if tokenizer.vocabulary_size <= count else super()._with_first_ids(count)
 
     def _with_boundaries(self, boundaries: Boundaries) -> "SentencePieceTokenizer":
-        return type(self)(self._bytes, self._added, boundaries)
+        return self._copy(self._added, boundaries)
 
     def _encode_batch(self, texts: list[str]) -> list[list[int]]:
         if any(token in text for token in self._always_found for text in texts):

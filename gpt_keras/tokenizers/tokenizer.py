@@ -140,7 +140,7 @@ class Tokenizer(abc.ABC):
             ... )
             >>> tokenizer = tokenizer.with_boundaries("<s>", "</s>", adds_start_of_text=True)
             >>> tokenizer.pieces(tokenizer.encode("low", add_start_of_text=True))
-            [b'<s>', b'l', b'ow']
+            [b'<s>', b'low']
         """
         ids = []
         for name, token in (("start_of_text", start_of_text), ("end_of_text", end_of_text)):
