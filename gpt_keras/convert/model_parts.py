@@ -64,7 +64,12 @@ def read_tokenizer(path, vocabulary_size: int) -> tokenizers.Tokenizer | None:
 
 
 def _with_first_ids(tokenizer, vocabulary_size):
-    shorter = tokenizer.with_first_ids(vocabulary_size)
+    try:
+        shorter = tokenizer.with_first_ids(vocabulary_size)
+    except ValueError as error:  # the texts need more than those
+        raise ValueError(
+            f"it has {tokenizer.vocabulary_size} ids, more than the model's {vocabulary_size}."
+        ) from error
     gone = [t for t in tokenizer.special_tokens if t not in shorter.special_tokens]
     warnings.warn(
         f"The tokenizer has {tokenizer.vocabulary_size} ids, more than the model's "

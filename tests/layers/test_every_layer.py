@@ -34,7 +34,7 @@ def inputs(name, dtype="float32"):
 
 
 def test_all_layers_are_here():
-    assert sorted(LAYERS) == sorted(gk.layers.__all__)
+    assert sorted(LAYERS) == sorted(name for name in gk.layers.__all__ if name[0].isupper())
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -55,7 +55,7 @@ def cubed(x):
         (cubed, lambda x: x**3),
         ("linear", lambda x: x),
     ],
-    ids=str,
+    ids=["silu", "tanh", "cubed", "linear"],
 )
 def test_activations_of_keras_and_of_ones_own(activation, formula):
     layer = gk.layers.FeedForward(10, activation=activation)

@@ -102,7 +102,7 @@ def test_an_attention_of_ones_own_runs_saves_and_generates(tmp_path):
     cache, pieces = block.initial_cache(2, 5), []
     for first, last in ((0, 3), (3, 5)):
         y, update = block.extend(X[:, first:last], cache, first, np.zeros(2, "int32"))
-        cache = gk.generation.write_cache(cache, update, first)
+        cache = gk.layers.write_cache(cache, update, first)
         pieces.append(y)
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), expected, atol=1e-5)
 
