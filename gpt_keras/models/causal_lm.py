@@ -1,7 +1,7 @@
 """Language models to train and to generate with: a backbone, a tokenizer, Keras's verbs."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.models.backbone import num_logits
+from gpt_keras.models.batches import plain_errors
 from gpt_keras.models.generation_mixin import GenerationMixin
 from gpt_keras.models.preset_folder import write_preset
 from gpt_keras.models.text_model import TextModel
-from gpt_keras.models.training_data import is_texts, read, read_validation
+from gpt_keras.models.training_data import is_texts, read, read_ids, read_validation
 from gpt_keras.models.vocabulary import check_token_ids
 from gpt_keras.training import CrossEntropy, Perplexity, adamw
 
@@ -135,41 +136,66 @@ class CausalLM(GenerationMixin, TextModel):
         """Train; `keras.Model.fit` that also takes texts.
 
         Args:
-            x: a `tf.data.Dataset` (such as `gk.datasets.language_modeling` makes), arrays of token
-                ids, or a list of strings: each is then one document, ended by the end-of-text
-                token, in one row of up to `max_sequence_length` tokens or several, the last of
-                them padded, with a loss that ignores padding.
-            y: for arrays, the targets: the ids that follow those in `x`.
+            x: a `tf.data.Dataset` (such as `gk.datasets.language_modeling` makes), a
+                `keras.utils.PyDataset`, a generator of batches, arrays of token ids, or a list of
+                strings: each is then one document, ended by the end-of-text token, in one row of
+                up to `max_sequence_length` tokens or several, the last of them padded, with a
+                loss that ignores padding.
+            y: for arrays, the targets: the ids that follow those in `x`. Ids without targets,
+                here or in a batch of another source, are shifted: the targets of all but the last
+                id of a row are the ids that follow.
             batch_size: for arrays and strings; 32 unless given.
             epochs: number of passes.
             verbose: as in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line an epoch).
             **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may be a list of
-                strings too, and `sample_weight` holds a number for each row or for each token.
+                strings too, `sample_weight` holds a number for each row or for each token, and
+                `class_weight` gives weights to target ids. The loss is the mean over the tokens
+                of a batch by these weights.
 
         Returns:
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: token ids outside the vocabulary, sequences that are too long, strings
-                without a tokenizer. Of a dataset the first batch is looked at in advance; a later
-                one that is wrong stops the training with a `tf.errors.InvalidArgumentError`.
+            ValueError: token ids are outside the vocabulary, sequences are too long, or strings
+                come without a tokenizer. Arrays are checked in advance, a batch of any other
+                source when it comes.
         """
         kwargs["validation_data"] = read_validation(
             self, kwargs.get("validation_data"), kwargs.get("validation_batch_size") or batch_size
         )
         x, y, kwargs["sample_weight"], batch_size = read(
-            self, x, y, kwargs.get("sample_weight"), batch_size, kwargs.get("shuffle", True)
+            self,
+            x,
+            y,
+            kwargs.get("sample_weight"),
+            batch_size,
+            kwargs.get("shuffle", True),
+            kwargs.pop("class_weight", None),
         )
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, tf.data.Dataset | Iterator):
             kwargs["shuffle"] = False  # a dataset shuffles itself; Keras would warn that it must
-        return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, **kwargs)
+        with plain_errors():
+            return super().fit(
+                x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, **kwargs
+            )
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """Return loss and metrics; `keras.Model.evaluate` that also takes a list of strings."""
         x, y, kwargs["sample_weight"], batch_size = read(
             self, x, y, kwargs.get("sample_weight"), batch_size
         )
-        return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, **kwargs)
+        with plain_errors():
+            return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """Train on one batch; `keras.Model.train_on_batch` with the checks of `fit`."""
+        x, y, sample_weight, _ = read(self, x, y, sample_weight, class_weight=class_weight)
+        return super().train_on_batch(x, y, sample_weight, return_dict=return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Return loss and metrics of one batch; `keras.Model.test_on_batch`, checked as `fit`."""
+        x, y, sample_weight, _ = read(self, x, y, sample_weight)
+        return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def predict(self, x, batch_size=None, verbose="auto", **kwargs):
         """Return logits `(batch, length, vocabulary_size)`; `keras.Model.predict`, ids checked."""
@@ -177,8 +203,13 @@ class CausalLM(GenerationMixin, TextModel):
             raise ValueError(
                 "`predict` takes token ids and gives logits; for texts use `generate`."
             )
-        x, *_ = read(self, x)
-        return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
+        x = read_ids(self, x)
+        with plain_errors():
+            return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
+
+    def predict_on_batch(self, x):
+        """Return logits of one batch; `keras.Model.predict_on_batch`, ids checked."""
+        return super().predict_on_batch(read_ids(self, x))
 
     # Saving
 

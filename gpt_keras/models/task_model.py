@@ -1,5 +1,6 @@
 """What models with a head for a task share: rows of texts, hidden states at their end."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,11 +11,12 @@ from keras import ops
 from gpt_keras.config import check_at_least_0, check_rate
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
+from gpt_keras.models.batches import LabelBatches, as_array, checked_batches, plain_errors
 from gpt_keras.models.causal_lm import CausalLM
 from gpt_keras.models.requests import require_tokenizer
 from gpt_keras.models.text_model import TextModel
-from gpt_keras.models.training_data import as_array, check_sequences, checked_weights
-from gpt_keras.training import adamw
+from gpt_keras.training import CrossEntropy, adamw
+from gpt_keras.training.losses import cross_entropy
 
 # Rows of texts are padded to a multiple of this, so that few lengths are compiled.
 _LENGTH_STEP = 32
@@ -149,9 +151,7 @@ class TaskModel(TextModel):
     def _next_tokens(self, rows, hidden, place):
         """Mean cross-entropy of the tokens up to the extract token, each from those before it."""
         logits = self.backbone.unembed(hidden[:, :-1])
-        losses = keras.losses.sparse_categorical_crossentropy(
-            rows[:, 1:], logits, from_logits=True
-        )  # (rows, length - 1)
+        losses = cross_entropy(rows[:, 1:], logits)  # (rows, length - 1)
         is_text = ops.arange(ops.shape(rows)[1] - 1)[None, :] < place[:, None]
         weights = ops.cast(is_text, losses.dtype)
         return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1)
@@ -184,8 +184,11 @@ class TaskModel(TextModel):
 
     def _read(self, x, y=None, sample_weight=None):
         """Return token ids, labels and weights, or a dataset of them, for what a verb was given."""
-        if isinstance(x, tf.data.Dataset):
-            return x, y, sample_weight
+        is_sparse = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy | CrossEntropy)
+        batches = LabelBatches(self, self._num_outputs if is_sparse else None)
+        source = checked_batches(x, batches)
+        if source is not None:
+            return source, y, sample_weight
         if isinstance(x, str):
             raise ValueError("`x` must be a list of examples, got one text: put it into a list.")
         is_list = isinstance(x, list | tuple) and len(x) > 0
@@ -194,8 +197,7 @@ class TaskModel(TextModel):
             raise ValueError(
                 f"`x` must be a list of texts, an array of token ids or a dataset, got {x!r}."
             )
-        check_sequences(x, self)
-        return x, self._labels(y, x), checked_weights(sample_weight, (len(x),))
+        return batches.arrays(x, y, sample_weight)
 
     # Keras's verbs
 
@@ -205,7 +207,7 @@ class TaskModel(TextModel):
         Args:
             optimizer: `"auto"` is `gk.training.adamw(6.25e-5)`, the learning rate of the paper
                 (section 4.1), for a pretrained model.
-            loss: `"auto"` is the cross-entropy from logits.
+            loss: `"auto"` is `gk.training.CrossEntropy("sum_over_batch_size")`.
             metrics: `"auto"` is accuracy.
             **kwargs: the other arguments of `keras.Model.compile`. `jit_compile` is True unless
                 given, or unless `run_eagerly` is.
@@ -216,7 +218,7 @@ class TaskModel(TextModel):
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = adamw(6.25e-5)
         if isinstance(loss, str) and loss == "auto":
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            loss = CrossEntropy("sum_over_batch_size")  # weights count as in Keras's own losses
         if isinstance(metrics, str) and metrics == "auto":
             metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
@@ -235,37 +237,37 @@ class TaskModel(TextModel):
             ValueError: an example is not of the layout's form, an id is outside the vocabulary, or
                 a label is no class, or weights are not as many as the examples.
         """
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, tf.data.Dataset | Iterator):
             kwargs["shuffle"] = False
         validation = kwargs.get("validation_data")
         if isinstance(validation, list | tuple):
             parts = keras.utils.unpack_x_y_sample_weight(validation)
             kwargs["validation_data"] = self._read(*parts)
         x, y, kwargs["sample_weight"] = self._read(x, y, kwargs.get("sample_weight"))
-        return super().fit(x, y, **kwargs)
+        with plain_errors():
+            return super().fit(x, y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Return loss and metrics; `keras.Model.evaluate` that also takes texts."""
         x, y, kwargs["sample_weight"] = self._read(x, y, kwargs.get("sample_weight"))
-        return super().evaluate(x, y, **kwargs)
+        with plain_errors():
+            return super().evaluate(x, y, **kwargs)
 
-    def _labels(self, y, x):
-        """The labels as an array; those that are no class would make the whole model NaN."""
-        y = as_array("y", y)
-        is_sparse = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy)
-        if is_sparse and hasattr(y, "dtype"):
-            number = self._num_outputs(x)
-            if not np.isin(np.asarray(y), np.arange(number)).all():
-                raise ValueError(
-                    f"`y` must hold the numbers of the classes or choices, 0 to {number - 1}; got "
-                    f"{np.asarray(y).reshape(-1)[:10].tolist()}."
-                )
-        return y
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """Train on one batch; `keras.Model.train_on_batch` that also takes texts."""
+        x, y, sample_weight = self._read(x, y, sample_weight)
+        return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Return loss and metrics of one batch; `keras.Model.test_on_batch` for texts, too."""
+        x, y, sample_weight = self._read(x, y, sample_weight)
+        return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def predict(self, x, **kwargs):
         """Return logits, whose softmax is the probabilities; `keras.Model.predict` for texts."""
         x, *_ = self._read(x)
-        return super().predict(x, **kwargs)
+        with plain_errors():
+            return super().predict(x, **kwargs)
 
     def get_config(self):
         return {

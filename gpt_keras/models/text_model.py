@@ -3,10 +3,17 @@
 import pathlib
 
 import keras
+import tensorflow as tf
 
 from gpt_keras import tokenizers
 from gpt_keras.layers.quantized_sublayers import garbage_left_alone
-from gpt_keras.training.losses import check_loss
+from gpt_keras.training.losses import (
+    check_loss,
+    divisor_of_mean,
+    ignored_class,
+    token_weights,
+)
+from gpt_keras.training.optimizers import MeasuredOptimizer, bare_optimizer
 
 
 class TextModel(keras.Model):
@@ -62,6 +69,34 @@ class TextModel(keras.Model):
         # Keras's own choice would not use XLA on a CPU.
         kwargs.setdefault("jit_compile", not kwargs.get("run_eagerly", False))
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def train_step(self, data, *args):
+        """Train on a batch; Keras calls this."""
+        if keras.backend.backend() != "tensorflow" or self.jit_compile:
+            return super().train_step(data, *args)
+        # Weight decay and the count of steps need nothing of the batch. Without XLA, which runs a
+        # step whole, they have to wait for it, or they would run for a batch that is refused.
+        parts = [part for part in tf.nest.flatten(data) if part is not None]
+        with tf.control_dependencies(parts):
+            return super().train_step(data)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the loss of a batch; Keras calls this in every step.
+
+        The weight of a row is that of each of its targets, whatever the loss and wherever the
+        batch comes from. An optimizer of `gk.training` hears how much the batch counts beside
+        others of its step.
+        """
+        weights = token_weights(y, y_pred, sample_weight) if sample_weight is not None else None
+        if training and isinstance(optimizer := bare_optimizer(self.optimizer), MeasuredOptimizer):
+            optimizer.weigh(divisor_of_mean(self.loss, y, y_pred, weights))
+        return super().compute_loss(x, y, y_pred, weights, training=training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Update the metrics with a batch; Keras calls this in every step."""
+        # The weighted metrics leave out the targets that the loss leaves out.
+        weights = token_weights(y, y_pred, sample_weight, ignored_class(self.loss))
+        return super().compute_metrics(x, y, y_pred, weights)
 
     def compile_from_config(self, config):
         """Compile as a saved model was compiled; Keras calls this while loading."""
