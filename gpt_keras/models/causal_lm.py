@@ -106,7 +106,9 @@ class CausalLM(GenerationMixin, TextModel):
 
     # Training
 
-    def compile(self, optimizer="auto", loss="auto", *, weighted_metrics="auto", **kwargs):
+    def compile(
+        self, optimizer="auto", loss="auto", *, metrics=None, weighted_metrics="auto", **kwargs
+    ):
         """Set how the model trains; every argument has a default and can be overridden.
 
         Args:
@@ -114,6 +116,8 @@ class CausalLM(GenerationMixin, TextModel):
                 on biases, norms and embeddings.
             loss: `"auto"` is `gk.training.CrossEntropy()`: from logits, averaged over the tokens
                 whose sample weight is not 0.
+            metrics: as in Keras: they ignore sample weights. `"accuracy"` is the weighted metric of
+                this name if `weighted_metrics` is `"auto"`.
             weighted_metrics: `"auto"` is perplexity and accuracy.
             **kwargs: the other arguments of `keras.Model.compile`. `jit_compile` is True unless
                 given, or unless `run_eagerly` is: Keras's own choice would not use XLA on a CPU.
@@ -126,11 +130,14 @@ class CausalLM(GenerationMixin, TextModel):
         if isinstance(loss, str) and loss == "auto":
             loss = CrossEntropy()
         if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
-            weighted_metrics = [
-                Perplexity(),
-                keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            ]
-        super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **kwargs)
+            accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+            if isinstance(metrics, list | tuple):
+                metrics = [metric for metric in metrics if metric not in ("accuracy", "acc")]
+            names = [getattr(metric, "name", None) for metric in keras.tree.flatten(metrics)]
+            weighted_metrics = [Perplexity(), *([] if "accuracy" in names else [accuracy])]
+        super().compile(
+            optimizer, loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs
+        )
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", **kwargs):
         """Train; `keras.Model.fit` that also takes texts.
@@ -276,6 +283,7 @@ class CausalLM(GenerationMixin, TextModel):
 
     def get_config(self):
         return {
+            **super().get_config(),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "chat_template": self.chat_template,
             "end_token_ids": self._end_token_ids,
@@ -288,4 +296,4 @@ class CausalLM(GenerationMixin, TextModel):
         config["backbone"] = keras.saving.deserialize_keras_object(
             config["backbone"], custom_objects=custom_objects
         )
-        return cls(**config)
+        return cls._from_arguments(config)

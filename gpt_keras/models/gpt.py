@@ -25,6 +25,7 @@ from gpt_keras.layers.quantized_sublayers import (
     serialized_policy,
 )
 from gpt_keras.layers.transformer_block import make_norm
+from gpt_keras.models.frozen import freeze, frozen_layers
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
@@ -267,6 +268,7 @@ class GPT(keras.Model):
             "residual": self._residual_config,
             "dtype": serialized_policy(self),
             "name": self.name,
+            "frozen": frozen_layers(self),
         }
 
     @classmethod
@@ -274,7 +276,11 @@ class GPT(keras.Model):
         config = dict(config)
         config["config"] = GPTConfig.from_dict(config["config"])
         config["residual"] = keras.saving.deserialize_keras_object(config.get("residual"))
-        return cls(**config)
+        frozen = config.pop("frozen", None)
+        model = cls(**config)
+        if frozen is not None:
+            freeze(model, frozen)
+        return model
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from keras import ops
 from gpt_keras.config import check_positive_int, check_rate
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
+from gpt_keras.models.frozen import freeze, frozen_layers
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 
@@ -232,8 +233,14 @@ class LSTMBackbone(keras.Model):
             "tie_embeddings": self.tie_embeddings,
             "dtype": serialized_policy(self),
             "name": self.name,
+            "frozen": frozen_layers(self),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        config = dict(config)
+        frozen = config.pop("frozen", None)
+        model = cls(**config)
+        if frozen is not None:
+            freeze(model, frozen)
+        return model

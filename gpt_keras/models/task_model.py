@@ -271,6 +271,7 @@ class TaskModel(TextModel):
 
     def get_config(self):
         return {
+            **super().get_config(),
             "model": keras.saving.serialize_keras_object(self.backbone),
             "dropout": self.head_dropout.rate,
             "language_modeling_weight": self.language_modeling_weight,
@@ -284,7 +285,7 @@ class TaskModel(TextModel):
         config["model"] = keras.saving.deserialize_keras_object(
             config["model"], custom_objects=custom_objects
         )
-        return cls(**config)
+        return cls._from_arguments(config)
 
 
 def _holds_text(example: Any) -> bool:

@@ -1,12 +1,16 @@
 """What models that read texts share: a backbone, a tokenizer, how they compile and are saved."""
 
+import contextlib
+import contextvars
 import pathlib
+import tempfile
 
 import keras
 import tensorflow as tf
 
 from gpt_keras import tokenizers
 from gpt_keras.layers.quantized_sublayers import garbage_left_alone
+from gpt_keras.models.frozen import freeze, frozen_layers
 from gpt_keras.training.losses import (
     check_loss,
     divisor_of_mean,
@@ -109,6 +113,11 @@ class TextModel(keras.Model):
         with garbage_left_alone():
             super().quantize(mode=mode, config=config, **kwargs)
 
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Save to a `.keras` file, tokenizer included."""
+        with tokenizer_beside_config():
+            super().save(filepath, overwrite=overwrite, **kwargs)
+
     def save_assets(self, directory):
         """Write the tokenizer into a `.keras` file; Keras calls this while saving."""
         if self.tokenizer is not None:
@@ -119,3 +128,45 @@ class TextModel(keras.Model):
         path = pathlib.Path(directory) / "tokenizer.json"
         if path.exists():
             self.tokenizer = tokenizers.load(path)
+
+    def get_config(self):
+        config = {}
+        if self.tokenizer is not None and not _TOKENIZER_BESIDE_CONFIG.get():
+            config["tokenizer"] = self.tokenizer.to_json()
+        if frozen := frozen_layers(self):
+            config["frozen"] = frozen
+        return config
+
+    @classmethod
+    def _from_arguments(cls, config):
+        """Make a model of the constructor's arguments and what `get_config` above adds to them."""
+        frozen = config.pop("frozen", None)
+        if isinstance(config.get("tokenizer"), str):
+            config["tokenizer"] = _tokenizer_from_json(config["tokenizer"])
+        model = cls(**config)
+        if frozen is not None:
+            freeze(model, frozen)
+        return model
+
+
+@contextlib.contextmanager
+def tokenizer_beside_config():
+    """Leave the tokenizer out of configs made inside: it is written to a file of its own.
+
+    Elsewhere, in `keras.models.clone_model` and `to_json`, the config is all that there is.
+    """
+    token = _TOKENIZER_BESIDE_CONFIG.set(True)
+    try:
+        yield
+    finally:
+        _TOKENIZER_BESIDE_CONFIG.reset(token)
+
+
+_TOKENIZER_BESIDE_CONFIG = contextvars.ContextVar("tokenizer_beside_config", default=False)
+
+
+def _tokenizer_from_json(text):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "tokenizer.json"
+        path.write_text(text, encoding="utf-8")
+        return tokenizers.load(path)
