@@ -182,7 +182,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
                 "padding on its right; give the loss sample weights of 0 there."
             )
         query, key, value = self._project(x, positions=None)  # (batch, heads, length, head_dim)
-        position = ops.arange(ops.shape(x)[1])
+        position = ops.arange(ops.shape(x)[1], dtype="int32")
         if padding_mask is not None:
             padding_mask = ops.cast(padding_mask, "bool")[:, None, None, None, :]
         if has_gpu() and not (training and self.dropout):
@@ -248,8 +248,8 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         """
         if not self.causal:
             raise ValueError("`extend` needs causal attention: earlier tokens see the new ones.")
-        new = index + ops.arange(ops.shape(x)[1])  # (new,)
-        cached = ops.arange(ops.shape(cache[0])[2])  # (cached,)
+        new = index + ops.arange(ops.shape(x)[1], dtype="int32")  # (new,)
+        cached = ops.arange(ops.shape(cache[0])[2], dtype="int32")  # (cached,)
         positions = ops.maximum(new[None, :] - starts[:, None], 0)  # (batch, new)
         query, key, value = self._project(x, positions)
 
@@ -276,7 +276,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         query, key, _ = self._project(x, positions=None)
         key = ops.repeat(key, self.num_heads // self.num_key_value_heads, axis=1)
         scores = ops.matmul(query * self.head_dim**-0.5, ops.transpose(key, (0, 1, 3, 2)))
-        position = ops.arange(ops.shape(x)[1])
+        position = ops.arange(ops.shape(x)[1], dtype="int32")
         mask = self._sees(position[:, None], position[None, :])
         if padding_mask is not None:
             mask = mask & ops.cast(padding_mask, "bool")[:, None, None, :]

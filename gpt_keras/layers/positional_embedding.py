@@ -105,7 +105,7 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
 
     def call(self, x, positions=None):
         if positions is None:
-            positions = ops.arange(ops.shape(x)[1])
+            positions = ops.arange(ops.shape(x)[1], dtype="int32")
         angles = _angles(positions, x.shape[-1], self.base)  # (..., length, hidden_dim / 2)
         pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # (..., hidden_dim / 2, 2)
         encoding = ops.reshape(pairs, (*ops.shape(angles)[:-1], x.shape[-1]))
@@ -157,7 +157,7 @@ class RotaryEmbedding(keras.layers.Layer):
 
     def call(self, x, positions=None):
         if positions is None:
-            positions = ops.arange(ops.shape(x)[2])
+            positions = ops.arange(ops.shape(x)[2], dtype="int32")
         angles = _angles(positions, x.shape[-1], self.base)  # (..., length, head_dim / 2)
         angles = ops.expand_dims(angles, -3)  # every head turns alike
         cos, sin = ops.cos(angles), ops.sin(angles)

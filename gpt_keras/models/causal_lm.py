@@ -16,6 +16,7 @@ from gpt_keras.models.text_model import TextModel
 from gpt_keras.models.training_data import is_texts, read, read_ids, read_validation
 from gpt_keras.models.vocabulary import check_token_ids
 from gpt_keras.training import CrossEntropy, Perplexity, adamw
+from gpt_keras.training.losses import precise_dtype
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -130,7 +131,7 @@ class CausalLM(GenerationMixin, TextModel):
         if isinstance(loss, str) and loss == "auto":
             loss = CrossEntropy()
         if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
-            accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+            accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy", precise_dtype())
             if isinstance(metrics, list | tuple):
                 metrics = [metric for metric in metrics if metric not in ("accuracy", "acc")]
             names = [getattr(metric, "name", None) for metric in keras.tree.flatten(metrics)]

@@ -202,6 +202,7 @@ class GenerationMixin:
             >>> model.score([1, 2, 3]).shape, model.score([1, 2], prompts=[0]).shape
             ((2,), (2,))
         """
+        require_tensorflow("Scoring")
         given = read_prompts(texts, self.tokenizer, self.vocabulary_size, "texts")
         before = self._rows_before(given, prompts)
         rows = [first + row for first, row in zip(before, given.rows, strict=True)]

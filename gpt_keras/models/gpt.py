@@ -7,6 +7,7 @@ import dataclasses
 import keras
 from keras import ops
 
+from gpt_keras.backend import LayersFirst
 from gpt_keras.config import GPTConfig
 from gpt_keras.generation.kv_cache import move_cache, write_cache
 from gpt_keras.layers import (
@@ -32,7 +33,7 @@ _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class GPT(keras.Model):
+class GPT(LayersFirst, keras.Model):
     """Decoder-only transformer: embeddings, blocks, a final norm, logits.
 
     A functional Keras model, so that `summary()`, `plot_model` and inner outputs work. Calling it
@@ -210,7 +211,7 @@ class GPT(keras.Model):
             `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the part of the cache
             that belongs to the new tokens, which `write` puts in its place.
         """
-        positions = index + ops.arange(ops.shape(token_ids)[1])
+        positions = index + ops.arange(ops.shape(token_ids)[1], dtype="int32")
         positions = ops.maximum(positions[None, :] - starts[:, None], 0)  # (batch, new)
         if self.has_learned_positions:
             # Of tokens that are guessed those past the last position are never read.

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from gpt_keras.backend import LayersFirst
 from gpt_keras.config import check_positive_int, check_rate
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
@@ -13,7 +14,7 @@ from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class LSTMBackbone(keras.Model):
+class LSTMBackbone(LayersFirst, keras.Model):
     """Embedding, stacked LSTMs, logits: the language model of Zaremba et al. (2014).
 
     It stands in a `gk.CausalLM` where a `GPT` would: the same `fit`, `generate`, `save` and
@@ -204,7 +205,7 @@ class LSTMBackbone(keras.Model):
         Returns:
             `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the new state.
         """
-        columns = index + ops.arange(ops.shape(token_ids)[1])  # (new,)
+        columns = index + ops.arange(ops.shape(token_ids)[1], dtype="int32")  # (new,)
         is_token = columns[None, :] >= starts[:, None]  # (batch, new)
         x, update = self.token_embedding(token_ids), []
         for lstm, state in zip(self.lstms, cache, strict=True):

@@ -16,7 +16,7 @@ from gpt_keras.models.causal_lm import CausalLM
 from gpt_keras.models.requests import require_tokenizer
 from gpt_keras.models.text_model import TextModel
 from gpt_keras.training import CrossEntropy, adamw
-from gpt_keras.training.losses import cross_entropy
+from gpt_keras.training.losses import cross_entropy, precise_dtype
 
 # Rows of texts are padded to a multiple of this, so that few lengths are compiled.
 _LENGTH_STEP = 32
@@ -142,7 +142,8 @@ class TaskModel(TextModel):
         )
         place = ops.cast(place, "int32")  # (rows,)
         if training and self.language_modeling_weight:
-            self.add_loss(self.language_modeling_weight * self._next_tokens(rows, hidden, place))
+            loss = self.language_modeling_weight * self._next_tokens(rows, hidden, place)
+            self.add_loss(ops.cast(loss, keras.config.floatx()))  # as the loss it is added to
         state = ops.take_along_axis(hidden, place[:, None, None], axis=1)[:, 0]  # (rows, dim)
         if len(token_ids.shape) == 3:
             state = ops.reshape(state, (-1, shape[1], self.backbone.hidden_dim))
@@ -152,7 +153,7 @@ class TaskModel(TextModel):
         """Mean cross-entropy of the tokens up to the extract token, each from those before it."""
         logits = self.backbone.unembed(hidden[:, :-1])
         losses = cross_entropy(rows[:, 1:], logits)  # (rows, length - 1)
-        is_text = ops.arange(ops.shape(rows)[1] - 1)[None, :] < place[:, None]
+        is_text = ops.arange(ops.shape(rows)[1] - 1, dtype="int32")[None, :] < place[:, None]
         weights = ops.cast(is_text, losses.dtype)
         return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1)
 
@@ -220,7 +221,7 @@ class TaskModel(TextModel):
         if isinstance(loss, str) and loss == "auto":
             loss = CrossEntropy("sum_over_batch_size")  # weights count as in Keras's own losses
         if isinstance(metrics, str) and metrics == "auto":
-            metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+            metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy", precise_dtype())]
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
 
     def fit(self, x=None, y=None, **kwargs):

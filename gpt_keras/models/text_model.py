@@ -71,7 +71,10 @@ class TextModel(keras.Model):
         """
         check_loss(loss)
         # Keras's own choice would not use XLA on a CPU.
-        kwargs.setdefault("jit_compile", not kwargs.get("run_eagerly", False))
+        compiles = not kwargs.get("run_eagerly", False)
+        if keras.backend.backend() != "tensorflow":
+            compiles = "auto"
+        kwargs.setdefault("jit_compile", compiles)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def train_step(self, data, *args):

@@ -193,8 +193,8 @@ def cross_entropy(targets, logits):
         of_target = ops.max(ops.where(is_target, logits, float("-inf")), axis=-1)
         losses = ops.squeeze(total, -1) - of_target
 
-        def gradient(*args, upstream=None):  # backends differ in how they call it
-            (upstream,) = args or (upstream,)
+        def gradient(*args, upstream=None):  # PyTorch passes the logits, too, and names this one
+            upstream = args[0] if upstream is None else upstream
             softmax = ops.exp(logits - total)
             return ops.expand_dims(upstream, -1) * (softmax - ops.cast(is_target, logits.dtype))
 

@@ -31,8 +31,8 @@ class Perplexity(keras.metrics.Metric):
 
     def __init__(self, name: str = "perplexity", dtype=None):
         super().__init__(name=name, dtype=dtype or precise_dtype())
-        self.total = self.add_weight(name="total", initializer="zeros")
-        self.count = self.add_weight(name="count", initializer="zeros")
+        self.total = self.add_weight(name="total", initializer="zeros", dtype=self.dtype)
+        self.count = self.add_weight(name="count", initializer="zeros", dtype=self.dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true = ops.convert_to_tensor(y_true)

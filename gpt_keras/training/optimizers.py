@@ -103,8 +103,7 @@ class MeasuredOptimizer:
             self.build(trainable_variables)
         # Those of a look-up alone may be a list of rows, some of them several times.
         grads = [None if g is None else ops.convert_to_tensor(g) for g in grads]
-        squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads if g is not None]
-        norm = ops.sqrt(sum(squares))
+        norm = _norm(grads)
         self.gradient_norm.assign(norm)
         self._update_unless_bad(norm, grads, trainable_variables)
         if self.accumulation_steps is not None:
@@ -172,6 +171,13 @@ class MeasuredOptimizer:
 
         ops.cond(self._num_accumulated + 1 >= self.accumulation_steps, update, keep)
 
+    def _clip_gradients(self, grads):
+        if self.global_clipnorm is None:
+            return super()._clip_gradients(grads)
+        # Keras's own takes gradients of one dtype only; a head is float32 in a bfloat16 model.
+        scale = self.global_clipnorm / ops.maximum(_norm(grads), self.global_clipnorm)
+        return [None if g is None else g * ops.cast(scale, g.dtype) for g in grads]
+
     @property
     def learning_rate(self):
         """The current learning rate; a number that is set replaces a schedule."""
@@ -208,6 +214,12 @@ class MeasuredOptimizer:
 def bare_optimizer(optimizer):
     """Return the optimizer inside the one with which Keras scales losses, or itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _norm(gradients):
+    """The norm of all gradients together, in float32."""
+    parts = [ops.cast(gradient, "float32") for gradient in gradients if gradient is not None]
+    return ops.sqrt(sum(ops.sum(ops.square(part)) for part in parts))
 
 
 def _from_schedule(shape, dtype=None):
@@ -291,6 +303,14 @@ class Muon(MeasuredOptimizer, keras.optimizers.Muon):
                     f"{tuple(variable.shape)}; name it in `exclude_layers` to give it to AdamW."
                 )
         super().build(variables)
+
+    def _muon_update_step(self, gradient, variable, lr, m):
+        # A schedule's rate has the dtype of Keras's `floatx`, which need not be the variable's.
+        super()._muon_update_step(gradient, variable, ops.cast(lr, variable.dtype), m)
+
+    def lr_adjust(self, x):
+        # As in Keras, with a Python number, which has no dtype to differ from the variable's.
+        return x if self.rms_rate is None else x * (max(x.shape) ** 0.5 * self.rms_rate)
 
     def zeropower_via_newtonschulz5(self, x, steps):
         """Make the singular values about 1; several matrices of a shape may be stacked."""
