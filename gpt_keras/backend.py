@@ -27,6 +27,8 @@ class LayersFirst:
     def __setattr__(self, name, value):
         is_early = keras.backend.backend() == "torch" and "_modules" not in self.__dict__
         if is_early and isinstance(value, keras.layers.Layer):
-            object.__setattr__(self, name, value)
+            if not hasattr(self, "_tracker"):
+                self._initialize_tracker()  # as Keras does; it fixes the order of the weights
+            object.__setattr__(self, name, self._tracker.track(value))
         else:
             super().__setattr__(name, value)

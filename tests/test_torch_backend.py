@@ -56,4 +56,4 @@ def test_a_model_trains_on_pytorch_as_on_tensorflow(tmp_path):
     loss = model.fit(x, **settings).history["loss"]
     np.testing.assert_allclose(results["loss"], loss, rtol=1e-4)
     for ours, theirs in zip(model.weights, keras.saving.load_model(path).weights, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=ours.path)
+        np.testing.assert_allclose(ours, theirs, atol=1e-3, err_msg=ours.path)

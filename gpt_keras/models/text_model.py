@@ -74,6 +74,14 @@ class TextModel(keras.Model):
         compiles = not kwargs.get("run_eagerly", False)
         if keras.backend.backend() != "tensorflow":
             compiles = "auto"
+        elif self.distribute_strategy.num_replicas_in_sync > 1:
+            compiles = False
+            for name, allowed in (("jit_compile", (False, "auto")), ("steps_per_execution", (1,))):
+                if kwargs.get(name, allowed[0]) not in allowed:
+                    raise ValueError(
+                        f"`{name}` must be {allowed[0]} on several devices of a tf.distribute "
+                        f"strategy, got {kwargs[name]!r}: TensorFlow cannot run such a step."
+                    )
         kwargs.setdefault("jit_compile", compiles)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 

@@ -3,6 +3,7 @@
 import re
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from gpt_keras.config import (
@@ -61,7 +62,14 @@ class MeasuredOptimizer:
             self.exclude_from_weight_decay(var_names=[rf"(?:^|/)(?:{names})(?::\d+)?$"])
         # Made here and not in `build`: a callback may set the rate before the first step, and
         # the loss of the first step is computed before the optimizer is built.
-        self._batch_weight = self._number("batch_weight", initializer="ones")
+        self._batch_weight = keras.Variable(
+            1.0,
+            dtype="float32",
+            trainable=False,
+            synchronization="on_read",  # each device has a batch of its own
+            aggregation="sum",
+            name="batch_weight",
+        )
         # Negative while the rate comes from the schedule.
         self._set_rate = self._number("set_learning_rate", initializer=_from_schedule)
 
@@ -91,7 +99,7 @@ class MeasuredOptimizer:
             weight: number by which the batch's loss was divided, such as its number of tokens. It
                 is 1 for a batch of which nothing was said.
         """
-        if self.accumulation_steps is not None:
+        if self.accumulation_steps is not None or _num_replicas() > 1:
             self._batch_weight.assign(ops.cast(weight, "float32"))
 
     def apply(self, grads, trainable_variables=None):
@@ -103,22 +111,64 @@ class MeasuredOptimizer:
             self.build(trainable_variables)
         # Those of a look-up alone may be a list of rows, some of them several times.
         grads = [None if g is None else ops.convert_to_tensor(g) for g in grads]
+        weight = ops.convert_to_tensor(self._batch_weight)
+        if _num_replicas() > 1:
+            self._apply_on_all_devices(grads, trainable_variables, weight)
+        else:
+            self._apply_once(grads, trainable_variables, weight)
+
+    def _apply_on_all_devices(self, grads, trainable_variables, weight):
+        """Apply the gradient of the whole batch, whose parts lie on several devices."""
+        # Reduced first: Keras would clip the gradients of each device before it adds them, and
+        # nothing that waits for other devices may stand inside a condition.
+        replica = tf.distribute.get_replica_context()
+        total = replica.all_reduce("sum", weight)
+        # Each loss was divided by the number of devices.
+        share = ops.divide_no_nan(weight * _num_replicas(), total)
+        given = [i for i, gradient in enumerate(grads) if gradient is not None]
+        parts = [grads[i] * ops.cast(share, grads[i].dtype) for i in given]
+        sums = replica.all_reduce("sum", parts)
+
+        def apply(strategy, sums, total):
+            total, *sums = (strategy.experimental_local_results(v)[0] for v in (total, *sums))
+            whole = [None] * len(grads)
+            for i, value in zip(given, sums, strict=True):
+                whole[i] = value
+            self._apply_once(whole, trainable_variables, total)
+
+        replica.merge_call(apply, args=(sums, total))
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if _num_replicas() == 1:
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
+        # Keras would add the gradients of the devices, which are sums by now.
+        update = tf.distribute.get_strategy().extended.update
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            update(
+                variable.value,
+                lambda local, gradient, rate: self.update_step(gradient, local, rate),
+                args=(gradient, learning_rate),
+                group=False,
+            )
+
+    def _apply_once(self, grads, trainable_variables, weight):
         norm = _norm(grads)
         self.gradient_norm.assign(norm)
-        self._update_unless_bad(norm, grads, trainable_variables)
+        self._update_unless_bad(norm, grads, trainable_variables, weight)
         if self.accumulation_steps is not None:
-            self._batch_weight.assign(1.0)
+            self._batch_weight.assign(ops.ones_like(weight))
 
-    def _update_unless_bad(self, norm, grads, trainable_variables):
+    def _update_unless_bad(self, norm, grads, trainable_variables, weight):
         if self.skip_above is None:
-            self._update(norm, grads, trainable_variables)
+            self._update(norm, grads, trainable_variables, weight)
             return
         # The mean of too few batches says little: while it is made, only what is not finite counts.
         is_usual = norm <= self.skip_above * self.mean_gradient_norm
         is_early = self._num_batches() < _EARLY
         ops.cond(
             (is_usual | is_early) & ops.isfinite(norm),
-            lambda: self._update(norm, grads, trainable_variables),
+            lambda: self._update(norm, grads, trainable_variables, weight),
             self._skip,
         )
 
@@ -132,20 +182,20 @@ class MeasuredOptimizer:
             return updates
         return updates * self.accumulation_steps + self._num_accumulated
 
-    def _update(self, norm, grads, trainable_variables):
+    def _update(self, norm, grads, trainable_variables, weight):
         rate = ops.maximum(0.01, 1 / (1 + self._num_batches()))
         mean = self.mean_gradient_norm + rate * (norm - self.mean_gradient_norm)
         self.mean_gradient_norm.assign(ops.where(ops.isfinite(norm), mean, self.mean_gradient_norm))
         if self.accumulation_steps is None:
             super().apply(grads, trainable_variables)
         else:
-            self._accumulate(grads, trainable_variables)
+            self._accumulate(grads, trainable_variables, weight)
 
-    def _accumulate(self, grads, trainable_variables):
+    def _accumulate(self, grads, trainable_variables, weight):
         """Add a batch to the mean of the gradients; the last one of an update applies it."""
         apply = super().apply
-        total = self._accumulated_weight + self._batch_weight
-        share = ops.divide_no_nan(ops.convert_to_tensor(self._batch_weight), total)
+        total = self._accumulated_weight + weight
+        share = ops.divide_no_nan(weight, total)
         means = [
             self._mean_gradients[self._get_variable_index(variable)]
             for variable in trainable_variables
@@ -216,6 +266,13 @@ def bare_optimizer(optimizer):
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
+def _num_replicas() -> int:
+    """The number of devices among which `tf.distribute` divides a batch."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def _norm(gradients):
     """The norm of all gradients together, in float32."""
     parts = [ops.cast(gradient, "float32") for gradient in gradients if gradient is not None]
@@ -250,6 +307,16 @@ class AdamW(MeasuredOptimizer, keras.optimizers.AdamW):
 
     def __init__(self, learning_rate=1e-3, no_decay=NO_DECAY, skip_above=None, **kwargs):
         super().__init__(learning_rate, no_decay, skip_above, **kwargs)
+
+    def _apply_weight_decay(self, variables):
+        if _num_replicas() == 1:
+            super()._apply_weight_decay(variables)
+            return
+        # Keras would switch to all devices, and the update runs there already.
+        for variable in variables if self.weight_decay is not None else ():
+            if self._use_weight_decay(variable):
+                share = ops.cast(self.weight_decay * self.learning_rate, variable.dtype)
+                variable.assign(variable * (1 - share))
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
