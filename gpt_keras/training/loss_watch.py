@@ -99,8 +99,8 @@ class LossWatch(keras.callbacks.Callback):
         gradients = "" if norm is None else f", gradients of norm {norm:.4g}"
         what = {"skipped": "the batch was skipped", "stopped": "training stops"}[action]
         self.print_fn(
-            f"step {self._counter.total} (epoch {self._epoch}, batch {self._batch}): loss {loss:.4g}"
-            f"{usual}{gradients}; {what}"
+            f"step {self._counter.total} (epoch {self._epoch}, batch {self._batch}): "
+            f"loss {loss:.4g}{usual}{gradients}; {what}"
         )
 
     def _optimizer_value(self, name):

@@ -87,6 +87,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
+        step = self._counter.total
         with self._own_writer.as_default():
             if self.samples is not None:
                 for batches, text in self.samples.samples[self._num_samples :]:
