@@ -97,9 +97,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 self._num_samples = len(self.samples.samples)
             if self.attention_text is not None:
                 for layer, picture in enumerate(_pictures(self.model, self.attention_text)):
-                    tf.summary.image(
-                        f"attention/layer_{layer}", picture[None], step=self._counter.total
-                    )
+                    tf.summary.image(f"attention/layer_{layer}", picture[None], step=step)
         self._own_writer.flush()
 
     def on_train_end(self, logs=None):
