@@ -14,3 +14,21 @@ def require_tensorflow(feature: str) -> None:
             f"{feature} needs the TensorFlow backend, but Keras runs on "
             f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before importing keras."
         )
+
+
+class LayersFirst:
+    """A functional model whose layers are attributes before `keras.Model` is initialized.
+
+    Stands before `keras.Model` among the bases. PyTorch refuses such an attribute: its modules
+    have to be initialized first, and that would forget the attribute again. The layers of a
+    functional model are found through its graph, so there they are plain attributes.
+    """
+
+    def __setattr__(self, name, value):
+        is_early = keras.backend.backend() == "torch" and "_modules" not in self.__dict__
+        if is_early and isinstance(value, keras.layers.Layer):
+            if not hasattr(self, "_tracker"):
+                self._initialize_tracker()  # as Keras does; it fixes the order of the weights
+            object.__setattr__(self, name, self._tracker.track(value))
+        else:
+            super().__setattr__(name, value)

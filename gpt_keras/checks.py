@@ -73,10 +73,15 @@ def check_token_ids(token_ids, vocabulary_size: int) -> None:
     if not np.issubdtype(token_ids.dtype, np.integer):
         raise ValueError(f"Token ids must be integers, got {token_ids.dtype}.")
     if token_ids.size and (token_ids.min() < 0 or token_ids.max() >= vocabulary_size):
-        raise ValueError(
-            f"Token ids must be in [0, {vocabulary_size}), the vocabulary; "
-            f"got ids from {token_ids.min()} to {token_ids.max()}."
-        )
+        raise ValueError(token_id_error(token_ids.min(), token_ids.max(), vocabulary_size))
+
+
+def token_id_error(lowest, highest, vocabulary_size: int) -> str:
+    """Return the message about ids outside the vocabulary."""
+    return (
+        f"Token ids must be in [0, {vocabulary_size}), the vocabulary; "
+        f"got ids from {lowest} to {highest}."
+    )
 
 
 def _is_number(value: Any) -> bool:

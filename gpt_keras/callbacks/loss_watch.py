@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 
 import keras
+from keras import ops
 
-from gpt_keras.callbacks.progress import perplexity_of
+from gpt_keras.callbacks.progress import BatchCounter, number, perplexity_of
+from gpt_keras.training.optimizers import bare_optimizer
 
 
 class LossWatch(keras.callbacks.Callback):
@@ -43,22 +45,22 @@ class LossWatch(keras.callbacks.Callback):
         self.incidents: list[dict] = []
 
     def on_train_begin(self, logs=None):
-        self._step = 0
+        self._counter = BatchCounter()
         self._mean = None
         self._num_skipped = self._optimizer_value("num_skipped") or 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        self._batch = -1
+        self._counter.begin_epoch()
         self._before = 0.0, 0.0  # Keras has set all metrics back
         self._values = None
 
     def on_train_batch_end(self, batch, logs=None):
-        self._step += batch - self._batch  # more than 1 with steps_per_execution
+        self._counter.end(batch)
         self._batch = batch
         metric = perplexity_of(self.model)
-        tokens = float(metric.count) - self._before[1]
-        loss = (float(metric.total) - self._before[0]) / tokens if tokens else math.nan
+        tokens = number(metric.count) - self._before[1]
+        loss = (number(metric.total) - self._before[0]) / tokens if tokens else math.nan
         num_skipped = self._optimizer_value("num_skipped") or 0
         if num_skipped > self._num_skipped:
             self._num_skipped = num_skipped
@@ -70,8 +72,10 @@ class LossWatch(keras.callbacks.Callback):
             self.model.stop_training = True
         else:
             self._mean = loss if self._mean is None else self._mean + 0.01 * (loss - self._mean)
-        self._before = float(metric.total), float(metric.count)
-        self._values = [v.numpy() for v in self._metric_variables()]
+        self._before = number(metric.total), number(metric.count)
+        self._values = [
+            ops.convert_to_numpy(ops.convert_to_tensor(v)) for v in self._metric_variables()
+        ]
 
     def _metric_variables(self):
         return [variable for metric in self.model.metrics for variable in metric.variables]
@@ -89,17 +93,16 @@ class LossWatch(keras.callbacks.Callback):
 
     def _report(self, loss, action):
         norm = self._optimizer_value("gradient_norm")
-        place = {"step": self._step, "epoch": self._epoch, "batch": self._batch}
+        place = {"step": self._counter.total, "epoch": self._epoch, "batch": self._batch}
         self.incidents.append({**place, "loss": loss, "gradient_norm": norm, "action": action})
         usual = "" if self._mean is None else f" (usual are {self._mean:.4g})"
         gradients = "" if norm is None else f", gradients of norm {norm:.4g}"
         what = {"skipped": "the batch was skipped", "stopped": "training stops"}[action]
         self.print_fn(
-            f"step {self._step} (epoch {self._epoch}, batch {self._batch}): loss {loss:.4g}"
-            f"{usual}{gradients}; {what}"
+            f"step {self._counter.total} (epoch {self._epoch}, batch {self._batch}): "
+            f"loss {loss:.4g}{usual}{gradients}; {what}"
         )
 
     def _optimizer_value(self, name):
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        variable = getattr(optimizer, name, None)
-        return None if variable is None else float(variable)
+        variable = getattr(bare_optimizer(self.model.optimizer), name, None)
+        return None if variable is None else number(variable)

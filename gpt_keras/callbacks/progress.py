@@ -4,9 +4,44 @@ import time
 from collections.abc import Callable
 
 import keras
+from keras import ops
 
 from gpt_keras.checks import check_positive_int
 from gpt_keras.training.metrics import Perplexity
+
+
+class BatchCounter:
+    """The number of batches since a training began; Keras counts within an epoch.
+
+    Attributes:
+        total: the number of batches that have ended.
+
+    Example:
+        >>> counter = BatchCounter()
+        >>> for batch in (1, 3):    # as with steps_per_execution=2
+        ...     counter.end(batch)
+        >>> counter.total, counter.has_passed(3), counter.has_passed(5)
+        (4, True, False)
+    """
+
+    def __init__(self):
+        self.total = 0
+        self._before = 0
+        self._batch = -1
+
+    def begin_epoch(self) -> None:
+        """Begin an epoch, whose batches Keras numbers from 0."""
+        self._batch = -1
+
+    def end(self, batch: int) -> None:
+        """Count the batches up to number `batch` of the epoch."""
+        self._before = self.total
+        self.total += batch - self._batch  # more than 1 with steps_per_execution
+        self._batch = batch
+
+    def has_passed(self, every: int) -> bool:
+        """Return whether the last call of `end` reached or passed a multiple of `every`."""
+        return self.total // every > self._before // every
 
 
 class SampleText(keras.callbacks.Callback):
@@ -44,21 +79,18 @@ class SampleText(keras.callbacks.Callback):
         self.print_fn = print_fn
         self.settings = {"max_new_tokens": 50, "seed": 0, **settings}
         self.samples: list[tuple[int, str]] = []
-        self._seen = 0
-        self._batch = -1
+        self._counter = BatchCounter()
 
     def on_train_begin(self, logs=None):
         # What is wrong with the prompt or the settings is said before training, not after.
         self.model.stream(self.prompt, **self.settings)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._batch = -1
+        self._counter.begin_epoch()
 
     def on_train_batch_end(self, batch, logs=None):
-        before = self._seen
-        self._seen += batch - self._batch  # more than 1 with steps_per_execution
-        self._batch = batch
-        if self.every is not None and self._seen // self.every > before // self.every:
+        self._counter.end(batch)
+        if self.every is not None and self._counter.has_passed(self.every):
             self._sample()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -67,8 +99,8 @@ class SampleText(keras.callbacks.Callback):
 
     def _sample(self):
         text = self.model.generate(self.prompt, **self.settings)
-        self.samples.append((self._seen, text))
-        self.print_fn(f"\n--- after {self._seen} batches ---\n{text}\n")
+        self.samples.append((self._counter.total, text))
+        self.print_fn(f"\n--- after {self._counter.total} batches ---\n{text}\n")
 
 
 class Throughput(keras.callbacks.Callback):
@@ -103,7 +135,7 @@ class Throughput(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         seconds = time.perf_counter() - self._began
-        tokens = float(perplexity_of(self.model).count)
+        tokens = number(perplexity_of(self.model).count)
         if not self._compiled:
             self._compiled = True
             self._uncounted = tokens
@@ -131,6 +163,11 @@ def perplexity_of(model: keras.Model) -> Perplexity:
         "The callback counts tokens with the Perplexity metric, and the model was compiled "
         "without it: pass weighted_metrics=[gk.training.Perplexity()]."
     )
+
+
+def number(variable) -> float:
+    """Return the value of a variable, which may lie on several devices."""
+    return float(ops.convert_to_numpy(ops.convert_to_tensor(variable)))
 
 
 def _flatten(metrics):

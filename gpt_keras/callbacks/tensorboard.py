@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.callbacks.progress import SampleText
+from gpt_keras.callbacks.progress import BatchCounter, SampleText, number
 from gpt_keras.checks import check_positive_int
+from gpt_keras.training.optimizers import bare_optimizer
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
@@ -56,8 +57,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self.every = every
         self.samples = samples
         self.attention_text = attention_text
-        self._step = 0
-        self._batch = -1
+        self._counter = BatchCounter()
         self._num_samples = 0
 
     def on_train_begin(self, logs=None):
@@ -66,16 +66,14 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
-        self._batch = -1
+        self._counter.begin_epoch()
 
     def on_train_batch_end(self, batch, logs=None):
         super().on_train_batch_end(batch, logs)
-        before = self._step
-        self._step += batch - self._batch  # more than 1 with steps_per_execution
-        self._batch = batch
-        if self._step // self.every == before // self.every:
+        self._counter.end(batch)
+        if not self._counter.has_passed(self.every):
             return
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        optimizer = bare_optimizer(self.model.optimizer)
         values = {
             "loss": logs.get("loss"),
             "learning_rate": optimizer.learning_rate,
@@ -85,10 +83,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
         with self._own_writer.as_default():
             for name, value in values.items():
                 if value is not None:
-                    tf.summary.scalar(f"batch/{name}", float(value), step=self._step)
+                    tf.summary.scalar(f"batch/{name}", number(value), step=self._counter.total)
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
+        step = self._counter.total
         with self._own_writer.as_default():
             if self.samples is not None:
                 for batches, text in self.samples.samples[self._num_samples :]:
@@ -98,7 +97,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 self._num_samples = len(self.samples.samples)
             if self.attention_text is not None:
                 for layer, picture in enumerate(_pictures(self.model, self.attention_text)):
-                    tf.summary.image(f"attention/layer_{layer}", picture[None], step=self._step)
+                    tf.summary.image(f"attention/layer_{layer}", picture[None], step=step)
         self._own_writer.flush()
 
     def on_train_end(self, logs=None):

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from gpt_keras.backend import LayersFirst
 from gpt_keras.layers import PositionalEmbedding, move_cache, write_cache
 
 # What `generate` needs to run only the new tokens.
@@ -23,7 +24,7 @@ class _default:
         return self if instance is None else self._compute(instance)
 
 
-class Backbone:
+class Backbone(LayersFirst):
     """Base class of networks that predict the next token and keep a KV cache.
 
     Inherit from it beside `keras.Model` and write `initial_cache` and `extend`; `write` and `move`

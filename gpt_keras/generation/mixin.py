@@ -218,6 +218,7 @@ class GenerationMixin:
             >>> model.score([1, 2, 3]).shape, model.score([1, 2], prompts=[0]).shape
             ((2,), (2,))
         """
+        require_tensorflow("Scoring")
         given = read_prompts(
             texts, self.tokenizer, self.vocabulary_size, "texts", add_start_of_text=False
         )

@@ -1,7 +1,7 @@
 """Language models to train and to generate with: a backbone, a tokenizer, Keras's verbs."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -11,11 +11,13 @@ from gpt_keras.atomic import atomic_file
 from gpt_keras.checks import check_token_ids
 from gpt_keras.generation.backbone import num_logits
 from gpt_keras.generation.mixin import GenerationMixin
+from gpt_keras.models.batches import plain_errors
 from gpt_keras.models.preset_folder import write_preset
 from gpt_keras.models.text_containers import find_texts, find_training_texts, hold_out
 from gpt_keras.models.text_model import TextModel
-from gpt_keras.models.training_data import read, read_validation
+from gpt_keras.models.training_data import read, read_ids, read_validation
 from gpt_keras.training import CrossEntropy, Perplexity, adamw
+from gpt_keras.training.losses import precise_dtype
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -106,7 +108,9 @@ class CausalLM(GenerationMixin, TextModel):
 
     # Training
 
-    def compile(self, optimizer="auto", loss="auto", *, weighted_metrics="auto", **kwargs):
+    def compile(
+        self, optimizer="auto", loss="auto", *, metrics=None, weighted_metrics="auto", **kwargs
+    ):
         """Set how the model trains; every argument has a default and can be overridden.
 
         Args:
@@ -114,6 +118,8 @@ class CausalLM(GenerationMixin, TextModel):
                 on biases, norms and embeddings.
             loss: `"auto"` is `gk.training.CrossEntropy()`: from logits, averaged over the tokens
                 whose sample weight is not 0.
+            metrics: as in Keras: they ignore sample weights. `"accuracy"` is the weighted metric of
+                this name if `weighted_metrics` is `"auto"`.
             weighted_metrics: `"auto"` is perplexity and accuracy.
             **kwargs: the other arguments of `keras.Model.compile`. `jit_compile` is True unless
                 given, or unless `run_eagerly` is: Keras's own choice would not use XLA on a CPU.
@@ -126,37 +132,45 @@ class CausalLM(GenerationMixin, TextModel):
         if isinstance(loss, str) and loss == "auto":
             loss = CrossEntropy()
         if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
-            weighted_metrics = [
-                Perplexity(),
-                keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            ]
-        super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **kwargs)
+            accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy", precise_dtype())
+            if isinstance(metrics, list | tuple):
+                metrics = [metric for metric in metrics if metric not in ("accuracy", "acc")]
+            names = [getattr(metric, "name", None) for metric in keras.tree.flatten(metrics)]
+            weighted_metrics = [Perplexity(), *([] if "accuracy" in names else [accuracy])]
+        super().compile(
+            optimizer, loss, metrics=metrics, weighted_metrics=weighted_metrics, **kwargs
+        )
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", **kwargs):
         """Train; `keras.Model.fit` that also takes texts.
 
         Args:
-            x: a `tf.data.Dataset` (such as `gk.datasets.language_modeling` makes), arrays of token
-                ids, or texts in any container: a list, a NumPy array, a pandas Series, a string
-                tensor, a generator, a dataset of strings. Each text is then one document, ended by
-                the end-of-text token, in one row of up to `max_sequence_length` tokens or several,
-                the last of them padded, with a loss that ignores padding. Rows of ragged tensors
-                are padded too, and a dict of the ids under `"token_ids"` counts as the ids.
-            y: for arrays, the targets: the ids that follow those in `x`.
+            x: a `tf.data.Dataset` (such as `gk.datasets.language_modeling` makes), a
+                `keras.utils.PyDataset`, a generator of batches, arrays of token ids, or texts in
+                any container: a list, a NumPy array, a pandas Series, a string tensor, a
+                generator, a dataset of strings. Each text is then one document, ended by the
+                end-of-text token, in one row of up to `max_sequence_length` tokens or several, the
+                last of them padded, with a loss that ignores padding. Rows of ragged tensors are
+                padded too, and a dict of the ids under `"token_ids"` counts as the ids.
+            y: for arrays, the targets: the ids that follow those in `x`. Ids without targets,
+                here or in a batch of another source, are shifted: the targets of all but the last
+                id of a row are the ids that follow.
             batch_size: for arrays and strings; 32 unless given.
             epochs: number of passes.
             verbose: as in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line an epoch).
             **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may be texts too,
-                `validation_split` holds out the last texts as it does the last rows of arrays, and
-                `sample_weight` holds a number for each row or for each token.
+                `validation_split` holds out the last texts as it does the last rows of arrays,
+                `sample_weight` holds a number for each row or for each token, and `class_weight`
+                gives weights to target ids. The loss is the mean over the tokens of a batch by
+                these weights.
 
         Returns:
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: token ids outside the vocabulary, sequences that are too long, strings
-                without a tokenizer. Of a dataset the first batch is looked at in advance; a later
-                one that is wrong stops the training with a `tf.errors.InvalidArgumentError`.
+            ValueError: token ids are outside the vocabulary, sequences are too long, or strings
+                come without a tokenizer. Arrays are checked in advance, a batch of any other
+                source when it comes.
         """
         texts, x = find_training_texts("x", x)
         if texts is not None and (fraction := kwargs.pop("validation_split", 0)):
@@ -167,18 +181,38 @@ class CausalLM(GenerationMixin, TextModel):
             self, kwargs.get("validation_data"), kwargs.get("validation_batch_size") or batch_size
         )
         x, y, kwargs["sample_weight"], batch_size = read(
-            self, x, y, kwargs.get("sample_weight"), batch_size, kwargs.get("shuffle", True)
+            self,
+            x,
+            y,
+            kwargs.get("sample_weight"),
+            batch_size,
+            kwargs.get("shuffle", True),
+            kwargs.pop("class_weight", None),
         )
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, tf.data.Dataset | Iterator):
             kwargs["shuffle"] = False  # a dataset shuffles itself; Keras would warn that it must
-        return super().fit(x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, **kwargs)
+        with plain_errors():
+            return super().fit(
+                x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, **kwargs
+            )
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """Return loss and metrics; `keras.Model.evaluate` that also takes texts, as `fit`."""
         x, y, kwargs["sample_weight"], batch_size = read(
             self, x, y, kwargs.get("sample_weight"), batch_size
         )
-        return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, **kwargs)
+        with plain_errors():
+            return super().evaluate(x, y, batch_size=batch_size, verbose=verbose, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """Train on one batch; `keras.Model.train_on_batch` with the checks of `fit`."""
+        x, y, sample_weight, _ = read(self, x, y, sample_weight, class_weight=class_weight)
+        return super().train_on_batch(x, y, sample_weight, return_dict=return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Return loss and metrics of one batch; `keras.Model.test_on_batch`, checked as `fit`."""
+        x, y, sample_weight, _ = read(self, x, y, sample_weight)
+        return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def predict(self, x, batch_size=None, verbose="auto", **kwargs):
         """Return logits `(batch, length, vocabulary_size)`; `keras.Model.predict`, ids checked."""
@@ -187,8 +221,13 @@ class CausalLM(GenerationMixin, TextModel):
             raise ValueError(
                 "`predict` takes token ids and gives logits; for texts use `generate`."
             )
-        x, *_ = read(self, x)
-        return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
+        x = read_ids(self, x)
+        with plain_errors():
+            return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
+
+    def predict_on_batch(self, x):
+        """Return logits of one batch; `keras.Model.predict_on_batch`, ids checked."""
+        return super().predict_on_batch(read_ids(self, x))
 
     # Saving
 
@@ -255,6 +294,7 @@ class CausalLM(GenerationMixin, TextModel):
 
     def get_config(self):
         return {
+            **super().get_config(),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "chat_template": self.chat_template,
             "end_token_ids": self._end_token_ids,
@@ -267,4 +307,4 @@ class CausalLM(GenerationMixin, TextModel):
         config["backbone"] = keras.saving.deserialize_keras_object(
             config["backbone"], custom_objects=custom_objects
         )
-        return cls(**config)
+        return cls._from_arguments(config)

@@ -27,14 +27,14 @@ from gpt_keras.layers.quantized_sublayers import (
 from gpt_keras.layers.shapes import check_axes
 from gpt_keras.layers.transformer_block import make_norm
 from gpt_keras.layers.xla_cpu import computed_once
-from gpt_keras.models.functional import FunctionalModel
+from gpt_keras.models.frozen import freeze, frozen_layers
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class GPT(Backbone, FunctionalModel):
+class GPT(Backbone, keras.Model):
     """Decoder-only transformer: embeddings, blocks, a final norm, logits.
 
     A functional Keras model, so that `summary()`, `plot_model` and inner outputs work. Calling it
@@ -268,6 +268,7 @@ class GPT(Backbone, FunctionalModel):
             "rematerialize": self.rematerialize,
             "dtype": serialized_policy(self),
             "name": self.name,
+            "frozen": frozen_layers(self),
         }
 
     @classmethod
@@ -275,7 +276,11 @@ class GPT(Backbone, FunctionalModel):
         config = dict(config)
         config["config"] = GPTConfig.from_dict(config["config"])
         config["residual"] = keras.saving.deserialize_keras_object(config.get("residual"))
-        return cls(**config)
+        frozen = config.pop("frozen", None)
+        model = cls(**config)
+        if frozen is not None:
+            freeze(model, frozen)
+        return model
 
 
 @contextlib.contextmanager

@@ -57,4 +57,4 @@ class GPTCausalLM(CausalLM):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         config["config"] = GPTConfig.from_dict(config["config"])
-        return cls(**config)
+        return cls._from_arguments(config)

@@ -10,12 +10,12 @@ from gpt_keras.generation.backbone import Backbone
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
 from gpt_keras.layers.shapes import check_axes
-from gpt_keras.models.functional import FunctionalModel
+from gpt_keras.models.frozen import freeze, frozen_layers
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class LSTMBackbone(Backbone, FunctionalModel):
+class LSTMBackbone(Backbone, keras.Model):
     """Embedding, stacked LSTMs, logits: the language model of Zaremba et al. (2014).
 
     It stands in a `gk.CausalLM` where a `GPT` would: the same `fit`, `generate`, `save` and
@@ -242,11 +242,17 @@ class LSTMBackbone(Backbone, FunctionalModel):
             "tie_embeddings": self.tie_embeddings,
             "dtype": serialized_policy(self),
             "name": self.name,
+            "frozen": frozen_layers(self),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        config = dict(config)
+        frozen = config.pop("frozen", None)
+        model = cls(**config)
+        if frozen is not None:
+            freeze(model, frozen)
+        return model
 
 
 class _Orthogonal(keras.initializers.Orthogonal):

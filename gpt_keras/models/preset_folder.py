@@ -10,6 +10,7 @@ import keras
 from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_directory
 from gpt_keras.config import GPTConfig
+from gpt_keras.models.text_model import tokenizer_beside_config
 from gpt_keras.version import __version__
 
 CONFIG = "config.json"
@@ -26,10 +27,9 @@ def write_preset(model, directory) -> None:
     Raises:
         ValueError: the directory exists and is not empty.
     """
-    config = {
-        "gpt_keras_version": __version__,
-        "model": keras.saving.serialize_keras_object(model),
-    }
+    with tokenizer_beside_config():
+        serialized = keras.saving.serialize_keras_object(model)
+    config = {"gpt_keras_version": __version__, "model": serialized}
     # The compile settings belong to a training, not to a model that is handed on.
     config["model"].pop("compile_config", None)
     with atomic_directory(directory) as folder:

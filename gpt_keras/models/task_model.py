@@ -1,5 +1,6 @@
 """What models with a head for a task share: rows of texts, hidden states at their end."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,11 +13,12 @@ from gpt_keras.generation.arguments import require_tokenizer
 from gpt_keras.generation.backbone import require
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
+from gpt_keras.models.batches import LabelBatches, as_array, checked_batches, plain_errors
 from gpt_keras.models.causal_lm import CausalLM
 from gpt_keras.models.text_containers import find_examples, find_labeled_texts
 from gpt_keras.models.text_model import TextModel
-from gpt_keras.models.training_data import as_array, check_sequences, checked_weights
-from gpt_keras.training import adamw
+from gpt_keras.training import CrossEntropy, adamw
+from gpt_keras.training.losses import cross_entropy, precise_dtype
 
 # Rows of texts are padded to a multiple of this, so that few lengths are compiled.
 _LENGTH_STEP = 32
@@ -140,7 +142,7 @@ class TaskModel(TextModel):
         place = ops.cast(place, "int32")  # (rows,)
         if training and self.language_modeling_weight:
             loss = self.language_modeling_weight * self._next_tokens(rows, hidden, place)
-            self.add_loss(ops.cast(loss, keras.config.floatx()))  # the dtype of all losses
+            self.add_loss(ops.cast(loss, keras.config.floatx()))  # as the loss it is added to
         state = ops.take_along_axis(hidden, place[:, None, None], axis=1)[:, 0]  # (rows, dim)
         if len(token_ids.shape) == 3:
             state = ops.reshape(state, (-1, shape[1], self.backbone.hidden_dim))
@@ -149,9 +151,7 @@ class TaskModel(TextModel):
     def _next_tokens(self, rows, hidden, place):
         """Mean cross-entropy of the tokens up to the extract token, each from those before it."""
         logits = self.backbone.unembed(hidden[:, :-1])
-        losses = keras.losses.sparse_categorical_crossentropy(
-            rows[:, 1:], logits, from_logits=True
-        )  # (rows, length - 1)
+        losses = cross_entropy(rows[:, 1:], logits)  # (rows, length - 1)
         is_text = ops.arange(ops.shape(rows)[1] - 1, dtype="int32")[None, :] < place[:, None]
         weights = ops.cast(is_text, losses.dtype)
         return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1)
@@ -187,18 +187,22 @@ class TaskModel(TextModel):
 
     def _read(self, x, y=None, sample_weight=None, is_training=False):
         """Return token ids, labels and weights, or a dataset of them, for what a verb was given."""
+        is_sparse = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy | CrossEntropy)
+        batches = LabelBatches(self, self._num_outputs if is_sparse else None)
         if isinstance(x, str):
             raise ValueError("`x` must be a list of examples, got one text: put it into a list.")
         if isinstance(x, tf.data.Dataset):
             labeled = find_labeled_texts(x)
-            if labeled is None:
-                return x, y, sample_weight
-            x, labels, weights = labeled
+            x, labels, weights = (x, None, None) if labeled is None else labeled
             if labels is not None and (y is not None or sample_weight is not None):
                 raise ValueError("`y` and `sample_weight` must be None: the dataset holds labels.")
             if labels is not None:
                 y, sample_weight = labels, weights
         x = find_examples(x)
+        source = checked_batches(x, batches)
+        if source is not None:
+            return source, y, sample_weight
+        y = self._class_numbers(y, is_training)
         x = self.encode(x) if isinstance(x, list) and x and _holds_text(x[0]) else as_array("x", x)
         if x is None or not hasattr(x, "shape") or len(x) == 0:
             raise ValueError(
@@ -206,8 +210,7 @@ class TaskModel(TextModel):
                 "or tf.data.Dataset), an array of token ids or a dataset of (token_ids, labels), "
                 f"got {x!r}."
             )
-        check_sequences(x, self)
-        return x, self._labels(y, x, is_training), checked_weights(sample_weight, (len(x),))
+        return batches.arrays(x, y, sample_weight)
 
     # Keras's verbs
 
@@ -217,7 +220,7 @@ class TaskModel(TextModel):
         Args:
             optimizer: `"auto"` is `gk.training.adamw(6.25e-5)`, the learning rate of the paper
                 (section 4.1), for a pretrained model.
-            loss: `"auto"` is the cross-entropy from logits.
+            loss: `"auto"` is `gk.training.CrossEntropy("sum_over_batch_size")`.
             metrics: `"auto"` is accuracy.
             **kwargs: the other arguments of `keras.Model.compile`. `jit_compile` is True unless
                 given, or unless `run_eagerly` is.
@@ -228,9 +231,9 @@ class TaskModel(TextModel):
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = adamw(6.25e-5)
         if isinstance(loss, str) and loss == "auto":
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            loss = CrossEntropy("sum_over_batch_size")  # weights count as in Keras's own losses
         if isinstance(metrics, str) and metrics == "auto":
-            metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+            metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy", precise_dtype())]
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
 
     def fit(self, x=None, y=None, **kwargs):
@@ -249,7 +252,7 @@ class TaskModel(TextModel):
             ValueError: an example is not of the layout's form, an id is outside the vocabulary, or
                 a label is no class, or weights are not as many as the examples.
         """
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, tf.data.Dataset | Iterator):
             kwargs["shuffle"] = False
         # Before the validation data, which may name classes that are learned here.
         weights = kwargs.get("sample_weight")
@@ -260,37 +263,38 @@ class TaskModel(TextModel):
             parts = keras.utils.unpack_x_y_sample_weight(validation) if is_tuple else (validation,)
             parts = self._read(*parts)
             kwargs["validation_data"] = parts[0] if parts[1] is None else parts
-        return super().fit(x, y, **kwargs)
+        with plain_errors():
+            return super().fit(x, y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Return loss and metrics; `keras.Model.evaluate` that also takes texts."""
         x, y, kwargs["sample_weight"] = self._read(x, y, kwargs.get("sample_weight"))
-        return super().evaluate(x, y, **kwargs)
+        with plain_errors():
+            return super().evaluate(x, y, **kwargs)
 
     def _class_numbers(self, y, is_training):
         """Return labels as numbers; subclasses know names."""
         return y
 
-    def _labels(self, y, x, is_training=False):
-        """Return labels as an array; a label that is no class would make the whole model NaN."""
-        y = as_array("y", self._class_numbers(y, is_training))
-        is_sparse = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy)
-        if is_sparse and hasattr(y, "dtype"):
-            number = self._num_outputs(x)
-            if not np.isin(np.asarray(y), np.arange(number)).all():
-                raise ValueError(
-                    f"`y` must hold the numbers of the classes or choices, 0 to {number - 1}; got "
-                    f"{np.asarray(y).reshape(-1)[:10].tolist()}."
-                )
-        return y
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """Train on one batch; `keras.Model.train_on_batch` that also takes texts."""
+        x, y, sample_weight = self._read(x, y, sample_weight)
+        return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Return loss and metrics of one batch; `keras.Model.test_on_batch` for texts, too."""
+        x, y, sample_weight = self._read(x, y, sample_weight)
+        return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def predict(self, x, **kwargs):
         """Return logits, whose softmax is the probabilities; `keras.Model.predict` for texts."""
         x, *_ = self._read(x)
-        return super().predict(x, **kwargs)
+        with plain_errors():
+            return super().predict(x, **kwargs)
 
     def get_config(self):
         return {
+            **super().get_config(),
             "model": keras.saving.serialize_keras_object(self.backbone),
             "dropout": self.head_dropout.rate,
             "language_modeling_weight": self.language_modeling_weight,
@@ -304,7 +308,7 @@ class TaskModel(TextModel):
         config["model"] = keras.saving.deserialize_keras_object(
             config["model"], custom_objects=custom_objects
         )
-        return cls(**config)
+        return cls._from_arguments(config)
 
 
 def _holds_text(example: Any) -> bool:

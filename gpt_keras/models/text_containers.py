@@ -127,12 +127,16 @@ def _plain_parts(*batch):
 
 
 def find_examples(x: Any) -> Any:
-    """Return examples of text, or pairs of texts, as a list; anything else as it is.
+    """Return examples of text, or pairs of texts, as a list; batches and arrays as they are.
 
     Raises:
         ValueError: an array of texts has more than two dimensions, or holds something else too.
     """
-    if isinstance(x, list | tuple | Iterator):
+    if isinstance(x, Iterator):
+        first, x = _first(x)
+        is_pair = isinstance(first, list | tuple) and len(first) > 0 and _is_text(first[0])
+        return list(x) if is_pair or _is_text(first) else x
+    if isinstance(x, list | tuple):
         return list(x)
     if isinstance(x, tf.data.Dataset):
         labeled = find_labeled_texts(x)

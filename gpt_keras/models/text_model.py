@@ -1,13 +1,24 @@
 """What models that read texts share: a backbone, a tokenizer, how they compile and are saved."""
 
+import contextlib
+import contextvars
 import pathlib
+import tempfile
 
 import keras
+import tensorflow as tf
 
 from gpt_keras import tokenizers
 from gpt_keras.generation.backbone import max_sequence_length
 from gpt_keras.layers.quantized_sublayers import fast_and_quiet
-from gpt_keras.training.losses import check_loss
+from gpt_keras.models.frozen import freeze, frozen_layers
+from gpt_keras.training.losses import (
+    check_loss,
+    divisor_of_mean,
+    ignored_class,
+    token_weights,
+)
+from gpt_keras.training.optimizers import MeasuredOptimizer, bare_optimizer
 
 
 class TextModel(keras.Model):
@@ -83,8 +94,47 @@ class TextModel(keras.Model):
         """
         check_loss(loss)
         # Keras's own choice would not use XLA on a CPU.
-        kwargs.setdefault("jit_compile", not kwargs.get("run_eagerly", False))
+        compiles = not kwargs.get("run_eagerly", False)
+        if keras.backend.backend() != "tensorflow":
+            compiles = "auto"
+        elif self.distribute_strategy.num_replicas_in_sync > 1:
+            compiles = False
+            for name, allowed in (("jit_compile", (False, "auto")), ("steps_per_execution", (1,))):
+                if kwargs.get(name, allowed[0]) not in allowed:
+                    raise ValueError(
+                        f"`{name}` must be {allowed[0]} on several devices of a tf.distribute "
+                        f"strategy, got {kwargs[name]!r}: TensorFlow cannot run such a step."
+                    )
+        kwargs.setdefault("jit_compile", compiles)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def train_step(self, data, *args):
+        """Train on a batch; Keras calls this."""
+        if keras.backend.backend() != "tensorflow" or self.jit_compile:
+            return super().train_step(data, *args)
+        # Weight decay and the count of steps need nothing of the batch. Without XLA, which runs a
+        # step whole, they have to wait for it, or they would run for a batch that is refused.
+        parts = [part for part in tf.nest.flatten(data) if part is not None]
+        with tf.control_dependencies(parts):
+            return super().train_step(data)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the loss of a batch; Keras calls this in every step.
+
+        The weight of a row is that of each of its targets, whatever the loss and wherever the
+        batch comes from. An optimizer of `gk.training` hears how much the batch counts beside
+        others of its step.
+        """
+        weights = token_weights(y, y_pred, sample_weight) if sample_weight is not None else None
+        if training and isinstance(optimizer := bare_optimizer(self.optimizer), MeasuredOptimizer):
+            optimizer.weigh(divisor_of_mean(self.loss, y, y_pred, weights))
+        return super().compute_loss(x, y, y_pred, weights, training=training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Update the metrics with a batch; Keras calls this in every step."""
+        # The weighted metrics leave out the targets that the loss leaves out.
+        weights = token_weights(y, y_pred, sample_weight, ignored_class(self.loss))
+        return super().compute_metrics(x, y, y_pred, weights)
 
     def compile_from_config(self, config):
         """Compile as a saved model was compiled; Keras calls this while loading."""
@@ -97,6 +147,11 @@ class TextModel(keras.Model):
         with fast_and_quiet():
             super().quantize(mode=mode, config=config, **kwargs)
 
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Save to a `.keras` file, tokenizer included."""
+        with tokenizer_beside_config():
+            super().save(filepath, overwrite=overwrite, **kwargs)
+
     def save_assets(self, directory):
         """Write the tokenizer into a `.keras` file; Keras calls this while saving."""
         if self.tokenizer is not None:
@@ -107,3 +162,45 @@ class TextModel(keras.Model):
         path = pathlib.Path(directory) / "tokenizer.json"
         if path.exists():
             self.tokenizer = tokenizers.load(path)
+
+    def get_config(self):
+        config = {}
+        if self.tokenizer is not None and not _TOKENIZER_BESIDE_CONFIG.get():
+            config["tokenizer"] = self.tokenizer.to_json()
+        if frozen := frozen_layers(self):
+            config["frozen"] = frozen
+        return config
+
+    @classmethod
+    def _from_arguments(cls, config):
+        """Make a model of the constructor's arguments and what `get_config` above adds to them."""
+        frozen = config.pop("frozen", None)
+        if isinstance(config.get("tokenizer"), str):
+            config["tokenizer"] = _tokenizer_from_json(config["tokenizer"])
+        model = cls(**config)
+        if frozen is not None:
+            freeze(model, frozen)
+        return model
+
+
+@contextlib.contextmanager
+def tokenizer_beside_config():
+    """Leave the tokenizer out of configs made inside: it is written to a file of its own.
+
+    Elsewhere, in `keras.models.clone_model` and `to_json`, the config is all that there is.
+    """
+    token = _TOKENIZER_BESIDE_CONFIG.set(True)
+    try:
+        yield
+    finally:
+        _TOKENIZER_BESIDE_CONFIG.reset(token)
+
+
+_TOKENIZER_BESIDE_CONFIG = contextvars.ContextVar("tokenizer_beside_config", default=False)
+
+
+def _tokenizer_from_json(text):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "tokenizer.json"
+        path.write_text(text, encoding="utf-8")
+        return tokenizers.load(path)

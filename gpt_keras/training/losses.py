@@ -1,27 +1,36 @@
 """The loss of language models, and what a loss on logits may be."""
 
+import math
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class CrossEntropy(keras.losses.Loss):
-    """Cross-entropy in nats of integer targets from logits, whose gradient stores nothing.
+    """Cross-entropy in nats of integer targets from logits, in little memory.
 
-    As `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`, in less memory: of the
-    forward pass only the logits and a number for each token are kept, and the gradient makes the
-    softmax anew from them. With a vocabulary of 50,257 a softmax is the largest tensor of a
+    The loss is that of `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`, but the
+    forward pass keeps only the logits and one number per token, and the gradient computes the
+    softmax again from them. With a vocabulary of 50,257 a softmax is the largest tensor of a
     training step.
+
+    A token counts with its sample weight. A token of weight 0, a masked token and a target of
+    `ignore_class` are left out entirely: their targets may be any numbers.
 
     Args:
         reduction: as in Keras. Default: the mean over tokens, weighted by their sample weights.
+        ignore_class: target that is left out, such as -100; None counts every target.
         name: name of the loss.
-        **kwargs: further arguments of `keras.losses.Loss`.
+        dtype: dtype in which the loss is computed. Default: float32, or float64 if that is
+            Keras's `floatx`; fewer digits would spoil a sum over a vocabulary.
 
     Call arguments:
         y_true: target ids, `(batch, length)`.
         y_pred: logits, `(batch, length, vocabulary_size)`.
-        sample_weight: `(batch, length)` or `(batch,)`, or None.
+        sample_weight: weights of tokens, `(batch, length)`, or of rows, `(batch,)`: the weight of
+            a row is that of each of its tokens. Or None.
 
     Returns:
         The reduced loss, in nats per token.
@@ -35,12 +44,116 @@ class CrossEntropy(keras.losses.Loss):
     """
 
     def __init__(
-        self, reduction: str = "mean_with_sample_weight", name: str = "cross_entropy", **kwargs
+        self,
+        reduction: str = "mean_with_sample_weight",
+        ignore_class: int | None = None,
+        name: str = "cross_entropy",
+        dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, **kwargs)
+        super().__init__(name=name, reduction=reduction, dtype=dtype or precise_dtype())
+        self.ignore_class = ignore_class
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        # Keras would cast the ids to the dtype of the loss, which holds no large integers.
+        y_true = ops.convert_to_tensor(y_true)
+        losses = self.call(y_true, ops.cast(y_pred, self.dtype))
+        weights = token_weights(y_true, y_pred, sample_weight, self.ignore_class, self.dtype)
+        if weights is not None:
+            # The target of a token of weight 0 may be no id, whose loss is infinite.
+            losses = ops.where(ops.equal(weights, 0), ops.zeros_like(losses), losses * weights)
+        if self.reduction in (None, "none"):
+            return losses
+        total = ops.sum(losses)
+        if self.reduction == "sum":
+            return total
+        divisor = ops.cast(divisor_of_mean(self, y_true, y_pred, sample_weight), total.dtype)
+        return ops.divide_no_nan(total, divisor) / _num_replicas()
 
     def call(self, y_true, y_pred):
         return cross_entropy(y_true, y_pred)
+
+    def get_config(self):
+        config = super().get_config() | {"ignore_class": self.ignore_class}
+        return config if self.dtype == precise_dtype() else config | {"dtype": self.dtype}
+
+
+def precise_dtype() -> str:
+    """Return the dtype of sums over a vocabulary: float32, or float64 if it is `floatx`."""
+    return "float64" if keras.config.floatx() == "float64" else "float32"
+
+
+def token_weights(targets, outputs, sample_weight=None, ignore_class=None, dtype=None):
+    """Return the weight of each target, or None if every target counts as 1.
+
+    Args:
+        targets: ids or labels, `(...)`; needed only with `ignore_class`.
+        outputs: logits, `(..., classes)`. The mask that `keras.layers.Embedding(mask_zero=True)`
+            passed on to them, if any, leaves out targets.
+        sample_weight: weights in the shape of the targets, or one for each row, or None.
+        ignore_class: target that is left out, or None.
+        dtype: dtype of the weights. Default: Keras's `floatx`.
+
+    Returns:
+        A tensor in the shape of the targets, or None.
+
+    Example:
+        >>> import numpy as np
+        >>> token_weights(np.array([[1, 2], [3, -1]]), np.zeros((2, 2, 9)), [1.0, 0.5], -1).numpy()
+        array([[1. , 1. ],
+               [0.5, 0. ]], dtype=float32)
+    """
+    dtype = dtype or keras.config.floatx()
+    factors = []
+    if sample_weight is not None:
+        weights = ops.convert_to_tensor(sample_weight, dtype=dtype)
+        missing = len(outputs.shape) - 1 - len(weights.shape)
+        if missing < 0:  # a column of weights for a vector of labels
+            weights = ops.squeeze(weights, -1)
+        elif missing > 0:
+            weights = ops.reshape(weights, (*ops.shape(weights), *[1] * missing))
+        factors.append(ops.broadcast_to(weights, ops.shape(outputs)[:-1]))
+    mask = getattr(outputs, "_keras_mask", None)
+    if mask is not None:
+        factors.append(ops.cast(mask, dtype))
+    if ignore_class is not None:
+        factors.append(ops.cast(ops.not_equal(ops.cast(targets, "int64"), ignore_class), dtype))
+    return math.prod(factors) if factors else None
+
+
+def divisor_of_mean(loss, targets, outputs, sample_weight=None):
+    """Return the number by which a loss divides the sum of the weighted losses of a batch.
+
+    With their divisors as weights, the losses of several batches average to the loss of all of
+    their tokens together. A loss that is a sum has 1.
+
+    Args:
+        loss: as `keras.Model.compile` takes it.
+        targets: ids or labels, `(...)`.
+        outputs: logits, `(..., classes)`.
+        sample_weight: as in `token_weights`.
+    """
+    reduction = getattr(loss, "reduction", "mean")  # of functions and names Keras takes the mean
+    if reduction in ("sum", "none", None):
+        return 1.0
+    if reduction != "mean_with_sample_weight":
+        sample_weight = None  # the other means divide by the number of the targets that count
+    weights = token_weights(targets, outputs, sample_weight, ignored_class(loss), "float32")
+    return ops.prod(ops.shape(outputs)[:-1]) if weights is None else ops.sum(weights)
+
+
+def ignored_class(loss) -> int | None:
+    """Return the target that a loss of a model with one output leaves out, or None."""
+    for part in keras.tree.flatten(loss):
+        if getattr(part, "ignore_class", None) is not None:
+            return part.ignore_class
+    return None
+
+
+def _num_replicas() -> int:
+    """The number of devices whose losses `tf.distribute` adds."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def cross_entropy(targets, logits):
@@ -80,8 +193,8 @@ def cross_entropy(targets, logits):
         of_target = ops.max(ops.where(is_target, logits, float("-inf")), axis=-1)
         losses = ops.squeeze(total, -1) - of_target
 
-        def gradient(*args, upstream=None):  # backends differ in how they call it
-            (upstream,) = args or (upstream,)
+        def gradient(*args, upstream=None):  # PyTorch passes the logits, too, and names this one
+            upstream = args[0] if upstream is None else upstream
             softmax = ops.exp(logits - total)
             return ops.expand_dims(upstream, -1) * (softmax - ops.cast(is_target, logits.dtype))
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from gpt_keras.training.losses import cross_entropy
+from gpt_keras.training.losses import cross_entropy, precise_dtype, token_weights
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -15,7 +15,7 @@ class Perplexity(keras.metrics.Metric):
 
     Args:
         name: name of the metric.
-        dtype: dtype of the sums.
+        dtype: dtype of the sums. Default: float32, or float64 if that is Keras's `floatx`.
 
     Attributes:
         count: variable, the sum of the weights: without weights, the number of tokens.
@@ -30,19 +30,19 @@ class Perplexity(keras.metrics.Metric):
     """
 
     def __init__(self, name: str = "perplexity", dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        self.total = self.add_weight(name="total", initializer="zeros")
-        self.count = self.add_weight(name="count", initializer="zeros")
+        super().__init__(name=name, dtype=dtype or precise_dtype())
+        self.total = self.add_weight(name="total", initializer="zeros", dtype=self.dtype)
+        self.count = self.add_weight(name="count", initializer="zeros", dtype=self.dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        losses = ops.cast(cross_entropy(y_true, y_pred), self.dtype)  # (batch, length)
-        weights = ops.ones_like(losses)
-        if sample_weight is not None:
-            weights = ops.cast(sample_weight, self.dtype)
-            missing = len(losses.shape) - len(weights.shape)  # one weight for a whole row
-            weights = ops.reshape(weights, (*ops.shape(weights), *[1] * missing))
-            weights = ops.broadcast_to(weights, ops.shape(losses))
-        self.total.assign_add(ops.sum(losses * weights))
+        y_true = ops.convert_to_tensor(y_true)
+        losses = cross_entropy(y_true, ops.cast(y_pred, self.dtype))  # (batch, length)
+        weights = token_weights(y_true, y_pred, sample_weight, dtype=self.dtype)
+        if weights is None:
+            weights = ops.ones_like(losses)
+        # The target of a token of weight 0 may be no id, whose loss is infinite.
+        losses = ops.where(ops.equal(weights, 0), ops.zeros_like(losses), losses * weights)
+        self.total.assign_add(ops.sum(losses))
         self.count.assign_add(ops.sum(weights))
 
     def result(self):

@@ -3,6 +3,7 @@
 import re
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from gpt_keras.checks import check_at_least_0, check_positive, check_positive_int, check_rate
@@ -20,83 +21,261 @@ class MeasuredOptimizer:
 
     - Weights of the kinds in `no_decay` are not decayed, and this outlives saving:
       `keras.optimizers.Optimizer.exclude_from_weight_decay` is forgotten by `get_config`.
-    - With `gradient_accumulation_steps` a learning-rate schedule counts updates; Keras's counts
-      batches.
+    - With `gradient_accumulation_steps` an update equals that of one large batch: each batch has
+      the weight of its tokens, and learning-rate schedules, decay and moving averages count
+      updates. Keras averages the means of batches, whatever their sizes, and counts batches.
     - The norm of the last batch's gradients, before clipping, can be read.
     - With `skip_above` a batch whose gradients are not finite or far too large changes nothing.
+    - The learning rate can be set, as callbacks do, also if it has a schedule: the number then
+      replaces the schedule.
 
     Attributes:
+        accumulation_steps: the batches of one update, or None: each batch is one.
         gradient_norm: variable, the norm of all gradients of the last batch together.
         mean_gradient_norm: variable, its running mean over the batches that were not skipped,
             which forgets them within about a hundred.
         num_skipped: variable, the number of batches that were skipped.
     """
 
-    def __init__(self, learning_rate, no_decay, skip_above, **kwargs):
+    def __init__(
+        self, learning_rate, no_decay, skip_above, gradient_accumulation_steps=None, **kwargs
+    ):
         super().__init__(learning_rate, **kwargs)
         if isinstance(no_decay, str):
             raise ValueError(f"`no_decay` must be a list of names, got the string {no_decay!r}.")
         if skip_above is not None and not skip_above > 1:
             raise ValueError(f"`skip_above` must be above 1 or None, got {skip_above!r}.")
+        if gradient_accumulation_steps is not None:
+            check_positive_int("gradient_accumulation_steps", gradient_accumulation_steps)
         self.no_decay = list(no_decay)
         self.skip_above = skip_above
+        self.accumulation_steps = gradient_accumulation_steps
         if self.no_decay:
             # Keras searches for the pattern in the name of its own variable or, on TensorFlow, of
             # the `tf.Variable` inside, which can have a path before it and a number behind.
             names = "|".join(map(re.escape, self.no_decay))
             self.exclude_from_weight_decay(var_names=[rf"(?:^|/)(?:{names})(?::\d+)?$"])
+        # Made here and not in `build`: a callback may set the rate before the first step, and
+        # the loss of the first step is computed before the optimizer is built.
+        self._batch_weight = keras.Variable(
+            1.0,
+            dtype="float32",
+            trainable=False,
+            synchronization="on_read",  # each device has a batch of its own
+            aggregation="sum",
+            name="batch_weight",
+        )
+        # Negative while the rate comes from the schedule.
+        self._set_rate = self._number("set_learning_rate", initializer=_from_schedule)
+
+    def _number(self, name, initializer="zeros"):
+        return self.add_variable(
+            (), initializer, dtype="float32", aggregation="only_first_replica", name=name
+        )
 
     def build(self, variables):
         """Make the optimizer's variables; Keras calls this."""
         if not self.built:
-            names = ("gradient_norm", "mean_gradient_norm", "num_skipped")
-            for name in names:
-                variable = self.add_variable(
-                    (), dtype="float32", aggregation="only_first_replica", name=name
-                )
-                setattr(self, name, variable)
+            for name in ("gradient_norm", "mean_gradient_norm", "num_skipped"):
+                setattr(self, name, self._number(name))
+            if self.accumulation_steps is not None:
+                self._num_accumulated = self._number("num_accumulated")
+                self._accumulated_weight = self._number("accumulated_weight")
+                self._mean_gradients = [
+                    self.add_variable_from_reference(variable, name="mean_gradient")
+                    for variable in variables
+                ]
         super().build(variables)
+
+    def weigh(self, weight) -> None:
+        """Say how much the next batch counts beside others of its update.
+
+        Args:
+            weight: number by which the batch's loss was divided, such as its number of tokens. It
+                is 1 for a batch of which nothing was said.
+        """
+        if self.accumulation_steps is not None or _num_replicas() > 1:
+            self._batch_weight.assign(ops.cast(weight, "float32"))
 
     def apply(self, grads, trainable_variables=None):
         """Update the weights; `keras.optimizers.Optimizer.apply` that looks at the gradients."""
+        if trainable_variables is None:
+            trainable_variables = self._trainable_variables
+        trainable_variables = list(trainable_variables)
         if not self.built:
-            self.build(list(trainable_variables))
+            self.build(trainable_variables)
         # Those of a look-up alone may be a list of rows, some of them several times.
-        given = [ops.convert_to_tensor(g) for g in grads if g is not None]
-        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g in given))
+        grads = [None if g is None else ops.convert_to_tensor(g) for g in grads]
+        weight = ops.convert_to_tensor(self._batch_weight)
+        if _num_replicas() > 1:
+            self._apply_on_all_devices(grads, trainable_variables, weight)
+        else:
+            self._apply_once(grads, trainable_variables, weight)
+
+    def _apply_on_all_devices(self, grads, trainable_variables, weight):
+        """Apply the gradient of the whole batch, whose parts lie on several devices."""
+        # Reduced first: Keras would clip the gradients of each device before it adds them, and
+        # nothing that waits for other devices may stand inside a condition.
+        replica = tf.distribute.get_replica_context()
+        total = replica.all_reduce("sum", weight)
+        # Each loss was divided by the number of devices.
+        share = ops.divide_no_nan(weight * _num_replicas(), total)
+        given = [i for i, gradient in enumerate(grads) if gradient is not None]
+        parts = [grads[i] * ops.cast(share, grads[i].dtype) for i in given]
+        sums = replica.all_reduce("sum", parts)
+
+        def apply(strategy, sums, total):
+            total, *sums = (strategy.experimental_local_results(v)[0] for v in (total, *sums))
+            whole = [None] * len(grads)
+            for i, value in zip(given, sums, strict=True):
+                whole[i] = value
+            self._apply_once(whole, trainable_variables, total)
+
+        replica.merge_call(apply, args=(sums, total))
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if _num_replicas() == 1:
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
+        # Keras would add the gradients of the devices, which are sums by now.
+        update = tf.distribute.get_strategy().extended.update
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            update(
+                variable.value,
+                lambda local, gradient, rate: self.update_step(gradient, local, rate),
+                args=(gradient, learning_rate),
+                group=False,
+            )
+
+    def _apply_once(self, grads, trainable_variables, weight):
+        norm = _norm(grads)
         self.gradient_norm.assign(norm)
+        self._update_unless_bad(norm, grads, trainable_variables, weight)
+        if self.accumulation_steps is not None:
+            self._batch_weight.assign(ops.ones_like(weight))
+
+    def _update_unless_bad(self, norm, grads, trainable_variables, weight):
         if self.skip_above is None:
-            self._update(norm, grads, trainable_variables)
+            self._update(norm, grads, trainable_variables, weight)
             return
         # The mean of too few batches says little: while it is made, only what is not finite counts.
-        is_early = self._iterations < _EARLY
-        is_usual = is_early | (norm <= self.skip_above * self.mean_gradient_norm)
+        is_usual = norm <= self.skip_above * self.mean_gradient_norm
+        is_early = self._num_batches() < _EARLY
         ops.cond(
-            is_usual & ops.isfinite(norm),
-            lambda: self._update(norm, grads, trainable_variables),
+            (is_usual | is_early) & ops.isfinite(norm),
+            lambda: self._update(norm, grads, trainable_variables, weight),
             self._skip,
         )
 
     def _skip(self):
         self.num_skipped.assign_add(1.0)
 
-    def _update(self, norm, grads, trainable_variables):
-        rate = ops.maximum(0.01, 1 / (1 + ops.cast(self._iterations, "float32")))
+    def _num_batches(self):
+        """The number of batches that were not skipped."""
+        updates = ops.cast(self._iterations, "float32")
+        if self.accumulation_steps is None:
+            return updates
+        return updates * self.accumulation_steps + self._num_accumulated
+
+    def _update(self, norm, grads, trainable_variables, weight):
+        rate = ops.maximum(0.01, 1 / (1 + self._num_batches()))
         mean = self.mean_gradient_norm + rate * (norm - self.mean_gradient_norm)
         self.mean_gradient_norm.assign(ops.where(ops.isfinite(norm), mean, self.mean_gradient_norm))
-        super().apply(grads, trainable_variables)
+        if self.accumulation_steps is None:
+            super().apply(grads, trainable_variables)
+        else:
+            self._accumulate(grads, trainable_variables, weight)
+
+    def _accumulate(self, grads, trainable_variables, weight):
+        """Add a batch to the mean of the gradients; the last one of an update applies it."""
+        apply = super().apply
+        total = self._accumulated_weight + weight
+        share = ops.divide_no_nan(weight, total)
+        means = [
+            self._mean_gradients[self._get_variable_index(variable)]
+            for variable in trainable_variables
+        ]
+        updated = [
+            None if g is None else mean + ops.cast(share, mean.dtype) * (g - mean)
+            for g, mean in zip(grads, means, strict=True)
+        ]
+
+        def update():
+            apply(updated, trainable_variables)
+            for mean in means:
+                mean.assign(ops.zeros_like(mean))
+            self._num_accumulated.assign(0.0)
+            self._accumulated_weight.assign(0.0)
+
+        def keep():
+            for mean, value in zip(means, updated, strict=True):
+                if value is not None:
+                    mean.assign(value)
+            self._num_accumulated.assign_add(1.0)
+            self._accumulated_weight.assign(total)
+
+        ops.cond(self._num_accumulated + 1 >= self.accumulation_steps, update, keep)
+
+    def _clip_gradients(self, grads):
+        if self.global_clipnorm is None:
+            return super()._clip_gradients(grads)
+        # Keras's own takes gradients of one dtype only; a head is float32 in a bfloat16 model.
+        scale = self.global_clipnorm / ops.maximum(_norm(grads), self.global_clipnorm)
+        return [None if g is None else g * ops.cast(scale, g.dtype) for g in grads]
+
+    @property
+    def learning_rate(self):
+        """The current learning rate; a number that is set replaces a schedule."""
+        return self._get_current_learning_rate()
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        is_number = not callable(learning_rate)
+        if is_number and self._has_schedule():
+            self._set_rate.assign(learning_rate)
+        else:
+            keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
+            self._set_rate.assign(-1.0)
+
+    def _has_schedule(self):
+        return isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
 
     def _get_current_learning_rate(self):
-        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-            return self._learning_rate(self.iterations)
-        return super()._get_current_learning_rate()
+        rate = super()._get_current_learning_rate()
+        if not self._has_schedule():
+            return rate
+        set_rate = ops.cast(self._set_rate, rate.dtype)
+        return ops.where(set_rate < 0, rate, set_rate)
 
     def get_config(self):
         return {
             **super().get_config(),
+            "gradient_accumulation_steps": self.accumulation_steps,
             "no_decay": self.no_decay,
             "skip_above": self.skip_above,
         }
+
+
+def bare_optimizer(optimizer):
+    """Return the optimizer inside the one with which Keras scales losses, or itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _num_replicas() -> int:
+    """The number of devices among which `tf.distribute` divides a batch."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _norm(gradients):
+    """The norm of all gradients together, in float32."""
+    parts = [ops.cast(gradient, "float32") for gradient in gradients if gradient is not None]
+    return ops.sqrt(sum(ops.sum(ops.square(part)) for part in parts))
+
+
+def _from_schedule(shape, dtype=None):
+    return -ops.ones(shape, dtype)
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -123,6 +302,16 @@ class AdamW(MeasuredOptimizer, keras.optimizers.AdamW):
 
     def __init__(self, learning_rate=1e-3, no_decay=NO_DECAY, skip_above=None, **kwargs):
         super().__init__(learning_rate, no_decay, skip_above, **kwargs)
+
+    def _apply_weight_decay(self, variables):
+        if _num_replicas() == 1:
+            super()._apply_weight_decay(variables)
+            return
+        # Keras would switch to all devices, and the update runs there already.
+        for variable in variables if self.weight_decay is not None else ():
+            if self._use_weight_decay(variable):
+                share = ops.cast(self.weight_decay * self.learning_rate, variable.dtype)
+                variable.assign(variable * (1 - share))
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -176,6 +365,14 @@ class Muon(MeasuredOptimizer, keras.optimizers.Muon):
                     f"{tuple(variable.shape)}; name it in `exclude_layers` to give it to AdamW."
                 )
         super().build(variables)
+
+    def _muon_update_step(self, gradient, variable, lr, m):
+        # A schedule's rate has the dtype of Keras's `floatx`, which need not be the variable's.
+        super()._muon_update_step(gradient, variable, ops.cast(lr, variable.dtype), m)
+
+    def lr_adjust(self, x):
+        # As in Keras, with a Python number, which has no dtype to differ from the variable's.
+        return x if self.rms_rate is None else x * (max(x.shape) ** 0.5 * self.rms_rate)
 
     def zeropower_via_newtonschulz5(self, x, steps):
         """Make the singular values about 1; several matrices of a shape may be stacked."""

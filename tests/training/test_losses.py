@@ -73,6 +73,84 @@ def test_the_loss_is_that_of_keras(sample_weight):
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 5])  # 3: as many rows as tokens
+def test_the_weight_of_a_row_is_that_of_each_of_its_tokens(batch):
+    rng = np.random.default_rng(0)
+    targets, logits = rng.integers(7, size=(batch, 3)), rng.normal(size=(batch, 3, 7))
+    rows = rng.random(batch)
+    losses, _ = formula(targets, logits)
+    weights = np.broadcast_to(rows[:, None], losses.shape)
+    expected = (losses * weights).sum() / weights.sum()
+    loss, metric = gk.training.CrossEntropy(), gk.training.Perplexity()
+    for form in (rows, rows[:, None], weights, tf.constant(rows)):
+        np.testing.assert_allclose(loss(targets, logits, sample_weight=form), expected, rtol=1e-5)
+        metric.update_state(targets, logits, sample_weight=form)
+        np.testing.assert_allclose(metric.result(), np.exp(expected), rtol=1e-5)
+    unweighted = loss(targets, logits, sample_weight=np.ones(batch))
+    np.testing.assert_allclose(unweighted, losses.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["mean_with_sample_weight", "sum_over_batch_size", "sum"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_targets_of_the_ignored_class_are_left_out_as_in_keras(reduction, weighted):
+    rng = np.random.default_rng(0)
+    targets, logits = rng.integers(7, size=(4, 3)), rng.normal(size=(4, 3, 7)).astype("float32")
+    targets[1:3, 1:] = -100
+    weights = rng.random((4, 3)).astype("float32") if weighted else None
+    settings = {"reduction": reduction, "ignore_class": -100}
+    ours = gk.training.CrossEntropy(**settings)
+    theirs = keras.losses.SparseCategoricalCrossentropy(from_logits=True, **settings)
+    with tf.GradientTape() as tape:
+        x = tf.constant(logits)
+        tape.watch(x)
+        loss = ours(targets, x, sample_weight=weights)
+    np.testing.assert_allclose(loss, theirs(targets, logits, sample_weight=weights), rtol=1e-5)
+    gradient = np.array(tape.gradient(loss, x))
+    assert np.isfinite(gradient).all()
+    assert (gradient.any(-1) == (targets != -100)).all()
+    copy = keras.losses.deserialize(keras.losses.serialize(ours))
+    assert copy.ignore_class == -100
+
+
+def test_a_token_of_weight_0_may_have_any_target():
+    logits = np.zeros((1, 2, 5), "float32")
+    settings = {"sample_weight": np.array([[1.0, 0.0]])}
+    assert float(gk.training.CrossEntropy()([[3, -100]], logits, **settings)) == pytest.approx(
+        np.log(5)
+    )
+    metric = gk.training.Perplexity()
+    metric.update_state([[3, -100]], logits, **settings)
+    assert float(metric.result()) == pytest.approx(5)
+
+
+def test_the_mask_of_an_embedding_leaves_out_tokens():
+    ids = np.array([[3, 1, 4, 0, 0], [2, 0, 0, 0, 0]])
+    token_ids = keras.Input((None,), dtype="int32")
+    embedding = keras.layers.Embedding(6, 4, mask_zero=True)(token_ids)
+    model = gk.CausalLM(keras.Model(token_ids, keras.layers.Dense(6)(embedding)))
+    model.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    targets = np.random.default_rng(0).integers(6, size=ids.shape)
+    losses, _ = formula(targets, model(ids))
+    loss, perplexity, accuracy = model.evaluate(ids, targets, verbose=0)
+    mean = losses[ids != 0].mean()
+    is_right = np.argmax(model(ids), -1) == targets
+    assert [loss, perplexity] == pytest.approx([mean, np.exp(mean)], rel=1e-4)
+    assert accuracy == pytest.approx(is_right[ids != 0].mean())
+    rows = np.array([1.0, 3.0])
+    weighted = (losses * rows[:, None])[ids != 0].sum() / 6
+    assert model.evaluate(ids, targets, sample_weight=rows, verbose=0)[0] == pytest.approx(
+        weighted, rel=1e-4
+    )
+
+
+def test_large_ids_keep_all_their_digits():
+    # Keras casts targets to the dtype of the loss: 257 is 256 in bfloat16.
+    loss = gk.training.CrossEntropy(dtype="bfloat16")
+    logits = np.zeros((1, 1, 300), "float32")
+    logits[..., 257] = 9
+    assert float(loss(np.array([[257]]), logits)) < 0.1
+
+
 def test_a_target_that_is_no_id_makes_the_loss_infinite():
     assert np.isposinf(cross_entropy(np.array([7, -1]), np.zeros((2, 7), "float32"))).all()
 

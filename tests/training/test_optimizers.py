@@ -128,6 +128,107 @@ def test_accumulated_batches_are_one_large_batch(make):
         np.testing.assert_allclose(one, other, atol=1e-5, err_msg=one.path)
 
 
+def test_accumulated_batches_of_unequal_token_counts_are_one_large_batch():
+    x, y = rows_of(24)
+    weights = (np.arange(12) < np.arange(24)[:, None] % 12 + 1).astype("float32")
+    weights[4:8] = 0  # a batch without any token
+
+    def trained(batch_size, steps):
+        keras.utils.set_random_seed(0)
+        model = gk.GPTCausalLM(tiny_config(num_layers=1))
+        optimizer = gk.training.adamw(
+            1e-2,
+            warmup_steps=3,
+            gradient_accumulation_steps=steps,
+            use_ema=True,
+            ema_momentum=0.5,
+            skip_above=100.0,
+        )
+        model.compile(optimizer, weighted_metrics=[])
+        model.fit(x, y, sample_weight=weights, batch_size=batch_size, shuffle=False, verbose=0)
+        assert int(optimizer.iterations) == 2
+        return model.trainable_variables
+
+    for one, other in zip(trained(12, None), trained(4, 3), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, err_msg=one.path)
+
+
+def test_a_skipped_batch_does_not_count_in_an_accumulated_update():
+    variable = keras.Variable(np.zeros(2), name="kernel")
+    optimizer = gk.training.adamw(
+        1.0, warmup_steps=0, beta_1=0.0, skip_above=10.0, gradient_accumulation_steps=2
+    )
+    optimizer.build([variable])
+    for weight, gradient in ((1, [0.2, 0.0]), (5, [np.nan, 0.0]), (3, [0.6, 0.0])):
+        optimizer.weigh(weight)
+        step(optimizer, variable, gradient)
+    assert (int(optimizer.iterations), float(optimizer.num_skipped)) == (1, 1)
+    # AdamW keeps the squares of what it saw: (0.2 + 3 x 0.6) / 4 = 0.5.
+    squares = next(np.array(v) for v in optimizer.variables if v.name.endswith("velocity"))
+    np.testing.assert_allclose(squares, [0.05 * 0.25, 0], rtol=1e-4)
+
+
+def test_other_losses_accumulate_too():
+    x, y = rows_of(12)
+    y = np.where(np.arange(12) <= np.arange(12)[:, None], y, -1)  # unequal counts
+
+    def trained(batch_size, steps):
+        keras.utils.set_random_seed(0)
+        model = gk.GPTCausalLM(tiny_config(num_layers=1))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+        optimizer = gk.training.AdamW(gradient_accumulation_steps=steps)
+        model.compile(optimizer, loss, weighted_metrics=[], jit_compile=False)
+        model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)
+        return model.trainable_variables
+
+    for one, other in zip(trained(12, None), trained(6, 2), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, err_msg=one.path)
+
+
+@pytest.mark.parametrize("steps", [1.5, 0, "2"])
+def test_accumulation_steps_are_a_whole_number(steps):
+    with pytest.raises(ValueError, match="gradient_accumulation_steps"):
+        gk.training.adamw(gradient_accumulation_steps=steps)
+
+
+@pytest.mark.parametrize("make", [gk.training.adamw, gk.training.muon])
+def test_the_learning_rate_can_be_set_in_place_of_the_schedule(make):
+    optimizer = make(1e-2, warmup_steps=10)
+    assert float(optimizer.learning_rate) == pytest.approx(1e-3)
+    optimizer.learning_rate = 0.5
+    assert float(optimizer.learning_rate) == pytest.approx(0.5)
+    optimizer.iterations.assign(5)
+    assert float(optimizer.learning_rate) == pytest.approx(0.5)
+    optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(0.25, 10, 0.5)
+    assert float(optimizer.learning_rate) == pytest.approx(0.25 * 0.5**0.5)
+    plain = make(1e-2, warmup_steps=0)
+    plain.learning_rate = 0.125
+    assert float(plain.learning_rate) == 0.125
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_keras_s_callbacks_set_the_rate_of_the_default_optimizer(dtype, tmp_path):
+    model = gk.GPTCausalLM(tiny_config(num_layers=1), dtype=dtype)
+    model.compile(jit_compile=False)
+    rates = []
+    callbacks = [
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 if epoch == 1 else rate),
+        keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e9),
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: rates.append(logs["learning_rate"])
+        ),
+    ]
+    before = np.array(model.backbone.token_embedding.embeddings)
+    model.fit(*rows_of(4), epochs=3, verbose=0, callbacks=callbacks)
+    assert rates == pytest.approx([1e-5, 0.5, 0.25], rel=1e-3)
+    # The compiled step follows: updates of AdamW are as large as the rate.
+    assert np.abs(np.array(model.backbone.token_embedding.embeddings) - before).max() > 0.1
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    rate = float(model.optimizer.learning_rate)
+    assert float(loaded.optimizer.learning_rate) == pytest.approx(rate)
+
+
 def test_the_norm_of_gradients_can_be_read():
     variable = keras.Variable(np.zeros(2), name="kernel")
     optimizer = gk.training.adamw(1e-3, warmup_steps=0)

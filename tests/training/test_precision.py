@@ -67,3 +67,38 @@ def test_a_moving_average_in_fit_is_validated_and_kept(tmp_path):
     ).history
     # After training the model has the average, with which it was validated.
     assert model.evaluate(x, y, verbose=0)[0] == pytest.approx(history["val_loss"][-1], rel=1e-4)
+
+
+@pytest.fixture
+def floatx(request):
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(request.param)
+    keras.config.set_dtype_policy(request.param)  # in a new process it follows floatx
+    yield request.param
+    keras.config.set_floatx(before[0])
+    keras.config.set_dtype_policy(before[1])
+
+
+@pytest.mark.parametrize("floatx", ["bfloat16", "float16", "float64"], indirect=True)
+def test_training_follows_keras_s_floatx(floatx):
+    keras.utils.set_random_seed(0)
+    ids = np.random.default_rng(0).integers(29, size=(4, 9))
+    config = gk.GPTConfig(
+        vocabulary_size=300, max_sequence_length=8, num_layers=1, num_heads=2, hidden_dim=8
+    )
+    model = gk.GPTCausalLM(config)
+    assert {v.dtype for v in model.trainable_variables} == {floatx}
+    # The squares of AdamW underflow in float16. XLA has no range of int16; bfloat16 no 257.
+    optimizer = gk.training.adamw(1e-3, warmup_steps=0)
+    if floatx == "float16":
+        optimizer = keras.optimizers.SGD(0.1)
+    model.compile(optimizer, jit_compile=floatx == "bfloat16")
+    x, y = ids[:, :-1] + 270, ids[:, 1:] + 270
+    perplexity = model.fit(x, y, epochs=2, verbose=0).history["perplexity"]
+    assert perplexity[0] == pytest.approx(300, rel=0.1)
+    assert perplexity[1] < perplexity[0]
+    classifier = gk.GPTClassifier(
+        model, 2, special_ids=(297, 298, 299), language_modeling_weight=0.5
+    )
+    classifier.compile(gk.training.muon(1e-3), jit_compile=False)
+    assert np.isfinite(float(classifier.train_on_batch(x, np.array([0, 1, 0, 1]))[0]))
