@@ -211,5 +211,5 @@ def test_what_is_no_prompt_to_cache(model):
     with pytest.raises(ValueError, match=r"prompt_cache.*PromptCache or None"):
         model.generate([1], prompt_cache={})
     recurrent = gk.CausalLM(gk.LSTMBackbone(8, 1, 4))
-    with pytest.raises(ValueError, match=r"prompt_cache.*method `move`"):
+    with pytest.raises(ValueError, match=r"prompt_cache.*lacks `move`"):
         recurrent.generate([1], prompt_cache=PromptCache())

@@ -206,6 +206,7 @@ def test_every_integer_type_is_a_prompt(large_vocabulary, dtype):
     assert large_vocabulary.generate(X[0].astype(dtype), **settings) == expected
 
 
+@pytest.mark.slow
 def test_xla_trains_on_small_integers():
     model = spread_weights(gk.CausalLM(gk.GPT(tiny_config(num_layers=1))))
     expected = pytest.approx(losses_of(model).mean(), rel=1e-4)

@@ -114,6 +114,7 @@ def rows_of(number, seed=0):
     return rows[:, :-1], rows[:, 1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [gk.training.adamw, gk.training.muon])
 def test_accumulated_batches_are_one_large_batch(make):
     def trained(batch_size, steps):
