@@ -57,9 +57,12 @@ class TextModel(keras.Model):
             format: one of `keras.Model.export`'s: `"tf_saved_model"`, `"litert"`, `"onnx"`, ...
             verbose: whether to report what is written.
             **kwargs: further arguments of `keras.Model.export`. `input_signature` is int32
-                `token_ids` of any batch and length unless given.
+                `token_ids` of any batch and length unless given; in ONNX of a batch of 1.
         """
-        token_ids = keras.layers.InputSpec(shape=self._input_shape, dtype="int32", name="token_ids")
+        shape = self._input_shape
+        if format == "onnx":  # tf2onnx loses its way where both axes are open
+            shape = (1, *shape[1:])
+        token_ids = keras.layers.InputSpec(shape=shape, dtype="int32", name="token_ids")
         kwargs.setdefault("input_signature", [token_ids])
         super().export(filepath, format=format, verbose=verbose, **kwargs)
 

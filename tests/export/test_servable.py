@@ -353,3 +353,16 @@ def test_litert_takes_token_ids_before_the_model_is_called(tmp_path):
     token_ids = np.array([[1, 2, 3, 4]], "int32")
     (logits,) = interpreter.get_signature_runner()(token_ids=token_ids).values()
     np.testing.assert_allclose(logits, model(token_ids), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_onnx_takes_token_ids_before_the_model_is_called(tmp_path):
+    pytest.importorskip("tf2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    model = spread_weights(gk.GPTCausalLM(tiny_config(num_layers=1)))
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    for length in (3, 7):
+        token_ids = np.arange(length, dtype="int32")[None]
+        (logits,) = session.run(None, {"token_ids": token_ids})
+        np.testing.assert_allclose(logits, model(token_ids), atol=1e-4)
