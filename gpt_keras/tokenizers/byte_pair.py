@@ -24,7 +24,7 @@ from gpt_keras.tokenizers.byte_level import (
     new_engine,
     part_type,
 )
-from gpt_keras.tokenizers.engine import EngineTokenizer
+from gpt_keras.tokenizers.engine import OPTIONS_NOT_IN_GRAPH, EngineTokenizer
 from gpt_keras.tokenizers.in_graph.byte_pair import InGraphBytePairTokenizer
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial
 from gpt_keras.tokenizers.training import (
@@ -41,13 +41,6 @@ GPT2_MERGES = Path(__file__).parent / "data" / "gpt2_merges.txt"
 # GPT-2's split always has a border between a character that is not white space and one that is.
 # Greedy, so the end of the match is the last such place.
 _LAST_BORDER = re.compile(r".*\S(?=[ \n])", re.DOTALL)
-
-_OPTIONS_NOT_IN_GRAPH = (
-    "dropout",
-    "ignore_merges",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-)
 
 
 class BytePairTokenizer(EngineTokenizer):
@@ -103,7 +96,7 @@ class BytePairTokenizer(EngineTokenizer):
             content,
             has_usual_split=content["normalizer"] is None
             and is_gpt2_split(content["pre_tokenizer"])
-            and not any(content["model"].get(option) for option in _OPTIONS_NOT_IN_GRAPH)
+            and not any(content["model"].get(option) for option in OPTIONS_NOT_IN_GRAPH)
             and not (missing and content["model"].get("unk_token")),
         )
         self._single_digits = has_single_digits(content["pre_tokenizer"])
@@ -273,14 +266,7 @@ class BytePairTokenizer(EngineTokenizer):
             self,
             self._found(allowed_special),
             byte_ids=[self._vocabulary.get(character, -1) for character in byte_characters()],
-            merges=[
-                (
-                    self._vocabulary[first],
-                    self._vocabulary[second],
-                    self._vocabulary[first + second],
-                )
-                for first, second in self._merges
-            ],
+            merges=self._merges_of_ids(self._vocabulary),
             token_bytes=self._token_bytes,
             single_digits=self._single_digits,
         )

@@ -267,15 +267,13 @@ class GPT1Tokenizer(EngineTokenizer):
             "BertPreTokenizer)"
         )
         ids = self._vocabulary
-        # Of a merge that stands twice the last one counts.
-        merges = [*dict.fromkeys(reversed(self._merges))][::-1]
         return InGraphGPT1Tokenizer(
             self,
             self._found(allowed_special),
             inside_ids={token: i for token, i in ids.items() if len(token) == 1},
             last_ids={token[0]: i for token, i in ids.items() if token[1:] == END_OF_WORD},
             unknown_id=self._unknown_id,
-            merges=[(ids[first], ids[second], ids[first + second]) for first, second in merges],
+            merges=self._merges_of_ids(ids),
             tokens=self._tokens,
             ends_word=self._ends_word,
         )

@@ -11,7 +11,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from gpt_keras.tokenizers.byte_level import part_type
-from gpt_keras.tokenizers.engine import EngineTokenizer, encode_in_pieces
+from gpt_keras.tokenizers.engine import OPTIONS_NOT_IN_GRAPH, EngineTokenizer, encode_in_pieces
 from gpt_keras.tokenizers.in_graph.metaspace import InGraphMetaspaceTokenizer
 from gpt_keras.tokenizers.tokenizer import AllowedSpecial
 from gpt_keras.tokenizers.utf8 import incomplete_length
@@ -23,13 +23,6 @@ SPACE = "\u2581"
 Prefix = Literal["never", "first", "always", "prepend"]
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-
-_OPTIONS_NOT_IN_GRAPH = (
-    "dropout",
-    "ignore_merges",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-)
 
 
 class MetaspaceTokenizer(EngineTokenizer):
@@ -78,7 +71,7 @@ class MetaspaceTokenizer(EngineTokenizer):
             content,
             has_usual_split=self._prefix is not None
             and has_bytes
-            and not any(model.get(option) for option in _OPTIONS_NOT_IN_GRAPH),
+            and not any(model.get(option) for option in OPTIONS_NOT_IN_GRAPH),
         )
         self._byte_ids = [self._vocabulary[token] for token in byte_tokens] if has_bytes else []
         # Whether no token goes on after a space that follows a letter, so that every word can be
@@ -86,12 +79,11 @@ class MetaspaceTokenizer(EngineTokenizer):
         self._has_words = not any(re.search(f"[^{SPACE}]{SPACE}", t) for t in self._vocabulary)
         self._token_bytes = [b""] * (1 + max((self._vocabulary | self._added_tokens).values()))
         joins_bytes = "ByteFallback" in decoder
-        for token, i in self._vocabulary.items():
+        # The decoder makes no difference between these: Gemma's runs of spaces are added tokens.
+        for token, i in (self._vocabulary | self._added_tokens).items():
             byte = _BYTE.fullmatch(token) if joins_bytes else None
             text = token.replace(SPACE, " ")
             self._token_bytes[i] = bytes([int(byte[1], 16)]) if byte else text.encode()
-        for token, i in self._added_tokens.items():
-            self._token_bytes[i] = token.encode()
 
     @classmethod
     def from_scores(
@@ -214,14 +206,12 @@ class MetaspaceTokenizer(EngineTokenizer):
             "tokens for all bytes and nothing done to text but to write its spaces as '▁'"
         )
         ids = self._vocabulary
-        # Of a merge that stands twice the last one counts.
-        merges = [*dict.fromkeys(reversed(self._merges))][::-1]
         return InGraphMetaspaceTokenizer(
             self,
             self._found(allowed_special),
             character_ids={token: i for token, i in ids.items() if len(token) == 1},
             byte_ids=self._byte_ids,
-            merges=[(ids[first], ids[second], ids[first + second]) for first, second in merges],
+            merges=self._merges_of_ids(ids),
             token_bytes=self._token_bytes,
             prefix=self._prefix,
             words="each space" if self._splits else "runs" if self._has_words else "none",
