@@ -54,9 +54,9 @@ class Conversation:
 
     def __init__(self, model: "CausalLM", system: str | None = None, **settings):
         if model.tokenizer is None or model.chat_template is None:
-            missing = "tokenizer" if model.tokenizer is None else "chat_template"
+            lacking = "tokenizer" if model.tokenizer is None else "chat_template"
             raise ValueError(
-                f"`model` must have a tokenizer and a chat_template; it has no {missing}."
+                f"`model` must have a tokenizer and a chat_template; it has no {lacking}."
             )
         self.model = model
         self.settings = settings

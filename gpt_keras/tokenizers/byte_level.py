@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models
 
+from gpt_keras.tokenizers.splits import gpt2_split
 from gpt_keras.tokenizers.vocabulary_files import check_merges, check_vocabulary
 
 
@@ -55,7 +56,7 @@ def bytes_of_tokens(
 def new_engine(model: models.Model) -> tokenizers.Tokenizer:
     """Returns an engine with GPT-2's split into words."""
     engine = tokenizers.Tokenizer(model)
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    engine.pre_tokenizer = gpt2_split()
     engine.decoder = decoders.ByteLevel()
     return engine
 

@@ -113,7 +113,7 @@ class Tokenizer(abc.ABC):
     @property
     @abc.abstractmethod
     def special_tokens(self) -> dict[str, int]:
-        """Tokens that text holds only where `encode` is told to look for them, and their ids."""
+        """Tokens that text holds only where `allowed_special` names them, and their ids."""
 
     def with_boundaries(
         self,

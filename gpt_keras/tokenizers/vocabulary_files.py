@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt_keras.atomic import atomic_file
+from gpt_keras.tokenizers.texts import is_unicode
 
 VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
@@ -134,7 +135,7 @@ def check_vocabulary(vocabulary: Mapping[str, int]) -> None:
             f"the vocabulary must be a table of tokens and ids, but is {_shown(vocabulary)}"
         )
     for token, i in vocabulary.items():
-        if not isinstance(token, str) or not _is_unicode(token):
+        if not isinstance(token, str) or not is_unicode(token):
             raise ValueError(f"tokens must be valid Unicode text, but {_shown(token)} is not")
         if not isinstance(i, int) or isinstance(i, bool) or i < 0:
             raise ValueError(
@@ -198,10 +199,6 @@ def write_vocabulary_files(
         vocabulary_file.write_text(text, encoding="utf-8", newline="\n")
         merges_file.write_text("\n".join(lines), encoding="utf-8", newline="\n")
     return folder
-
-
-def _is_unicode(token: str) -> bool:
-    return token.isascii() or not any("\ud800" <= character <= "\udfff" for character in token)
 
 
 def _shown(value: object) -> str:

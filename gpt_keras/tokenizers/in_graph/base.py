@@ -150,6 +150,9 @@ class InGraphTokenizer(keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Turns ids that come a few at a time into strings that never end inside a character.
 
+        The ids follow a text, as a model's follow its prompt: a space before the first word stays,
+        which `detokenize` leaves out where encoding puts one there.
+
         Args:
             ids: `(batch, length)` the next integers, dense or ragged.
             rest: `(batch,)` strings: what the call before returned as `rest`, or empty ones.
@@ -171,7 +174,11 @@ class InGraphTokenizer(keras.layers.Layer):
             詩 0
             ! 0
         """
-        return split_incomplete(tf.strings.join([rest, self.detokenize(ids)]))
+        return split_incomplete(tf.strings.join([rest, self._detokenize_rest(ids)]))
+
+    def _detokenize_rest(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        """Return the strings of ids that follow a text."""
+        return self.detokenize(ids)
 
 
 class _SpecialTokens(tf.Module):
