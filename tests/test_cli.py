@@ -271,7 +271,7 @@ def test_prompts_from_a_file(capsys, preset, tmp_path, monkeypatch):
     file.write_bytes(b"the cat \r\n\r\na dog\r\n")
     assert run(capsys, "generate", preset, "--prompts-file", file)[0] == 0
     assert run(capsys, "generate", preset, "on", "--prompts-file", file)[0] == 0
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a log")))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a log\r\n")))
     assert run(capsys, "generate", preset, "--prompts-file", "-")[:2] == (0, "a log\n")
     assert asked == [["the cat ", "a dog"], ["on", "the cat ", "a dog"], "a log"]
 

@@ -55,7 +55,8 @@ def read_prompts(path: str) -> list[str]:
         text = "".join(read_text(pathlib.Path(path)))
     else:
         raise ValueError(f"`prompts_file` must be a file or -, got {path!r}, which is none.")
-    return [line for line in text.split("\n") if line.strip()]
+    # Of a file the line ends are normalized already, of standard input they are not.
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
 
 
 def read_input() -> str:
