@@ -21,6 +21,7 @@ import yaml
 import gpt_keras as gk
 from gpt_keras import cli
 from gpt_keras.generation import PROCESSORS
+from gpt_keras.generation.processor_help import SETTINGS
 from gpt_keras.generation.settings import Number
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "scripts" / "configs"
@@ -215,6 +216,13 @@ def test_generate_reads_keras_files_and_shows_pieces_as_they_come(capsys, preset
     monkeypatch.setattr(gk.CausalLM, "stream", stream)
     code, out, _ = run(capsys, "generate", f"{preset}.keras", "a ", "--temperature", 0.5)
     assert (code, shown, out) == (0, ["a one ", "two"], "\n")
+
+
+def test_types_of_settings_are_those_of_the_processors():
+    assert [*SETTINGS] == [*PROCESSORS]
+    for name, processor in PROCESSORS.items():
+        if isinstance(processor.setting, Number):
+            assert SETTINGS[name][0] is type(processor.setting.off)
 
 
 def test_every_processor_is_an_option(capsys, preset, monkeypatch):
