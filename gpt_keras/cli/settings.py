@@ -1,4 +1,4 @@
-"""What `generate` and `chat` take beside their own arguments: all that shapes the next token."""
+"""Arguments of `generate` and `chat` for logits processors and strategies."""
 
 import inspect
 import textwrap

@@ -31,7 +31,7 @@ def list_documents(
 
 
 def digest(corpus: str | Path | Sequence[str | Path]) -> str:
-    """Returns a name for the content of a corpus: the same texts in the same order have the same.
+    """Return a name for the content of a corpus: the same texts in the same order have the same.
 
     Args:
         corpus: As in `language_modeling`.
@@ -51,7 +51,7 @@ def digest(corpus: str | Path | Sequence[str | Path]) -> str:
 
 
 def document_digest(document: str | Path) -> bytes:
-    """Returns the SHA-256 of a text or of a file's content."""
+    """Return the SHA-256 of a text or of a file's content."""
     if isinstance(document, str):
         return hashlib.sha256(document.encode("utf-8", errors="surrogatepass")).digest()
     with document.open("rb") as file:

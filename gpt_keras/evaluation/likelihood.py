@@ -1,4 +1,4 @@
-"""How surprised a model is by texts, exactly, and in units that tokenizers share."""
+"""Perplexity of texts, exactly, and in units that tokenizers share."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ _DEFAULT_LENGTH = 1024
 
 
 class PerplexityResult(NamedTuple):
-    """What `perplexity` found.
+    """Result of `perplexity`.
 
     Attributes:
         perplexity: exponential of `loss`.

@@ -1,4 +1,4 @@
-"""What the tokenizers share whose engine is Hugging Face `tokenizers`."""
+"""Base class of the tokenizers whose engine is Hugging Face `tokenizers`."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -174,12 +174,12 @@ class EngineTokenizer(Tokenizer):
         return encode_in_pieces(self._engine, texts, self.safe_cut)
 
     def to_json(self) -> str:
-        """Returns the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
+        """Return the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
         return self._engine.to_str(pretty=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Makes a tokenizer from what `to_json` returned, or any `tokenizer.json` of its kind."""
+        """Make a tokenizer from what `to_json` returned, or any `tokenizer.json` of its kind."""
         return cls(tokenizers.Tokenizer.from_str(text))
 
     def __reduce__(self):
@@ -189,7 +189,7 @@ class EngineTokenizer(Tokenizer):
 def encode_in_pieces(
     engine: tokenizers.Tokenizer, texts: list[str], safe_cut: Callable[[str], int]
 ) -> list[list[int]]:
-    """Returns the ids of each text.
+    """Return the ids of each text.
 
     Args:
         engine: What encodes.

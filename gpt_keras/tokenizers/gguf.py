@@ -26,7 +26,7 @@ _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 
 
 class _Split(NamedTuple):
-    """How text is split, and what follows from it.
+    """Settings of a tokenizer that go with its split of text into words.
 
     Attributes:
         pre_tokenizer: the split.
@@ -67,7 +67,7 @@ _SPLITS = {name: split for names, split in _NAMES.items() for name in names.spli
 
 
 def load(path: Path) -> BytePairTokenizer | MetaspaceTokenizer:
-    """Loads the tokenizer of a GGUF file.
+    """Load the tokenizer of a GGUF file.
 
     Args:
         path: The file.

@@ -191,7 +191,7 @@ class GPT1Tokenizer(EngineTokenizer):
     def from_vocabulary(
         cls, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]
     ) -> "GPT1Tokenizer":
-        """Makes a tokenizer from a vocabulary and merges, such as OpenAI's.
+        """Make a tokenizer from a vocabulary and merges, such as OpenAI's.
 
         Args:
             vocabulary: The tokens and their ids, which are 0 to n - 1. Tokens at the end of words
@@ -232,7 +232,7 @@ class GPT1Tokenizer(EngineTokenizer):
         return "".join(self._texts(ids))
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Returns the bytes that each id stands for; a space follows each word but the last."""
+        """Return the bytes that each id stands for; a space follows each word but the last."""
         return [text.encode() for text in self._texts(self._checked(ids))]
 
     def _texts(self, ids: list[int]) -> list[str]:
@@ -242,11 +242,11 @@ class GPT1Tokenizer(EngineTokenizer):
         return texts
 
     def safe_cut(self, text: str) -> int:
-        """Returns the last place in `text` after a space or line end."""
+        """Return the last place in `text` after a space or line end."""
         return _safe_cut(text) if self._has_usual_split and not self._always_found else 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Returns a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes; the ids are those of `encode`, and `detokenize` gives
         the bytes of what `decode` gives. Bytes that are not valid UTF-8 are read as U+FFFD, which
@@ -279,7 +279,7 @@ class GPT1Tokenizer(EngineTokenizer):
         )
 
     def save_vocabulary(self, folder: str | os.PathLike) -> Path:
-        """Writes `vocab.json` and `merges.txt`, which Hugging Face's GPT-1 classes read.
+        """Write `vocab.json` and `merges.txt`, which Hugging Face's GPT-1 classes read.
 
         `gpt_keras.tokenizers.load` reads them, too. The format says nothing of special tokens:
         `<unk>` is ordinary when it is read back.

@@ -94,7 +94,7 @@ class MetaspaceTokenizer(EngineTokenizer):
         added_tokens: Mapping[str, int],
         prefix: Prefix = "first",
     ) -> "MetaspaceTokenizer":
-        """Makes a tokenizer from the pieces of a SentencePiece model of the byte-pair kind.
+        """Make a tokenizer from the pieces of a SentencePiece model of the byte-pair kind.
 
         Args:
             tokens: The pieces, in the order of their ids.
@@ -169,11 +169,11 @@ class MetaspaceTokenizer(EngineTokenizer):
         return data.decode("utf-8", errors="replace")
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Returns the bytes that each id stands for, as `Tokenizer.pieces` describes."""
+        """Return the bytes that each id stands for, as `Tokenizer.pieces` describes."""
         return [self._token_bytes[i] for i in self._checked(ids)]
 
     def safe_cut(self, text: str) -> int:
-        """Returns the last place in `text` before a space that follows a word.
+        """Return the last place in `text` before a space that follows a word.
 
         A text that always gets a space in front cannot be cut: its second half would get one, too.
         """
@@ -188,7 +188,7 @@ class MetaspaceTokenizer(EngineTokenizer):
         return incomplete_length(b"".join([self._token_bytes[i] for i in ids[-3:]])) > 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Returns a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes; the ids are those of `encode`. Bytes that are not valid
         UTF-8 are read as U+FFFD.

@@ -36,7 +36,7 @@ _MAX_MESSAGE = 300
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Turns whatever goes wrong in reading a file into a `ValueError` that names the file."""
+    """Turn any error in reading a file into a `ValueError` that names the file."""
     try:
         yield
     except (OSError, ImportError):
@@ -50,7 +50,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 def read_text_file(path: Path) -> str:
-    """Reads a UTF-8 file that is small enough to be part of a tokenizer.
+    """Read a UTF-8 file that is small enough to be part of a tokenizer.
 
     Raises:
         ValueError: If it is empty, too large or not UTF-8.
@@ -66,7 +66,7 @@ def read_text_file(path: Path) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that holds an object.
+    """Read a JSON file that holds an object.
 
     Raises:
         ValueError: If it is no JSON, not an object, or a key stands twice in an object.
@@ -92,14 +92,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Reads a JSON object of tokens and ids, and checks it as `check_vocabulary` does."""
+    """Read a JSON object of tokens and ids, and check it as `check_vocabulary` does."""
     vocabulary = read_json_object(path)
     check_vocabulary(vocabulary)
     return vocabulary
 
 
 def read_merges(path: Path) -> list[tuple[str, str]]:
-    """Reads a file of merges.
+    """Read a file of merges.
 
     Args:
         path: The file.
@@ -125,7 +125,7 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
 
 
 def check_vocabulary(vocabulary: Mapping[str, int]) -> None:
-    """Checks that tokens are Unicode and the ids 0 to n - 1, each once.
+    """Check that tokens are Unicode and the ids 0 to n - 1, each once.
 
     Raises:
         ValueError: Otherwise; tells one token or id that is wrong.
@@ -155,7 +155,7 @@ def check_vocabulary(vocabulary: Mapping[str, int]) -> None:
 
 
 def check_merges(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
-    """Checks that the vocabulary holds both tokens of each merge and what they are merged to.
+    """Check that the vocabulary holds both tokens of each merge and what they are merged to.
 
     Raises:
         ValueError: Otherwise; tells the first merge that is wrong.
@@ -172,7 +172,7 @@ def check_merges(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]
 def write_vocabulary_files(
     folder: str | os.PathLike, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]
 ) -> Path:
-    """Writes `vocab.json` and `merges.txt`, both or none.
+    """Write `vocab.json` and `merges.txt`, both or none.
 
     Args:
         folder: The folder, made if missing.

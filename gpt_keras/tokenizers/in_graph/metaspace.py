@@ -114,7 +114,7 @@ class InGraphMetaspaceTokenizer(InGraphTokenizer):
         return self._merge(symbols.values, word, tf.size(words))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes.
+        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes.
 
         The space that encoding puts before the first word is left out again.
         """

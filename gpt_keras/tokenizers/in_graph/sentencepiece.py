@@ -39,7 +39,7 @@ class InGraphSentencePieceTokenizer(InGraphTokenizer):
         return self._engine(strings)
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes.
+        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes.
 
         The space that encoding puts before the first word is left out again.
         """
