@@ -89,6 +89,8 @@ def encode_corpus(
 def _key(documents: list[str | Path], tokenizer: Tokenizer, keep_line_ends: bool) -> str:
     whole = hashlib.sha256(f"{_FORMAT} {tokenizer.digest()} {keep_line_ends}".encode())
     for document in documents:
+        # A text stays as it is, while a file loses its byte order mark and its line ends.
+        whole.update(b"text" if isinstance(document, str) else b"file")
         whole.update(document_digest(document))
     return whole.hexdigest()
 
