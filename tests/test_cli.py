@@ -21,6 +21,7 @@ import yaml
 import gpt_keras as gk
 from gpt_keras import cli
 from gpt_keras.generation import PROCESSORS
+from gpt_keras.generation.processor_help import SETTINGS
 from gpt_keras.generation.settings import Number
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "scripts" / "configs"
@@ -217,6 +218,13 @@ def test_generate_reads_keras_files_and_shows_pieces_as_they_come(capsys, preset
     assert (code, shown, out) == (0, ["a one ", "two"], "\n")
 
 
+def test_types_of_settings_are_those_of_the_processors():
+    assert [*SETTINGS] == [*PROCESSORS]
+    for name, processor in PROCESSORS.items():
+        if isinstance(processor.setting, Number):
+            assert SETTINGS[name][0] is type(processor.setting.off)
+
+
 def test_every_processor_is_an_option(capsys, preset, monkeypatch):
     examples = {}
     for name, processor in PROCESSORS.items():
@@ -271,7 +279,7 @@ def test_prompts_from_a_file(capsys, preset, tmp_path, monkeypatch):
     file.write_bytes(b"the cat \r\n\r\na dog\r\n")
     assert run(capsys, "generate", preset, "--prompts-file", file)[0] == 0
     assert run(capsys, "generate", preset, "on", "--prompts-file", file)[0] == 0
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a log")))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a log\r\n")))
     assert run(capsys, "generate", preset, "--prompts-file", "-")[:2] == (0, "a log\n")
     assert asked == [["the cat ", "a dog"], ["on", "the cat ", "a dog"], "a log"]
 

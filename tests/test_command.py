@@ -37,6 +37,9 @@ def without_tensorflow(*arguments):
         (["--help"], 0, "Train a new GPT on text"),
         (["train", "--help"], 0, "--vocabulary-size"),
         (["tokenizer", "train", "--help"], 0, "--special-tokens"),
+        (["generate", "--help"], 0, "--no-repeat-ngram-size"),
+        (["chat", "--help"], 0, "--system"),
+        (["generate", "m", "--top-k", "x"], 2, 'gpt-keras: error: Parser key "top_k"'),
         (["train", "a", "b", "--num-heads", "x"], 2, 'gpt-keras: error: Parser key "num_heads"'),
     ],
 )

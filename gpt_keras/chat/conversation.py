@@ -26,7 +26,7 @@ _LIMITS = {"max_new_tokens", "max_length"}
 
 
 class Conversation:
-    """Keeps what was said and lets the model answer; a turn runs only the tokens that are new.
+    """Conversation with a model; each turn computes only the tokens that are new.
 
     Args:
         model: a `CausalLM` with a tokenizer and a `chat_template`.
@@ -54,9 +54,9 @@ class Conversation:
 
     def __init__(self, model: "CausalLM", system: str | None = None, **settings):
         if model.tokenizer is None or model.chat_template is None:
-            missing = "tokenizer" if model.tokenizer is None else "chat_template"
+            lacking = "tokenizer" if model.tokenizer is None else "chat_template"
             raise ValueError(
-                f"`model` must have a tokenizer and a chat_template; it has no {missing}."
+                f"`model` must have a tokenizer and a chat_template; it has no {lacking}."
             )
         self.model = model
         self.settings = settings
@@ -82,7 +82,7 @@ class Conversation:
         return self.model.max_sequence_length or 2**31
 
     def _new_cache(self) -> PromptCache | None:
-        """What the model remembers of the conversation, if it can go on from there."""
+        """The cache of the conversation, or None if the model computes each prompt whole."""
         runs_all = self.settings.get("sliding_window") or isinstance(
             self.settings.get("strategy"), DraftModel
         )

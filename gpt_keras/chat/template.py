@@ -1,4 +1,4 @@
-"""How a conversation is written as one text, the way the model was trained on."""
+"""Chat templates: a conversation as the one text that the model was trained on."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

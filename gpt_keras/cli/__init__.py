@@ -12,9 +12,7 @@ them for the console.
 import argparse
 import inspect
 import os
-import pathlib
 import re
-import runpy
 import sys
 import textwrap
 import traceback
@@ -22,8 +20,8 @@ from collections.abc import Callable, Sequence
 
 from . import tokenizers
 from .models import evaluate, explain, export, generate, info
+from .package import run_file
 from .pretrain import train
-from .settings import add_processors
 from .talk import chat
 
 __all__ = ["chat", "evaluate", "explain", "export", "generate", "info", "main", "train"]
@@ -127,25 +125,18 @@ def _parser(arguments: Sequence[str]):
                 subcommands.add_subcommand(name, group, help=_HELP[name])
                 add_commands(group, command)
                 continue
-            is_named = name in arguments
-            if is_named:
-                add_processors(command)
             docs = docstring_parser.parse(command.__doc__)
             subparser = new_parser(f"{docs.short_description} {docs.long_description}")
             config_help = "YAML file with arguments, as --print_config shows them; later ones win."
             subparser.add_argument("--config", action="config", help=config_help)
-            if is_named:
+            if name in arguments:
                 _add_arguments(subparser, command, docs)
             subcommands.add_subcommand(name, subparser, help=docs.short_description)
 
-    parser = new_parser(_HELP[""], prog="gpt-keras", version=_version())
+    version = run_file("version.py")["__version__"]
+    parser = new_parser(_HELP[""], prog="gpt-keras", version=version)
     add_commands(parser, _COMMANDS)
     return parser
-
-
-def _version() -> str:
-    file = pathlib.Path(__file__).parent.parent / "version.py"
-    return runpy.run_path(str(file))["__version__"]
 
 
 def _add_arguments(parser, command: Callable, docs) -> None:

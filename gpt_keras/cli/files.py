@@ -1,4 +1,4 @@
-"""What the commands read and write."""
+"""Files that the commands read and write."""
 
 import pathlib
 import sys
@@ -8,7 +8,7 @@ from .package import gk
 
 
 def read_corpus(corpus: str) -> list[str | pathlib.Path]:
-    """Returns the documents that an argument of this name stands for."""
+    """Return the documents that an argument of this name stands for."""
     names = gk.datasets.corpora.names()
     if corpus in names:
         return gk.datasets.corpora.load(corpus)
@@ -23,7 +23,7 @@ def read_corpus(corpus: str) -> list[str | pathlib.Path]:
 
 
 def beginning(documents: list[str | pathlib.Path]) -> str:
-    """Returns the first document, or of a long file its first megabyte."""
+    """Return the first document, or of a long file its first megabyte."""
     from gpt_keras.tokenizers.text_files import read_text
 
     first = documents[0]
@@ -31,7 +31,7 @@ def beginning(documents: list[str | pathlib.Path]) -> str:
 
 
 def check_output(directory: str) -> None:
-    """Raises what writing to `directory` would raise after all the work."""
+    """Raise the error that writing to `directory` would raise after all the work."""
     from gpt_keras.atomic import check_empty_directory
 
     check_empty_directory(directory)
@@ -39,7 +39,7 @@ def check_output(directory: str) -> None:
 
 
 def check_writable(path: str) -> None:
-    """Raises what making a file or directory of this path would raise."""
+    """Raise the error that making a file or directory of this path would raise."""
     parents = pathlib.Path(path).absolute().parents
     with tempfile.TemporaryDirectory(dir=next(parent for parent in parents if parent.exists())):
         pass
@@ -55,7 +55,8 @@ def read_prompts(path: str) -> list[str]:
         text = "".join(read_text(pathlib.Path(path)))
     else:
         raise ValueError(f"`prompts_file` must be a file or -, got {path!r}, which is none.")
-    return [line for line in text.split("\n") if line.strip()]
+    # Of a file the line ends are normalized already, of standard input they are not.
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
 
 
 def read_input() -> str:
@@ -67,13 +68,13 @@ def read_input() -> str:
 
 
 def describe_size(num_bytes: int) -> str:
-    """Returns a number of bytes in KiB, MiB or GiB."""
+    """Return a number of bytes in KiB, MiB or GiB."""
     power = min(max((num_bytes.bit_length() - 1) // 10, 1), 3)
     return f"{num_bytes / 1024**power:,.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
 def print_written(path: str | pathlib.Path) -> None:
-    """Prints a line for a file, or for each file below a directory."""
+    """Print a line for a file, or for each file below a directory."""
     path = pathlib.Path(path)
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():

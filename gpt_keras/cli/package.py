@@ -4,6 +4,9 @@ Reading arguments and showing help need no TensorFlow, whose import takes second
 """
 
 import importlib
+import pathlib
+import runpy
+from typing import Any
 
 
 class _Package:
@@ -12,3 +15,12 @@ class _Package:
 
 
 gk = _Package()
+
+
+def run_file(name: str) -> dict[str, Any]:
+    """Return the variables of a module that imports nothing, without importing its package.
+
+    Args:
+        name: The module's file in `gpt_keras`.
+    """
+    return runpy.run_path(str(pathlib.Path(__file__).parent.parent / name))

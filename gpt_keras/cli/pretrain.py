@@ -141,8 +141,7 @@ def train(
         keep_line_ends=keep_line_ends,
     )
     config = config.replace(vocabulary_size=encoder.vocabulary_size)
-    model = gk.GPTCausalLM(config, tokenizer=encoder, dtype=dtype)
-    model.backbone.rematerialize = rematerialize
+    model = gk.GPTCausalLM(config, tokenizer=encoder, dtype=dtype, rematerialize=rematerialize)
     model.compile(optimizer=new_optimizer)
     callbacks, samples = [gk.callbacks.Throughput(), watch], None
     if prompt is None:
@@ -219,16 +218,21 @@ def _new_keeper(output: pathlib.Path, accumulate: int):
     """Return a callback that saves the model after each evaluation, and when it is interrupted."""
     import keras
 
+    from gpt_keras.callbacks.progress import BatchCounter
+
     class ModelKeeper(keras.callbacks.Callback):
         saved_step = 0
-        _batches = 0
+        _counter = BatchCounter()
 
         @property
         def step(self):
-            return self._batches // accumulate
+            return self._counter.total // accumulate
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self._counter.begin_epoch()
 
         def on_train_batch_end(self, batch, logs=None):
-            self._batches += 1
+            self._counter.end(batch)
 
         def on_epoch_end(self, epoch, logs=None):
             if not self.model.stop_training:  # the loss is none that anybody wants to keep

@@ -1,72 +1,46 @@
-"""What `generate` and `chat` take beside their own arguments: all that shapes the next token."""
+"""Arguments of `generate` and `chat` for logits processors and strategies."""
 
 import inspect
 import textwrap
 from collections.abc import Callable
 
-from .package import gk
+from .package import gk, run_file
 
 
 def takes_processors(**defaults) -> Callable[[Callable], Callable]:
     """Return a decorator that gives a command an argument for each logits processor.
 
-    The command takes them as `**processors`. `add_processors` names them in its signature and
-    docstring, so that the command line offers them; this waits until the command was asked for,
-    since the list of processors comes with TensorFlow.
+    The command takes them as `**processors`. Its signature and docstring then name them, so that
+    the command line offers them.
 
     Args:
         defaults: Values of the processors that are not off unless given.
     """
 
-    def mark(command):
-        command.processor_defaults = defaults
+    def name_processors(command: Callable) -> Callable:
+        signature = inspect.signature(command)
+        *parameters, _ = signature.parameters.values()
+        lines = [command.__doc__.rstrip()]
+        for name, (kind, text) in run_file("generation/processor_help.py")["SETTINGS"].items():
+            parameters.append(
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=defaults.get(name),
+                    annotation=kind | None,
+                )
+            )
+            if name == "logit_bias":  # whose sequences of ids JSON cannot hold
+                text = text.split(";")[0] + """, such as '{"11": -2.5}'."""
+            text = f"{name}: {text}"
+            indents = {"initial_indent": 8 * " ", "subsequent_indent": 12 * " "}
+            lines.append(textwrap.fill(text, 100, **indents))
+        command.__doc__ = "\n".join(lines) + "\n    "
+        command.__signature__ = signature.replace(parameters=parameters)
+        command.__annotations__ |= {part.name: part.annotation for part in parameters}
         return command
 
-    return mark
-
-
-def add_processors(command: Callable) -> None:
-    """Name the processors in the signature and docstring of a command that takes them."""
-    signature = inspect.signature(command)
-    *parameters, rest = signature.parameters.values()
-    if not hasattr(command, "processor_defaults") or rest.kind is not rest.VAR_KEYWORD:
-        return  # it takes none, or was called before
-    from gpt_keras.generation import PROCESSORS
-
-    lines = [command.__doc__.rstrip()]
-    for name, processor in PROCESSORS.items():
-        parameters.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=command.processor_defaults.get(name),
-                annotation=_type_of(processor),
-            )
-        )
-        text = f"{name}: {_help_of(processor)}"
-        lines.append(textwrap.fill(text, 100, initial_indent=8 * " ", subsequent_indent=12 * " "))
-    command.__doc__ = "\n".join(lines) + "\n    "
-    command.__signature__ = signature.replace(parameters=parameters)
-    command.__annotations__ |= {part.name: part.annotation for part in parameters}
-
-
-def _type_of(processor: "gk.generation.processors.Processor"):
-    from gpt_keras.generation.settings import Number, SequenceBiases
-
-    match processor.setting:
-        case Number(off=off):
-            return type(off) | None
-        case SequenceBiases():
-            return dict[int, float] | None
-    return list[str] | None
-
-
-def _help_of(processor: "gk.generation.processors.Processor") -> str:
-    from gpt_keras.generation.settings import SequenceBiases
-
-    if isinstance(processor.setting, SequenceBiases):
-        return processor.help.split(";")[0] + """, such as '{"11": -2.5}'."""
-    return processor.help
+    return name_processors
 
 
 def strategy_of(

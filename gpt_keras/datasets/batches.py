@@ -67,7 +67,7 @@ def gather(
     function: Callable[[np.ndarray], tuple[np.ndarray, ...]],
     signature: Sequence[tf.TensorSpec],
 ) -> tf.data.Dataset:
-    """Turns batches of indices into batches of arrays.
+    """Turn batches of indices into batches of arrays.
 
     Args:
         indices: Dataset of int64 vectors.

@@ -6,7 +6,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def names() -> list[str]:
-    """Returns the names that `load` knows.
+    """Return the names that `load` knows.
 
     Example:
         >>> import gpt_keras as gk
@@ -17,7 +17,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> list[str]:
-    """Loads a corpus that comes with the package.
+    """Load a corpus that comes with the package.
 
     Args:
         name: `"shakespeare"`: nine plays in English, about 1.1 MB; the speaker's name stands on

@@ -24,7 +24,7 @@ class Document(NamedTuple):
 
 
 def document_ids(
-    corpus: Any, tokenizer: Tokenizer | None, keep_line_ends: bool = False
+    corpus: Any, tokenizer: Tokenizer | None, keep_line_ends: bool = False, name: str = "corpus"
 ) -> Iterator[Document]:
     """Yield the documents of a corpus that is given as texts, files or ids.
 
@@ -33,6 +33,7 @@ def document_ids(
             of ids: a list, an array, a tensor or a ragged tensor.
         tokenizer: Turns texts into ids; None if there are only ids.
         keep_line_ends: As in `gk.datasets.language_modeling`.
+        name: The argument's name, for errors.
 
     Yields:
         The documents, without the empty ones.
@@ -41,14 +42,14 @@ def document_ids(
         ValueError: There is no document, an entry is neither text nor ids, or there is text and
             no tokenizer.
     """
-    rows = _rows_of_ids(corpus)
+    rows = _rows_of_ids(name, corpus)
     if rows is not None:
         for row in rows:
             yield Document(row, None)
         return
-    documents = list_documents(corpus)
+    documents = list_documents(corpus, name)
     if tokenizer is None:
-        raise ValueError("Texts need a tokenizer, and this model has none: pass token ids.")
+        raise ValueError(f"`{name}` must be token ids: texts need a tokenizer, and there is none.")
     for document in documents:
         text = document
         if not isinstance(document, str):
@@ -56,7 +57,7 @@ def document_ids(
         yield Document(np.array(tokenizer.encode(text), np.int64), text)
 
 
-def _rows_of_ids(corpus: Any) -> list[np.ndarray] | None:
+def _rows_of_ids(name: str, corpus: Any) -> list[np.ndarray] | None:
     """Return rows of ids, or None if the corpus is something else."""
     if hasattr(corpus, "to_list"):  # a ragged tensor
         corpus = corpus.to_list()
@@ -71,11 +72,11 @@ def _rows_of_ids(corpus: Any) -> list[np.ndarray] | None:
     for i, row in enumerate(rows):
         if row.ndim != 1 or (row.size and not np.issubdtype(row.dtype, np.integer)):
             raise ValueError(
-                f"A corpus must be texts, files, or lists of token ids; document {i} is {row!r}."
+                f"`{name}` must be texts, files, or lists of token ids; document {i} is {row!r}."
             )
     rows = [row.astype(np.int64) for row in rows if row.size]
     if not rows:
-        raise ValueError("The corpus holds no token.")
+        raise ValueError(f"`{name}` holds no token.")
     return rows
 
 

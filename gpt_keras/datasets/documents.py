@@ -8,13 +8,14 @@ from gpt_keras.tokenizers.text_files import corpus_entries
 
 
 def list_documents(
-    corpus: str | Path | Sequence[str | Path],
+    corpus: str | Path | Sequence[str | Path], name: str = "corpus"
 ) -> list[str | Path]:
     """Return the documents of a corpus, without the empty ones.
 
     Args:
         corpus: A `str` is text, a `pathlib.Path` a file or a directory of text files; or several
             of these, in any container.
+        name: The argument's name, for errors.
 
     Returns:
         Texts and files, each a document.
@@ -23,14 +24,14 @@ def list_documents(
         ValueError: An entry is of another type, a path does not exist, the texts are names of
             files, or there is no text.
     """
-    documents = [document for document in corpus_entries("corpus", corpus) if _size(document)]
+    documents = [document for document in corpus_entries(name, corpus) if _size(document)]
     if not documents:
-        raise ValueError("`corpus` holds no text.")
+        raise ValueError(f"`{name}` holds no text.")
     return documents
 
 
 def digest(corpus: str | Path | Sequence[str | Path]) -> str:
-    """Returns a name for the content of a corpus: the same texts in the same order have the same.
+    """Return a name for the content of a corpus: the same texts in the same order have the same.
 
     Args:
         corpus: As in `language_modeling`.
@@ -50,7 +51,7 @@ def digest(corpus: str | Path | Sequence[str | Path]) -> str:
 
 
 def document_digest(document: str | Path) -> bytes:
-    """Returns the SHA-256 of a text or of a file's content."""
+    """Return the SHA-256 of a text or of a file's content."""
     if isinstance(document, str):
         return hashlib.sha256(document.encode("utf-8", errors="surrogatepass")).digest()
     with document.open("rb") as file:

@@ -24,9 +24,8 @@ def padded(
     """Make data for `model.fit` from texts, each in a row of its own.
 
     Each text begins with the tokenizer's start of text where it `adds_start_of_text`, and ends with
-    its end of text where it has one. A text that is longer than a
-    row goes on in the next one; a shorter one is padded on the right. Padding has sample weight
-    0, so the loss does not see it.
+    its end of text where it has one. A text that is longer than a row goes on in the next one; a
+    shorter one is padded on the right. Padding has sample weight 0, so the loss does not see it.
 
     Args:
         texts: The texts, in any container: a list, a NumPy array, a pandas Series, a string

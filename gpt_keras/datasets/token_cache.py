@@ -89,6 +89,8 @@ def encode_corpus(
 def _key(documents: list[str | Path], tokenizer: Tokenizer, keep_line_ends: bool) -> str:
     whole = hashlib.sha256(f"{_FORMAT} {tokenizer.digest()} {keep_line_ends}".encode())
     for document in documents:
+        # A text stays as it is, while a file loses its byte order mark and its line ends.
+        whole.update(b"text" if isinstance(document, str) else b"file")
         whole.update(document_digest(document))
     return whole.hexdigest()
 
@@ -100,7 +102,7 @@ def _write_ids(
     verbose: int,
     keep_line_ends: bool,
 ) -> np.ndarray:
-    """Writes the ids of all documents as a .npy file; returns where each document ends."""
+    """Write the ids of all documents as a .npy file; return where each document ends."""
     dtype = np.dtype(np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32)
     end_of_text = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
     _write_header(file, dtype, 0)
@@ -137,7 +139,7 @@ def _write_ids(
 def _encoded(
     batches: Iterator[list[tuple[str, bool]]], encode: Callable[[list[str]], Sequence]
 ) -> Iterator[tuple[list[tuple[str, bool]], Sequence]]:
-    """Yields each batch and the ids of its pieces, in order; encodes some batches ahead."""
+    """Yield each batch and the ids of its pieces, in order; encode some batches ahead."""
     with ThreadPoolExecutor(_BATCHES_AHEAD) as pool:
         waiting = collections.deque()
         for batch in batches:
@@ -163,7 +165,7 @@ def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
 def _pieces(
     documents: list[str | Path], tokenizer: Tokenizer, keep_line_ends: bool
 ) -> Iterator[tuple[str, bool]]:
-    """Cuts documents where the tokenizer allows; yields pieces and whether each ends a document."""
+    """Cut documents where the tokenizer allows; yield pieces and whether each ends a document."""
     for document in documents:
         texts = iter([document])
         if not isinstance(document, str):

@@ -144,11 +144,11 @@ class TokenStream:
         self._shifts = ends - joined_ends
 
     def num_windows(self, sequence_length: int) -> int:
-        """Returns how many windows fit; each shares one token with the next."""
+        """Return how many windows fit; each shares one token with the next."""
         return max(0, (self.size - 1) // sequence_length)
 
     def take(self, places: np.ndarray) -> np.ndarray:
-        """Returns the ids at `places`, an integer array of any shape, as int32."""
+        """Return the ids at `places`, an integer array of any shape, as int32."""
         part = np.searchsorted(self._joined_ends, places, side="right")
         return self._ids[places + self._shifts[part]].astype(np.int32)
 
@@ -156,7 +156,7 @@ class TokenStream:
 def split_documents(
     encoded: EncodedCorpus, validation_fraction: float, seed: int
 ) -> tuple[TokenStream, TokenStream | None]:
-    """Splits a corpus into training and validation documents.
+    """Split a corpus into training and validation documents.
 
     Documents, in an order drawn by `seed`, go to validation as long as this brings its size nearer
     to `validation_fraction` of all tokens. A single document is cut in two; the last part is for
@@ -188,7 +188,7 @@ def split_documents(
 
 
 def _draw(sizes: np.ndarray, target: float, seed: int) -> np.ndarray:
-    """Draws documents of about `target` tokens in all; at least one, and not all."""
+    """Draw documents of about `target` tokens in all; at least one, and not all."""
     drawn = np.zeros(len(sizes), bool)
     total = 0
     for document in np.random.default_rng(seed).permutation(len(sizes)):

@@ -1,4 +1,4 @@
-"""How surprised a model is by texts, exactly, and in units that tokenizers share."""
+"""Perplexity of texts, exactly, and in units that tokenizers share."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ _DEFAULT_LENGTH = 1024
 
 
 class PerplexityResult(NamedTuple):
-    """What `perplexity` found.
+    """Result of `perplexity`.
 
     Attributes:
         perplexity: exponential of `loss`.
@@ -109,7 +109,7 @@ def perplexity(
     if stride is not None or sequence_length is not None:
         raise ValueError("An NGramLM needs no windows: leave out `stride` and `sequence_length`.")
     total = _Total(model.tokenizer, model.end_of_text_id)
-    for document in document_ids(documents, model.tokenizer, keep_line_ends):
+    for document in document_ids(documents, model.tokenizer, keep_line_ends, "documents"):
         log_probabilities = model.scored_log_probabilities(document.ids)
         total.add(-log_probabilities.sum(), len(log_probabilities))
         total.add_text(document)
@@ -222,7 +222,7 @@ def _of_documents(model, score, documents, batch_size, keep_line_ends, stride, s
     total = _Total(model.tokenizer, before)
 
     def all_windows():
-        for document in document_ids(documents, model.tokenizer, keep_line_ends):
+        for document in document_ids(documents, model.tokenizer, keep_line_ends, "documents"):
             check_token_ids(document.ids, model.vocabulary_size)
             first, last = ([] if i is None else [i] for i in (before, end))
             ids = np.concatenate([first, document.ids, last]).astype(np.int64)

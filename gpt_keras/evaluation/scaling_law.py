@@ -1,4 +1,4 @@
-"""How the loss falls as models grow."""
+"""Scaling laws: the loss as a function of size."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

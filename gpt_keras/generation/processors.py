@@ -15,6 +15,7 @@ import tensorflow as tf
 from gpt_keras.generation import choices, penalties, warpers
 from gpt_keras.generation.context import CONTEXT_SPECS, Context
 from gpt_keras.generation.other_names import hint
+from gpt_keras.generation.processor_help import SETTINGS
 from gpt_keras.generation.settings import (
     LARGEST,
     Choices,
@@ -47,15 +48,18 @@ class Processor:
         setting: what the user may give, and how it becomes tensors.
         apply: `(logits, *tensors of the setting, context) -> logits`, without the context if it is
             a warper; called only where the setting is on.
-        help: what the setting does, in a line.
         is_warper: whether it is for sampling only.
     """
 
     name: str
     setting: Number | TokenSequences
     apply: Callable[..., tf.Tensor]
-    help: str
     is_warper: bool = False
+
+    @property
+    def help(self) -> str:
+        """A line on what the setting does."""
+        return SETTINGS[self.name][1]
 
 
 def _is_not(off):
@@ -87,84 +91,70 @@ _LIST = (
         "logit_bias",
         SequenceBiases(pads_left=True, may_be_empty=True),
         penalties.bias_sequences,
-        "Numbers added to the logits of token ids; for a tuple of ids, to that of the last one "
-        "where the others stand before it.",
     ),
     Processor(
         "repetition_penalty",
         Number(1.0, "a number above 0", _above(0, LARGEST), _is_not(1.0)),
         penalties.penalize_repetition,
-        "Above 1, tokens that the prompt or the new text holds become less likely.",
     ),
     Processor(
         "presence_penalty",
         _PENALTY,
         penalties.penalize_presence,
-        "Subtracted from the logits of tokens that the new text holds.",
     ),
     Processor(
         "frequency_penalty",
         _PENALTY,
         penalties.penalize_frequency,
-        "Subtracted from the logits of tokens as often as the new text holds them.",
     ),
     Processor(
         "choices",
         Choices(pads_left=False, may_be_empty=False),
         choices.keep_choices,
-        "Texts of which the new text must be exactly one.",
     ),
     Processor(
         "bad_words",
         TokenSequences(pads_left=True, may_be_empty=True, with_space=True),
         penalties.ban_sequences,
-        "Texts that may not be written, at the beginning of a text or after a space.",
     ),
     Processor(
         "min_new_tokens",
         Number(0, "an integer of at least 0", lambda value: value >= 0, _is_positive),
         penalties.ban_early_end,
-        "How many new tokens there must be before the text may end.",
     ),
     Processor(
         "no_repeat_ngram_size",
         _COUNT,
         penalties.ban_repeated_ngrams,
-        "No sequence of this many tokens may come twice, in the prompt or the new text.",
     ),
     Processor(
         "temperature",
         Number(1.0, "a number of at least 0", _in_range(0, LARGEST), _is_not(1.0)),
         warpers.apply_temperature,
-        "Below 1 likely tokens become likelier, above 1 less so; 0 takes the most likely one.",
         is_warper=True,
     ),
     Processor(
         "top_k",
         _COUNT,
         warpers.apply_top_k,
-        "Draw from this many most likely tokens only.",
         is_warper=True,
     ),
     Processor(
         "top_p",
         _SHARE,
         warpers.apply_top_p,
-        "Draw from the most likely tokens whose probabilities sum to this.",
         is_warper=True,
     ),
     Processor(
         "min_p",
         Number(0.0, "a number in [0, 1]", _in_range(0, 1), _is_positive),
         warpers.apply_min_p,
-        "Draw from the tokens at least this times as likely as the most likely one.",
         is_warper=True,
     ),
     Processor(
         "typical_p",
         _SHARE,
         warpers.apply_typical_p,
-        "Draw from the tokens of most typical surprise whose probabilities sum to this.",
         is_warper=True,
     ),
 )

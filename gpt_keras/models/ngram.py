@@ -102,12 +102,14 @@ class NGramLM:
         """Number of probabilities that the model stores."""
         return sum(len(o.backoffs) + len(o.probabilities) for o in self._orders)
 
-    def fit(self, corpus: str | Path | Sequence) -> "NGramLM":
-        """Count a corpus; what was counted before is forgotten.
+    def fit(self, corpus: str | Path | Sequence, keep_line_ends: bool = False) -> "NGramLM":
+        r"""Count a corpus; what was counted before is forgotten.
 
         Args:
             corpus: texts, files or directories as `gk.datasets.language_modeling` takes them, or
                 the token ids of one document, or a list of such.
+            keep_line_ends: whether the line ends `"\r\n"` and `"\r"` of files stay as they are
+                instead of becoming `"\n"`.
 
         Returns:
             The model itself.
@@ -116,7 +118,8 @@ class NGramLM:
             ValueError: there is no text, it is text and there is no tokenizer, or an id is outside
                 the vocabulary.
         """
-        documents = [self._ended(d.ids) for d in document_ids(corpus, self.tokenizer)]
+        found = document_ids(corpus, self.tokenizer, keep_line_ends)
+        documents = [self._ended(document.ids) for document in found]
         ids = np.concatenate(documents)
         starts = np.cumsum([0, *map(len, documents)])
         contexts = self._contexts(ids, starts)  # (order - 1, tokens)
@@ -193,7 +196,7 @@ class NGramLM:
             probabilities[order.grams[first:last] % self._base] += order.probabilities[first:last]
         return probabilities
 
-    def perplexity(self, corpus: str | Path | Sequence) -> float:
+    def perplexity(self, corpus: str | Path | Sequence, keep_line_ends: bool = False) -> float:
         """Return the exponential of the mean negative log-probability of a corpus's tokens.
 
         `gk.evaluation.perplexity` tells more, and scores the same tokens: all of each document and
@@ -202,12 +205,13 @@ class NGramLM:
 
         Args:
             corpus: as in `fit`.
+            keep_line_ends: as in `fit`.
 
         Raises:
             ValueError: as in `fit`, or no document has a token to score.
         """
         total, count = 0.0, 0
-        for document in document_ids(corpus, self.tokenizer):
+        for document in document_ids(corpus, self.tokenizer, keep_line_ends):
             scored = self.scored_log_probabilities(document.ids)
             total, count = total + scored.sum(), count + len(scored)
         if count == 0:

@@ -75,8 +75,9 @@ def write_boundaries(
     template = {"type": "TemplateProcessing", "special_tokens": {}}
     after = []
     if old is not None:
-        after = [name for name in _around(old["single"])[1] if name != END]
         template["special_tokens"] |= old["special_tokens"]
+        if boundaries.end_of_text_id is not None:  # else the first of these would be it
+            after = [name for name in _around(old["single"])[1] if name != END]
     for name, token_id in ((START, boundaries.start_of_text_id), (END, boundaries.end_of_text_id)):
         template["special_tokens"].pop(name, None)
         if token_id is not None:

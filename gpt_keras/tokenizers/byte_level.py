@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models
 
+from gpt_keras.tokenizers.splits import gpt2_split
 from gpt_keras.tokenizers.vocabulary_files import check_merges, check_vocabulary
 
 
 def byte_characters() -> list[str]:
-    r"""Returns the character that stands for each byte in vocabularies, GPT-2's table.
+    r"""Return the character that stands for each byte in vocabularies, GPT-2's table.
 
     Bytes that print well stand for themselves; the others, in order, get the characters from
     U+0100 on, so that a vocabulary file holds neither white space nor control characters.
@@ -31,7 +32,7 @@ def byte_characters() -> list[str]:
 def bytes_of_tokens(
     vocabulary: Mapping[str, int], literal_tokens: Mapping[str, int]
 ) -> list[bytes]:
-    """Returns the bytes that each id stands for.
+    """Return the bytes that each id stands for.
 
     Args:
         vocabulary: Tokens written with `byte_characters`, and their ids.
@@ -53,15 +54,15 @@ def bytes_of_tokens(
 
 
 def new_engine(model: models.Model) -> tokenizers.Tokenizer:
-    """Returns an engine with GPT-2's split into words."""
+    """Return an engine with GPT-2's split into words."""
     engine = tokenizers.Tokenizer(model)
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    engine.pre_tokenizer = gpt2_split()
     engine.decoder = decoders.ByteLevel()
     return engine
 
 
 def special_token(token: str) -> AddedToken:
-    """Returns what the engine's `add_special_tokens` takes."""
+    """Return a special token as the engine's `add_special_tokens` takes it."""
     return AddedToken(token, special=True, normalized=False)
 
 
@@ -71,7 +72,7 @@ def engine_from_vocabulary(
     special_tokens: Collection[str] | None = None,
     added_tokens: Collection[str] = (),
 ) -> tokenizers.Tokenizer:
-    """Returns an engine with GPT-2's split into words.
+    """Return an engine with GPT-2's split into words.
 
     Args:
         vocabulary: As in `BytePairTokenizer.from_vocabulary`.
@@ -107,7 +108,7 @@ def engine_from_vocabulary(
 def literal_tokens(
     vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]
 ) -> dict[str, int]:
-    """Returns the tokens that no text encodes to: those that are no byte and made by no merge.
+    """Return the tokens that no text encodes to: those that are no byte and made by no merge.
 
     Args:
         vocabulary: Tokens, all but these written with `byte_characters`, and their ids.
@@ -123,7 +124,7 @@ def literal_tokens(
 def check_merges_are_whole(
     vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]
 ) -> None:
-    """Checks that the merges make every token that looks as if merges made it.
+    """Check that the merges make every token that looks as if merges made it.
 
     A token that no merge makes is a special one and written as it is. If it has a character that
     stands for a byte and for nothing else, such as the one for a blank, then its merge was lost.
@@ -167,5 +168,5 @@ def has_decoder(decoder: dict | None, kind: str) -> bool:
 
 
 def part_type(part: dict | None) -> str | None:
-    """Returns the `type` of a part of `tokenizer.json`; None for a part that is not there."""
+    """Return the `type` of a part of `tokenizer.json`; None for a part that is not there."""
     return part["type"] if part else None

@@ -24,7 +24,7 @@ from gpt_keras.tokenizers.byte_level import (
     new_engine,
     part_type,
 )
-from gpt_keras.tokenizers.engine import EngineTokenizer
+from gpt_keras.tokenizers.engine import OPTIONS_NOT_IN_GRAPH, EngineTokenizer
 from gpt_keras.tokenizers.in_graph.byte_pair import InGraphBytePairTokenizer
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial
 from gpt_keras.tokenizers.training import (
@@ -41,13 +41,6 @@ GPT2_MERGES = Path(__file__).parent / "data" / "gpt2_merges.txt"
 # GPT-2's split always has a border between a character that is not white space and one that is.
 # Greedy, so the end of the match is the last such place.
 _LAST_BORDER = re.compile(r".*\S(?=[ \n])", re.DOTALL)
-
-_OPTIONS_NOT_IN_GRAPH = (
-    "dropout",
-    "ignore_merges",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-)
 
 
 class BytePairTokenizer(EngineTokenizer):
@@ -103,7 +96,7 @@ class BytePairTokenizer(EngineTokenizer):
             content,
             has_usual_split=content["normalizer"] is None
             and is_gpt2_split(content["pre_tokenizer"])
-            and not any(content["model"].get(option) for option in _OPTIONS_NOT_IN_GRAPH)
+            and not any(content["model"].get(option) for option in OPTIONS_NOT_IN_GRAPH)
             and not (missing and content["model"].get("unk_token")),
         )
         self._single_digits = has_single_digits(content["pre_tokenizer"])
@@ -176,7 +169,7 @@ class BytePairTokenizer(EngineTokenizer):
 
     @classmethod
     def gpt2(cls) -> "BytePairTokenizer":
-        """Returns GPT-2's tokenizer: 50,257 ids, from the merges shipped with this package.
+        """Return GPT-2's tokenizer: 50,257 ids, from the merges shipped with this package.
 
         Example:
             >>> import gpt_keras as gk
@@ -196,7 +189,7 @@ class BytePairTokenizer(EngineTokenizer):
         merges: Sequence[tuple[str, str]],
         special_tokens: Collection[str] | None = None,
     ) -> "BytePairTokenizer":
-        """Makes a tokenizer, with GPT-2's split into words, from a vocabulary and merges.
+        """Make a tokenizer, with GPT-2's split into words, from a vocabulary and merges.
 
         Args:
             vocabulary: The tokens and their ids, which are 0 to n - 1. Bytes are written as in
@@ -235,11 +228,11 @@ class BytePairTokenizer(EngineTokenizer):
         return b"".join([token_bytes[i] for i in ids]).decode("utf-8", errors="replace")
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Returns the bytes that each id stands for, as `Tokenizer.pieces` describes."""
+        """Return the bytes that each id stands for, as `Tokenizer.pieces` describes."""
         return [self._token_bytes[i] for i in self._checked(ids)]
 
     def safe_cut(self, text: str) -> int:
-        """Returns the last place in `text` before a space or line end that follows a word."""
+        """Return the last place in `text` before a space or line end that follows a word."""
         is_safe = self._has_usual_split and not self._always_found
         return _gpt2_safe_cut(text) if is_safe else 0
 
@@ -248,7 +241,7 @@ class BytePairTokenizer(EngineTokenizer):
         return incomplete_length(b"".join([self._token_bytes[i] for i in ids[-3:]])) > 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Returns a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes; the ids are those of `encode`. Bytes that are not valid
         UTF-8 are read as U+FFFD. Which characters are letters, numbers and white space is as the
@@ -273,20 +266,13 @@ class BytePairTokenizer(EngineTokenizer):
             self,
             self._found(allowed_special),
             byte_ids=[self._vocabulary.get(character, -1) for character in byte_characters()],
-            merges=[
-                (
-                    self._vocabulary[first],
-                    self._vocabulary[second],
-                    self._vocabulary[first + second],
-                )
-                for first, second in self._merges
-            ],
+            merges=self._merges_of_ids(self._vocabulary),
             token_bytes=self._token_bytes,
             single_digits=self._single_digits,
         )
 
     def corpus_encoder(self) -> Callable[[list[str]], list[np.ndarray]]:
-        """Returns the tokenizer in the graph as a function, which is several times faster.
+        """Return the tokenizer in the graph as a function, which is several times faster.
 
         As `Tokenizer.corpus_encoder` describes.
         """
@@ -307,7 +293,7 @@ class BytePairTokenizer(EngineTokenizer):
         return encode
 
     def save_vocabulary(self, folder: str | os.PathLike) -> Path:
-        """Writes `vocab.json` and `merges.txt`, which Hugging Face's GPT-2 classes read.
+        """Write `vocab.json` and `merges.txt`, which Hugging Face's GPT-2 classes read.
 
         `gpt_keras.tokenizers.load` reads them, too. The format says nothing of the split into
         words, which is GPT-2's, nor which tokens are special: `load` takes for special those that

@@ -119,7 +119,7 @@ class CharacterTokenizer(Tokenizer):
         return "".join([self._tokens[i] for i in ids])
 
     def safe_cut(self, text: str) -> int:
-        """Returns `len(text)`: a cut between any two characters changes nothing."""
+        """Return `len(text)`: a cut between any two characters changes nothing."""
         return len(text)
 
     @property
@@ -128,7 +128,7 @@ class CharacterTokenizer(Tokenizer):
         return {END_OF_TEXT: self.end_of_text_id} if self._end_of_text else {}
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Returns a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes. Calling the layer on a string with an unknown character
         raises `tf.errors.InvalidArgumentError`.
@@ -144,7 +144,7 @@ class CharacterTokenizer(Tokenizer):
         )
 
     def to_json(self) -> str:
-        """Returns the content as JSON text."""
+        """Return the content as JSON text."""
         content = {
             "type": "CharacterTokenizer",
             "characters": self.characters,
@@ -154,6 +154,6 @@ class CharacterTokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, text: str) -> "CharacterTokenizer":
-        """Makes a tokenizer from what `to_json` returned."""
+        """Make a tokenizer from what `to_json` returned."""
         content = json.loads(text)
         return cls(content["characters"], end_of_text=content["end_of_text"])

@@ -1,7 +1,7 @@
-"""What the tokenizers share whose engine is Hugging Face `tokenizers`."""
+"""Base class of the tokenizers whose engine is Hugging Face `tokenizers`."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 
 import tokenizers
@@ -9,6 +9,7 @@ import tokenizers
 from gpt_keras.tokenizers.added_tokens import AddedToken
 from gpt_keras.tokenizers.boundaries import Boundaries, read_boundaries, write_boundaries
 from gpt_keras.tokenizers.text_files import cut_into_pieces
+from gpt_keras.tokenizers.texts import is_unicode
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 
 # How long the pieces are: the engine encodes each one faster than one long string.
@@ -17,6 +18,14 @@ PIECE_CHARACTERS = 1 << 14
 # The tokens that end a text where a file declares none; the first one that is there counts: GPT-2's
 # and most others', Llama 3's, SentencePiece's, Gemma's.
 END_OF_TEXT_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
+
+# Options of a BPE model that change its ids, and that its tokenizer in a graph lacks.
+OPTIONS_NOT_IN_GRAPH = (
+    "dropout",
+    "ignore_merges",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+)
 
 
 class EngineTokenizer(Tokenizer):
@@ -74,6 +83,13 @@ class EngineTokenizer(Tokenizer):
     def merges(self) -> list[tuple[str, str]]:
         """The pairs of tokens that are merged, the earliest learned first."""
         return list(self._merges)
+
+    def _merges_of_ids(self, vocabulary: Mapping[str, int]) -> list[tuple[int, int, int]]:
+        """`(first, second, merged)` ids of each merge, the earliest learned first."""
+        return [
+            (vocabulary[first], vocabulary[second], vocabulary[first + second])
+            for first, second in self._merges
+        ]
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -158,12 +174,12 @@ class EngineTokenizer(Tokenizer):
         return encode_in_pieces(self._engine, texts, self.safe_cut)
 
     def to_json(self) -> str:
-        """Returns the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
+        """Return the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
         return self._engine.to_str(pretty=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Makes a tokenizer from what `to_json` returned, or any `tokenizer.json` of its kind."""
+        """Make a tokenizer from what `to_json` returned, or any `tokenizer.json` of its kind."""
         return cls(tokenizers.Tokenizer.from_str(text))
 
     def __reduce__(self):
@@ -173,7 +189,7 @@ class EngineTokenizer(Tokenizer):
 def encode_in_pieces(
     engine: tokenizers.Tokenizer, texts: list[str], safe_cut: Callable[[str], int]
 ) -> list[list[int]]:
-    """Returns the ids of each text.
+    """Return the ids of each text.
 
     Args:
         engine: What encodes.
@@ -194,7 +210,7 @@ def encode_in_pieces(
     try:
         encodings = iter(engine.encode_batch_fast(pieces, add_special_tokens=False))
     except TypeError as error:  # how the engine takes text that has no UTF-8 form
-        bad = next((text for text in texts if not _is_unicode(text)), None)
+        bad = next((text for text in texts if not is_unicode(text)), None)
         if bad is None:
             raise
         raise ValueError(
@@ -207,7 +223,3 @@ def encode_in_pieces(
             row += next(encodings).ids
         rows.append(row)
     return rows
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)

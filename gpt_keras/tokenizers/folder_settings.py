@@ -1,4 +1,4 @@
-"""What a Hugging Face folder says of its tokenizer beside the tokenizer's own file."""
+"""The settings of a tokenizer that a Hugging Face folder holds beside the tokenizer's own file."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from gpt_keras.tokenizers.added_tokens import AddedToken
 from gpt_keras.tokenizers.tokenizer import Tokenizer
+from gpt_keras.tokenizers.vocabulary_files import naming
 
 # In the order in which they are asked.
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
@@ -66,13 +67,16 @@ def read_folder_settings(folder: Path) -> FolderSettings:
     tokens = [files[name] for name in _TOKENIZER_FILES]
     models = [files[name] for name in _MODEL_FILES]
     adds = config.get("add_bos_token")
+    added = _read(folder / "added_tokens.json")
+    with naming(folder / "tokenizer_config.json"):
+        added_tokens = _added_tokens(config, added)
     return FolderSettings(
         start_of_text=_first_text(tokens, "bos_token"),
         end_of_text=_first_text(tokens, "eos_token"),
         adds_start_of_text=adds if isinstance(adds, bool) else None,
         start_ids=_first_ids(models, "bos_token_id"),
         end_ids=_first_ids(models, "eos_token_id"),
-        added_tokens=_added_tokens(config, _read(folder / "added_tokens.json")),
+        added_tokens=added_tokens,
     )
 
 

@@ -11,7 +11,13 @@ from gpt_keras.gguf_file import read_header
 from gpt_keras.tokenizers.byte_level import engine_from_vocabulary
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.metaspace import MetaspaceTokenizer
-from gpt_keras.tokenizers.splits import case_split, gpt2_split, gpt4_split, single_digits_split
+from gpt_keras.tokenizers.splits import (
+    GPT4O_SPLIT,
+    case_split,
+    gpt2_split,
+    gpt4_split,
+    single_digits_split,
+)
 from gpt_keras.tokenizers.tokenizer import Tokenizer
 from gpt_keras.tokenizers.vocabulary_files import naming
 
@@ -20,7 +26,7 @@ _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 
 
 class _Split(NamedTuple):
-    """How text is split, and what follows from it.
+    """Settings of a tokenizer that go with its split of text into words.
 
     Attributes:
         pre_tokenizer: the split.
@@ -42,7 +48,7 @@ _THREE_DIGITS = _Split(gpt4_split(r"\p{N}{1,3}"))
 _LLAMA3 = _THREE_DIGITS._replace(ignore_merges=True, adds_start=True)
 _QWEN2 = _Split(gpt4_split(r"\p{N}"), normalizer=normalizers.NFC())
 _TEKKEN = _Split(case_split(r"\p{N}", contractions=False), ignore_merges=True, adds_start=True)
-_GPT4O = _Split(case_split(r"\p{N}{1,3}", contractions=True))
+_GPT4O = _Split(GPT4O_SPLIT)
 
 # By what `tokenizer.ggml.pre` says: all the names that llama.cpp gives to these splits.
 _NAMES = {
@@ -61,7 +67,7 @@ _SPLITS = {name: split for names, split in _NAMES.items() for name in names.spli
 
 
 def load(path: Path) -> BytePairTokenizer | MetaspaceTokenizer:
-    """Loads the tokenizer of a GGUF file.
+    """Load the tokenizer of a GGUF file.
 
     Args:
         path: The file.

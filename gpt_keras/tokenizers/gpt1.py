@@ -191,7 +191,7 @@ class GPT1Tokenizer(EngineTokenizer):
     def from_vocabulary(
         cls, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]
     ) -> "GPT1Tokenizer":
-        """Makes a tokenizer from a vocabulary and merges, such as OpenAI's.
+        """Make a tokenizer from a vocabulary and merges, such as OpenAI's.
 
         Args:
             vocabulary: The tokens and their ids, which are 0 to n - 1. Tokens at the end of words
@@ -232,7 +232,7 @@ class GPT1Tokenizer(EngineTokenizer):
         return "".join(self._texts(ids))
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Returns the bytes that each id stands for; a space follows each word but the last."""
+        """Return the bytes that each id stands for; a space follows each word but the last."""
         return [text.encode() for text in self._texts(self._checked(ids))]
 
     def _texts(self, ids: list[int]) -> list[str]:
@@ -242,11 +242,11 @@ class GPT1Tokenizer(EngineTokenizer):
         return texts
 
     def safe_cut(self, text: str) -> int:
-        """Returns the last place in `text` after a space or line end."""
+        """Return the last place in `text` after a space or line end."""
         return _safe_cut(text) if self._has_usual_split and not self._always_found else 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Returns a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes; the ids are those of `encode`, and `detokenize` gives
         the bytes of what `decode` gives. Bytes that are not valid UTF-8 are read as U+FFFD, which
@@ -267,21 +267,19 @@ class GPT1Tokenizer(EngineTokenizer):
             "BertPreTokenizer)"
         )
         ids = self._vocabulary
-        # Of a merge that stands twice the last one counts.
-        merges = [*dict.fromkeys(reversed(self._merges))][::-1]
         return InGraphGPT1Tokenizer(
             self,
             self._found(allowed_special),
             inside_ids={token: i for token, i in ids.items() if len(token) == 1},
             last_ids={token[0]: i for token, i in ids.items() if token[1:] == END_OF_WORD},
             unknown_id=self._unknown_id,
-            merges=[(ids[first], ids[second], ids[first + second]) for first, second in merges],
+            merges=self._merges_of_ids(ids),
             tokens=self._tokens,
             ends_word=self._ends_word,
         )
 
     def save_vocabulary(self, folder: str | os.PathLike) -> Path:
-        """Writes `vocab.json` and `merges.txt`, which Hugging Face's GPT-1 classes read.
+        """Write `vocab.json` and `merges.txt`, which Hugging Face's GPT-1 classes read.
 
         `gpt_keras.tokenizers.load` reads them, too. The format says nothing of special tokens:
         `<unk>` is ordinary when it is read back.

@@ -1,4 +1,4 @@
-"""Reading back what `Tokenizer.save` wrote, and tokenizers in the formats of others."""
+"""Loading: the files of `Tokenizer.save`, and tokenizers in other formats."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ _SENTENCEPIECE_NAMES = ("tokenizer.model", "spiece.model")
 
 
 def load(path: str | os.PathLike) -> Tokenizer:
-    """Loads a tokenizer.
+    """Load a tokenizer.
 
     Args:
         path: One of these:
@@ -169,7 +169,7 @@ def _tokenizer_class(content: object) -> type[Tokenizer]:
 
 
 def _check_model(content: dict[str, Any]) -> None:
-    """Checks vocabulary, merges and added tokens of a `tokenizer.json`.
+    """Check vocabulary, merges and added tokens of a `tokenizer.json`.
 
     The engine itself takes gaps, and gives an added token another id than the file says.
     """

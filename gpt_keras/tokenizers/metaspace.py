@@ -11,7 +11,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from gpt_keras.tokenizers.byte_level import part_type
-from gpt_keras.tokenizers.engine import EngineTokenizer, encode_in_pieces
+from gpt_keras.tokenizers.engine import OPTIONS_NOT_IN_GRAPH, EngineTokenizer, encode_in_pieces
 from gpt_keras.tokenizers.in_graph.metaspace import InGraphMetaspaceTokenizer
 from gpt_keras.tokenizers.tokenizer import AllowedSpecial
 from gpt_keras.tokenizers.utf8 import incomplete_length
@@ -23,13 +23,6 @@ SPACE = "\u2581"
 Prefix = Literal["never", "first", "always", "prepend"]
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-
-_OPTIONS_NOT_IN_GRAPH = (
-    "dropout",
-    "ignore_merges",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-)
 
 
 class MetaspaceTokenizer(EngineTokenizer):
@@ -78,7 +71,7 @@ class MetaspaceTokenizer(EngineTokenizer):
             content,
             has_usual_split=self._prefix is not None
             and has_bytes
-            and not any(model.get(option) for option in _OPTIONS_NOT_IN_GRAPH),
+            and not any(model.get(option) for option in OPTIONS_NOT_IN_GRAPH),
         )
         self._byte_ids = [self._vocabulary[token] for token in byte_tokens] if has_bytes else []
         # Whether no token goes on after a space that follows a letter, so that every word can be
@@ -86,12 +79,11 @@ class MetaspaceTokenizer(EngineTokenizer):
         self._has_words = not any(re.search(f"[^{SPACE}]{SPACE}", t) for t in self._vocabulary)
         self._token_bytes = [b""] * (1 + max((self._vocabulary | self._added_tokens).values()))
         joins_bytes = "ByteFallback" in decoder
-        for token, i in self._vocabulary.items():
+        # The decoder makes no difference between these: Gemma's runs of spaces are added tokens.
+        for token, i in (self._vocabulary | self._added_tokens).items():
             byte = _BYTE.fullmatch(token) if joins_bytes else None
             text = token.replace(SPACE, " ")
             self._token_bytes[i] = bytes([int(byte[1], 16)]) if byte else text.encode()
-        for token, i in self._added_tokens.items():
-            self._token_bytes[i] = token.encode()
 
     @classmethod
     def from_scores(
@@ -102,7 +94,7 @@ class MetaspaceTokenizer(EngineTokenizer):
         added_tokens: Mapping[str, int],
         prefix: Prefix = "first",
     ) -> "MetaspaceTokenizer":
-        """Makes a tokenizer from the pieces of a SentencePiece model of the byte-pair kind.
+        """Make a tokenizer from the pieces of a SentencePiece model of the byte-pair kind.
 
         Args:
             tokens: The pieces, in the order of their ids.
@@ -177,11 +169,11 @@ class MetaspaceTokenizer(EngineTokenizer):
         return data.decode("utf-8", errors="replace")
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Returns the bytes that each id stands for, as `Tokenizer.pieces` describes."""
+        """Return the bytes that each id stands for, as `Tokenizer.pieces` describes."""
         return [self._token_bytes[i] for i in self._checked(ids)]
 
     def safe_cut(self, text: str) -> int:
-        """Returns the last place in `text` before a space that follows a word.
+        """Return the last place in `text` before a space that follows a word.
 
         A text that always gets a space in front cannot be cut: its second half would get one, too.
         """
@@ -196,7 +188,7 @@ class MetaspaceTokenizer(EngineTokenizer):
         return incomplete_length(b"".join([self._token_bytes[i] for i in ids[-3:]])) > 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Returns a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes; the ids are those of `encode`. Bytes that are not valid
         UTF-8 are read as U+FFFD.
@@ -214,14 +206,12 @@ class MetaspaceTokenizer(EngineTokenizer):
             "tokens for all bytes and nothing done to text but to write its spaces as '▁'"
         )
         ids = self._vocabulary
-        # Of a merge that stands twice the last one counts.
-        merges = [*dict.fromkeys(reversed(self._merges))][::-1]
         return InGraphMetaspaceTokenizer(
             self,
             self._found(allowed_special),
             character_ids={token: i for token, i in ids.items() if len(token) == 1},
             byte_ids=self._byte_ids,
-            merges=[(ids[first], ids[second], ids[first + second]) for first, second in merges],
+            merges=self._merges_of_ids(ids),
             token_bytes=self._token_bytes,
             prefix=self._prefix,
             words="each space" if self._splits else "runs" if self._has_words else "none",

@@ -1,4 +1,4 @@
-"""How byte-pair encoding is learned, in plain Python: to read, and to check `train` against.
+"""Training of byte-pair encoding in plain Python: to read, and to check `train` against.
 
 Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units", section 3.2
 and algorithm 1, with bytes for characters as in Radford et al. 2019 (GPT-2), section 2.2.
@@ -17,7 +17,7 @@ from gpt_keras.tokenizers.byte_level import byte_characters
 def learn_merges(
     words: Mapping[bytes, int], num_merges: int, min_frequency: int = 2
 ) -> list[tuple[bytes, bytes]]:
-    """Learns which pairs of tokens to merge, in which order.
+    """Learn which pairs of tokens to merge, in which order.
 
     Pairs never reach over the end of a word. A pair counts at every place where it stands, so
     `aaa` holds the pair `(a, a)` twice, though only one of the two can be merged. Of pairs that
@@ -68,7 +68,7 @@ def learn_merges(
 
 
 def merge_pair(tokens: Sequence[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
-    """Merges a pair of tokens wherever it stands in a word, from left to right.
+    """Merge a pair of tokens wherever it stands in a word, from left to right.
 
     All merges, one after the other, turn the bytes of a word into its tokens.
 
@@ -98,7 +98,7 @@ def merge_pair(tokens: Sequence[bytes], pair: tuple[bytes, bytes]) -> list[bytes
 def vocabulary(
     merges: Sequence[tuple[bytes, bytes]], special_tokens: Sequence[str] = ()
 ) -> list[bytes]:
-    r"""Returns the tokens in the order of their ids, as `BytePairTokenizer.train` lays them out.
+    r"""Return the tokens in the order of their ids, as `BytePairTokenizer.train` lays them out.
 
     GPT-2's order: the 256 bytes, those that print well first; the merges; the special tokens.
 

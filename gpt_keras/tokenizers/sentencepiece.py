@@ -101,7 +101,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "SentencePieceTokenizer":
-        """Reads a `.model` file.
+        """Read a `.model` file.
 
         Args:
             path: The file.
@@ -211,7 +211,7 @@ class SentencePieceTokenizer(Tokenizer):
         return self._model.join(ids).decode("utf-8", errors="replace")
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Returns the bytes that each id stands for, as `Tokenizer.pieces` describes.
+        """Return the bytes that each id stands for, as `Tokenizer.pieces` describes.
 
         They are of the normalized text, with the space that encoding put before the first word.
         """
@@ -227,7 +227,7 @@ class SentencePieceTokenizer(Tokenizer):
         return incomplete_length(end) > 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Returns a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that does the same with TensorFlow ops.
 
         As `Tokenizer.in_graph` describes, except that a SavedModel with it needs the op of
         tensorflow-text: `import tensorflow_text` before loading it. Bytes that are not valid UTF-8
@@ -247,7 +247,7 @@ class SentencePieceTokenizer(Tokenizer):
         )
 
     def to_json(self) -> str:
-        """Returns the content as JSON text; the `.model` file is in it in base64."""
+        """Return the content as JSON text; the `.model` file is in it in base64."""
         content = {
             "type": "SentencePieceTokenizer",
             "model": base64.b64encode(self._bytes).decode("ascii"),
@@ -260,7 +260,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, text: str) -> "SentencePieceTokenizer":
-        """Makes a tokenizer from what `to_json` returned."""
+        """Make a tokenizer from what `to_json` returned."""
         content = json.loads(text)
         fields = Boundaries._fields
         return cls(

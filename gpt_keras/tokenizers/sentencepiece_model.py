@@ -1,4 +1,4 @@
-"""What a SentencePiece `.model` file holds, apart from what its engine keeps to itself."""
+"""The vocabulary and the settings in a SentencePiece `.model` file."""
 
 import dataclasses
 import functools
@@ -47,13 +47,13 @@ class SentencePieceModel:
     end_of_text_id: int | None
 
     def join(self, ids: list[int]) -> bytes:
-        """Returns the bytes of a text."""
+        """Return the bytes of a text."""
         start = next((k for k, i in enumerate(ids) if not self.passes_on[i]), len(ids)) + 1
         first = [self.first_bytes[i] for i in ids[:start]]
         return b"".join(first + [self.token_bytes[i] for i in ids[start:]])
 
     def with_added_tokens(self, tokens: Sequence[AddedToken]) -> "SentencePieceModel":
-        """Returns a model with further tokens, whose ids follow those of the vocabulary."""
+        """Return a model with further tokens, whose ids follow those of the vocabulary."""
         more = tuple(token.text.encode() for token in tokens)
         special = {token.text: token.token_id for token in tokens if token.is_special}
         return dataclasses.replace(
@@ -67,7 +67,7 @@ class SentencePieceModel:
 
 
 def parse(data: bytes) -> SentencePieceModel:
-    """Reads a `.model` file, which is one protocol buffer message.
+    """Read a `.model` file, which is one protocol buffer message.
 
     Args:
         data: The bytes of the file.

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class StreamDecoder:
-    """Turns ids into text as they come; made by `Tokenizer.stream_decoder`.
+    """Decoder of ids that come a few at a time; made by `Tokenizer.stream_decoder`.
 
     The pieces, joined, are what `decode` gives for all ids at once. Bytes of a character that is
     not complete wait for the ids that complete it.
@@ -27,7 +27,7 @@ class StreamDecoder:
         self._shown = 0
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Takes the next ids and returns the text that is certain now.
+        """Return the text that is certain after the next ids.
 
         Args:
             ids: The ids that follow those of earlier calls.
@@ -44,7 +44,7 @@ class StreamDecoder:
         return text[start:]
 
     def finish(self) -> str:
-        """Returns what is left at the end: bytes that were never completed, as U+FFFD."""
+        """Return the rest at the end: bytes that were never completed, as U+FFFD."""
         return self._take()
 
     def _take(self) -> str:

@@ -134,7 +134,7 @@ def _check_format(path: Path, head: bytes) -> None:
 def cut_into_pieces(
     texts: Iterator[str], safe_cut: Callable[[str], int], piece_characters: int
 ) -> Iterator[str]:
-    """Cuts a stream of text anew, at places where cutting changes nothing.
+    """Cut a stream of text anew, at places where cutting changes nothing.
 
     Args:
         texts: Strings that joined give one text.

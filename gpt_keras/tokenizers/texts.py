@@ -75,6 +75,11 @@ def describe(value: object) -> str:
     return f"{shown[:60]}{'...' if len(shown) > 60 else ''} of type {type(value).__name__}"
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a string has a UTF-8 form, which one with a lone surrogate has not."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _array(name: str, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)

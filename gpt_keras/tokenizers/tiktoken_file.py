@@ -6,7 +6,6 @@ away.
 """
 
 import base64
-import binascii
 import itertools
 import re
 from collections.abc import Sequence
@@ -101,7 +100,7 @@ def _read(text: str) -> list[bytes]:
         try:
             token, rank = line.split(" ")
             ranks[int(rank)] = base64.b64decode(token, validate=True)
-        except (ValueError, binascii.Error):
+        except ValueError:
             raise ValueError(
                 f"line {number} must be base64, a space and a rank, but is {line[:60]!r}"
             ) from None

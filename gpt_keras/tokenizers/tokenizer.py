@@ -1,4 +1,4 @@
-"""What every tokenizer can do: text to ids, ids to text, save, compare."""
+"""Base class of the tokenizers: text to ids, ids to text, save, compare."""
 
 import abc
 import functools
@@ -113,7 +113,7 @@ class Tokenizer(abc.ABC):
     @property
     @abc.abstractmethod
     def special_tokens(self) -> dict[str, int]:
-        """Tokens that text holds only where `encode` is told to look for them, and their ids."""
+        """Tokens that text holds only where `allowed_special` names them, and their ids."""
 
     def with_boundaries(
         self,
@@ -232,11 +232,11 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def to_json(self) -> str:
-        """Returns the whole content as JSON text; `save` writes exactly this."""
+        """Return the whole content as JSON text; `save` writes exactly this."""
 
     @abc.abstractmethod
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> Any:
-        """Returns a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that does the same with TensorFlow ops.
 
         `layer(strings)` takes a `(batch,)` string tensor and returns a `tf.RaggedTensor` of int32
         ids, `(batch, None)`; `layer(strings, add_start_of_text=True)` those of prompts.
@@ -262,7 +262,7 @@ class Tokenizer(abc.ABC):
         allowed_special: AllowedSpecial = (),
         add_start_of_text: bool = False,
     ) -> list[int] | list[list[int]]:
-        """Turns text into ids.
+        """Turn text into ids.
 
         Unless allowed, the text of a special token gets no special treatment: the string
         `"<|endoftext|>"` is encoded like any other text, so that no user's text can end a document
@@ -304,7 +304,7 @@ class Tokenizer(abc.ABC):
         allowed_special: AllowedSpecial = (),
         add_start_of_text: bool = False,
     ) -> PaddedIds:
-        """Turns texts into rows of ids of one length: longer ones are cut, shorter ones padded.
+        """Turn texts into rows of ids of one length: longer ones are cut, shorter ones padded.
 
         Args:
             texts: Several strings, in any container that `encode` takes.
@@ -347,7 +347,7 @@ class Tokenizer(abc.ABC):
     def check_padding(
         self, sequence_length: int, padding_side: str, truncation_side: str, pad_id: int | None
     ) -> int:
-        """Checks the arguments of `encode_padded` and returns the id of padding."""
+        """Check the arguments of `encode_padded` and return the id of padding."""
         check_positive_int("sequence_length", sequence_length)
         check_choice("padding_side", padding_side, SIDES)
         check_choice("truncation_side", truncation_side, SIDES)
@@ -356,13 +356,13 @@ class Tokenizer(abc.ABC):
         return self._checked([pad_id], "pad_id")[0]
 
     def require_end_of_text_id(self) -> int:
-        """Returns `end_of_text_id`, or raises `ValueError` if there is none."""
+        """Return `end_of_text_id`, or raise `ValueError` if there is none."""
         if self.end_of_text_id is None:
             raise ValueError("`append_end_of_text` needs a tokenizer with an end-of-text token.")
         return self.end_of_text_id
 
     def corpus_encoder(self) -> Callable[[list[str]], list[np.ndarray]]:
-        """Returns the fastest function there is from many texts to their ids.
+        """Return the fastest function there is from many texts to their ids.
 
         It gives what `encode` gives, as integer arrays, and several threads may call it. Making it
         takes up to a second.
@@ -370,7 +370,7 @@ class Tokenizer(abc.ABC):
         return lambda texts: [np.array(ids, np.int32) for ids in self.encode(texts)]
 
     def decode(self, ids: Any) -> str | list[str]:
-        """Turns ids into text.
+        """Turn ids into text.
 
         Byte-level tokens may hold parts of a character: bytes that are not valid UTF-8, as at the
         end of a sequence cut in the middle of a character, decode to U+FFFD.
@@ -402,7 +402,7 @@ class Tokenizer(abc.ABC):
         return self._decode_one(self._checked(ids))
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        r"""Returns the bytes that each id stands for, one entry an id.
+        r"""Return the bytes that each id stands for, one entry an id.
 
         Joined, they are what `decode` gives, up to a space at the beginning. They are bytes
         because a token may hold a part of a character.
@@ -422,7 +422,7 @@ class Tokenizer(abc.ABC):
         return [self._decode_one([i]).encode() for i in self._checked(ids)]
 
     def stream_decoder(self) -> StreamDecoder:
-        """Returns a decoder for ids that come one by one; it never shows half a character.
+        """Return a decoder for ids that come one by one; it never shows half a character.
 
         Example:
             >>> import gpt_keras as gk
@@ -439,7 +439,7 @@ class Tokenizer(abc.ABC):
         return False
 
     def safe_cut(self, text: str) -> int:
-        """Returns the last place where `text` can be cut without changing its ids.
+        """Return the last place where `text` can be cut without changing its ids.
 
         Encoding both halves and joining the ids gives the ids of the whole, whatever follows
         `text`. Long files are encoded piece by piece this way.
@@ -454,7 +454,7 @@ class Tokenizer(abc.ABC):
         return 0
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Writes the tokenizer to one JSON file, readable by people.
+        """Write the tokenizer to one JSON file, readable by people.
 
         The file is written under a temporary name and then renamed, so that no half a file is
         left when writing stops in the middle.
@@ -473,7 +473,7 @@ class Tokenizer(abc.ABC):
         return file
 
     def digest(self) -> str:
-        """Returns the SHA-256 of the content, as 64 hexadecimal digits."""
+        """Return the SHA-256 of the content, as 64 hexadecimal digits."""
         return self._digest
 
     @functools.cached_property
@@ -511,7 +511,7 @@ class Tokenizer(abc.ABC):
         return {token: special[token] for token in allowed_special}
 
     def _encode_with(self, allowed: dict[str, int], texts: list[str]) -> list[list[int]]:
-        """Encodes texts with the allowed special tokens in them."""
+        """Encode texts with the allowed special tokens in them."""
         # Of tokens that begin alike the longest one counts.
         longest_first = sorted(allowed, key=len, reverse=True)
         expression = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
@@ -545,7 +545,7 @@ class Tokenizer(abc.ABC):
         return self._encode_parts([parts])[0]
 
     def _encode_parts(self, rows: list[list[str | int]]) -> list[list[int]]:
-        """Encodes the texts of all rows in two batches: those that begin a row, and the others."""
+        """Encode the texts of all rows in two batches: those that begin a row, and the others."""
         first, later = [], []
         for row in rows:
             for i, part in enumerate(row):
@@ -572,7 +572,7 @@ class Tokenizer(abc.ABC):
         return text
 
     def _encode_later(self, texts: list[str]) -> list[list[int]]:
-        """Encodes texts that follow a special token, not the beginning of a text."""
+        """Encode texts that follow a special token, not the beginning of a text."""
         return self._encode_batch(texts)
 
     def _checked(self, ids: Sequence, name: str = "ids") -> list[int]:

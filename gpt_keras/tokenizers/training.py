@@ -1,4 +1,4 @@
-"""What the training of all tokenizers on the `tokenizers` engine has in common."""
+"""Common parts of training a tokenizer on the `tokenizers` engine."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from gpt_keras.tokenizers.text_files import cut_into_pieces, iterate_documents
 def check_training(
     vocabulary_size: int, min_frequency: int, special_tokens: Sequence[str]
 ) -> list[str]:
-    """Checks arguments of `train` and returns the special tokens as a list."""
+    """Check arguments of `train` and return the special tokens as a list."""
     if isinstance(special_tokens, str):
         raise ValueError(
             f"`special_tokens` must be a list of strings, got the string {special_tokens!r}."
@@ -34,7 +34,7 @@ def check_training(
 
 
 def check_room(vocabulary_size: int, symbols: int, kind: str, special_tokens: list[str]) -> None:
-    """Checks that all tokens that no merge makes have an id.
+    """Check that all tokens that no merge makes have an id.
 
     Args:
         vocabulary_size: The ids there are.
@@ -78,7 +78,7 @@ def iterate_pieces(
 
 
 def add_special_tokens(engine: tokenizers.Tokenizer, special_tokens: list[str]) -> None:
-    """Gives the special tokens the ids after the last one of a trained engine."""
+    """Give the special tokens the ids after the last one of a trained engine."""
     taken = [token for token in special_tokens if engine.token_to_id(token) is not None]
     if taken:
         raise ValueError(f"`special_tokens` must be texts that are no token already, got {taken}.")

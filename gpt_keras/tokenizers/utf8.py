@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def incomplete_length(data: bytes) -> int:
-    """Returns how many bytes at the end of `data` begin a character without completing it.
+    """Return how many bytes at the end of `data` begin a character without completing it.
 
     Bytes that no further byte makes a character do not count.
 
@@ -25,7 +25,7 @@ def incomplete_length(data: bytes) -> int:
 
 
 def split_incomplete(strings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits off what `incomplete_length` counts, in the graph.
+    """Split off what `incomplete_length` counts, in the graph.
 
     Args:
         strings: `(batch,)` strings.

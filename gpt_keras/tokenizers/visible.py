@@ -11,7 +11,7 @@ _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
 
 
 def visible(piece: bytes) -> str:
-    r"""Returns the text of a token with marks for what would not be seen.
+    r"""Return the text of a token with marks for what would not be seen.
 
     A space is ␣, a line end ⏎, a tabulator ⇥; bytes that are a part of a character are given in
     hexadecimal, in ‹›, and so are code points of other characters that show nothing. A mark that
@@ -46,7 +46,7 @@ def _hexadecimal(run: str) -> str:
 
 
 def display_width(text: str) -> int:
-    r"""Returns how many columns of a terminal a text takes: Chinese characters take two.
+    r"""Return how many columns of a terminal a text takes: Chinese characters take two.
 
     Example:
         >>> from gpt_keras.tokenizers.visible import display_width

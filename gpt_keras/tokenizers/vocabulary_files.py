@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt_keras.atomic import atomic_file
+from gpt_keras.tokenizers.texts import is_unicode
 
 VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
@@ -35,7 +36,7 @@ _MAX_MESSAGE = 300
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Turns whatever goes wrong in reading a file into a `ValueError` that names the file."""
+    """Turn any error in reading a file into a `ValueError` that names the file."""
     try:
         yield
     except (OSError, ImportError):
@@ -49,7 +50,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 def read_text_file(path: Path) -> str:
-    """Reads a UTF-8 file that is small enough to be part of a tokenizer.
+    """Read a UTF-8 file that is small enough to be part of a tokenizer.
 
     Raises:
         ValueError: If it is empty, too large or not UTF-8.
@@ -65,7 +66,7 @@ def read_text_file(path: Path) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that holds an object.
+    """Read a JSON file that holds an object.
 
     Raises:
         ValueError: If it is no JSON, not an object, or a key stands twice in an object.
@@ -91,14 +92,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Reads a JSON object of tokens and ids, and checks it as `check_vocabulary` does."""
+    """Read a JSON object of tokens and ids, and check it as `check_vocabulary` does."""
     vocabulary = read_json_object(path)
     check_vocabulary(vocabulary)
     return vocabulary
 
 
 def read_merges(path: Path) -> list[tuple[str, str]]:
-    """Reads a file of merges.
+    """Read a file of merges.
 
     Args:
         path: The file.
@@ -124,7 +125,7 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
 
 
 def check_vocabulary(vocabulary: Mapping[str, int]) -> None:
-    """Checks that tokens are Unicode and the ids 0 to n - 1, each once.
+    """Check that tokens are Unicode and the ids 0 to n - 1, each once.
 
     Raises:
         ValueError: Otherwise; tells one token or id that is wrong.
@@ -134,7 +135,7 @@ def check_vocabulary(vocabulary: Mapping[str, int]) -> None:
             f"the vocabulary must be a table of tokens and ids, but is {_shown(vocabulary)}"
         )
     for token, i in vocabulary.items():
-        if not isinstance(token, str) or not _is_unicode(token):
+        if not isinstance(token, str) or not is_unicode(token):
             raise ValueError(f"tokens must be valid Unicode text, but {_shown(token)} is not")
         if not isinstance(i, int) or isinstance(i, bool) or i < 0:
             raise ValueError(
@@ -154,7 +155,7 @@ def check_vocabulary(vocabulary: Mapping[str, int]) -> None:
 
 
 def check_merges(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
-    """Checks that the vocabulary holds both tokens of each merge and what they are merged to.
+    """Check that the vocabulary holds both tokens of each merge and what they are merged to.
 
     Raises:
         ValueError: Otherwise; tells the first merge that is wrong.
@@ -171,7 +172,7 @@ def check_merges(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]
 def write_vocabulary_files(
     folder: str | os.PathLike, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]
 ) -> Path:
-    """Writes `vocab.json` and `merges.txt`, both or none.
+    """Write `vocab.json` and `merges.txt`, both or none.
 
     Args:
         folder: The folder, made if missing.
@@ -198,10 +199,6 @@ def write_vocabulary_files(
         vocabulary_file.write_text(text, encoding="utf-8", newline="\n")
         merges_file.write_text("\n".join(lines), encoding="utf-8", newline="\n")
     return folder
-
-
-def _is_unicode(token: str) -> bool:
-    return token.isascii() or not any("\ud800" <= character <= "\udfff" for character in token)
 
 
 def _shown(value: object) -> str:

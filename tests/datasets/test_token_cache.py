@@ -41,8 +41,10 @@ def test_a_second_call_does_not_encode(tmp_path, tokenizer):
     count = tokenizer.count
     # Neither another split nor another length of windows needs other ids, nor does another file
     # of the same content.
-    second, _ = language_modeling(TEXT, tokenizer, **arguments)
-    language_modeling(TEXT, tokenizer, **arguments | {"sequence_length": 4, "seed": 3})
+    other = tmp_path / "b.txt"
+    other.write_text(TEXT)
+    second, _ = language_modeling(other, tokenizer, **arguments)
+    language_modeling(other, tokenizer, **arguments | {"sequence_length": 4, "seed": 3})
     assert tokenizer.count == count
     for one, two in zip(first.as_numpy_iterator(), second.as_numpy_iterator()):
         np.testing.assert_array_equal(one, two)
@@ -56,6 +58,15 @@ def test_other_content_or_tokenizer_is_another_key(tmp_path, tokenizer):
     encode_corpus([TEXT], CharacterTokenizer(tokenizer.characters), tmp_path)
     encode_corpus([TEXT], BytePairTokenizer.train(TEXT, 260), tmp_path)
     assert len(list(tmp_path.iterdir())) == 5 * files
+
+
+def test_a_text_and_a_file_of_the_same_bytes(tmp_path):
+    tokenizer = CharacterTokenizer("ab\r\n\ufeff")
+    file = tmp_path / "windows.txt"
+    file.write_bytes("\ufeffa\r\nb".encode())
+    cache = tmp_path / "cache"
+    assert encode_corpus(["\ufeffa\r\nb"], tokenizer, cache).ids.tolist() == [4, 0, 2, 3, 1]
+    assert encode_corpus([file], tokenizer, cache).ids.tolist() == [0, 3, 1]
 
 
 def test_a_file_that_changes_is_encoded_again(tmp_path, tokenizer):

@@ -198,6 +198,16 @@ def test_files_are_documents(tmp_path):
     assert model.perplexity(tmp_path / "1.txt") == same.perplexity("abcabc")
 
 
+def test_line_ends_of_files_become_those_of_texts(tmp_path):
+    file = tmp_path / "windows.txt"
+    file.write_bytes(b"ab\r\nab\r\n")
+    tokenizer = gk.tokenizers.CharacterTokenizer("ab\r\n", end_of_text=True)
+    for keep, text in ((False, "ab\nab\n"), (True, "ab\r\nab\r\n")):
+        model = gk.NGramLM(2, tokenizer).fit(file, keep_line_ends=keep)
+        assert model.perplexity(text) == model.perplexity(file, keep_line_ends=keep)
+        assert model.perplexity(text) == gk.NGramLM(2, tokenizer).fit([text]).perplexity(text)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="`order` must be an integer of at least 1, got 0"):
         gk.NGramLM(0, vocabulary_size=3)

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tiktoken
 from tokenizers import AddedToken as EngineToken
 from tokenizers import Tokenizer as Engine
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 import gpt_keras.tokenizers as tokenizers
 from gpt_keras.tokenizers.added_tokens import AddedToken
@@ -273,6 +273,12 @@ def test_fewer_ids(small, pieces):
     assert more.with_first_ids(999) is more
     with pytest.raises(ValueError, match="`count` must be at least"):
         more.with_first_ids(size - 2)
+    content = json.loads(more.to_json())  # whose texts end in the token that goes
+    ends = processors.TemplateProcessing("$A [PAD]", None, [("[PAD]", size + 1)])
+    content["post_processor"] = json.loads(ends.__getstate__())
+    more = type(small).from_json(json.dumps(content))
+    assert more.end_of_text_id == size + 1
+    assert more.with_first_ids(size + 1).end_of_text_id == small.end_of_text_id
     plain = tokenizers.SentencePieceTokenizer(pieces)
     more = plain.with_added_tokens([AddedToken(270, "[PAD]")]).with_boundaries("[PAD]", "[PAD]")
     assert more.with_first_ids(270).special_tokens == plain.special_tokens

@@ -28,6 +28,10 @@ FORMS = {
     "gemma, plain": (REPLACE, None, STEPS),
 }
 
+# Added tokens that are not special. Merges make the last one, too, and it decodes to spaces, as
+# Gemma's does.
+ALWAYS_FOUND = ("<unused>", "\n\n", "▁▁")
+
 TEXTS = [
     "",
     " ",
@@ -52,7 +56,7 @@ def vocabulary_and_merges(text, crossing):
     engine.train_from_iterator(text.split("\n"), trainer)
     model = json.loads(engine.to_str())["model"]
     special = ["<unk>", "<s>", "</s>", "<pad>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    tokens = dict.fromkeys([*special, *model["vocab"], "<unused>", "\n\n"])
+    tokens = dict.fromkeys([*special, *model["vocab"], *ALWAYS_FOUND])
     return {token: i for i, token in enumerate(tokens)}, [tuple(m) for m in model["merges"]]
 
 
@@ -70,8 +74,8 @@ def new_engine(model, form):
     )
     engine.normalizer, engine.pre_tokenizer, steps = FORMS[form]
     engine.decoder = decoders.Sequence(steps)
-    for token in ("<unk>", "<s>", "</s>", "<pad>", "<unused>", "\n\n"):
-        special = token not in ("<unused>", "\n\n")
+    for token in ("<unk>", "<s>", "</s>", "<pad>", *ALWAYS_FOUND):
+        special = token not in ALWAYS_FOUND
         engine.add_tokens([AddedToken(token, special=special, normalized=False)])
     return engine
 

@@ -1,4 +1,4 @@
-"""What the tokenizers inside a graph share."""
+"""Base class of the tokenizers inside a graph."""
 
 import abc
 import re
@@ -19,7 +19,7 @@ _SPACES = f"[{WHITE_SPACE}]+"
 
 
 class InGraphTokenizer(keras.layers.Layer):
-    """What the in-graph tokenizers share: the way in, and the way from ids back to text.
+    """Base class of in-graph tokenizers: strings to ids, special tokens, ids to strings.
 
     Args:
         tokenizer: The tokenizer in Python.
@@ -41,7 +41,7 @@ class InGraphTokenizer(keras.layers.Layer):
             )
 
     def call(self, strings: tf.Tensor, add_start_of_text: bool = False) -> tf.RaggedTensor:
-        """Turns strings into ids.
+        """Turn strings into ids.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
@@ -80,7 +80,7 @@ class InGraphTokenizer(keras.layers.Layer):
     def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor: ...
 
     def _tokenize_parts(self, strings: tf.Tensor, is_first: tf.Tensor) -> tf.RaggedTensor:
-        """Tokenizes parts of texts, of which some are the first of their text."""
+        """Tokenize parts of texts, of which some are the first of their text."""
         del is_first
         return self._tokenize(strings)
 
@@ -95,7 +95,7 @@ class InGraphTokenizer(keras.layers.Layer):
         pad_id: int | None = None,
         add_start_of_text: bool = False,
     ) -> PaddedIds:
-        """Turns strings into rows of ids of one length: longer ones are cut, shorter ones padded.
+        """Turn strings into rows of ids of one length: longer ones are cut, shorter ones padded.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
@@ -132,7 +132,7 @@ class InGraphTokenizer(keras.layers.Layer):
 
     @abc.abstractmethod
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turns ids into strings.
+        """Turn ids into strings.
 
         Args:
             ids: `(batch, length)` integers, dense or ragged, from 0 to `vocabulary_size - 1`.
@@ -148,7 +148,10 @@ class InGraphTokenizer(keras.layers.Layer):
     def detokenize_stream(
         self, ids: tf.Tensor | tf.RaggedTensor, rest: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turns ids that come a few at a time into strings that never end inside a character.
+        """Turn ids that come a few at a time into strings that never end inside a character.
+
+        The ids follow a text, as a model's follow its prompt: a space before the first word stays,
+        which `detokenize` leaves out where encoding puts one there.
 
         Args:
             ids: `(batch, length)` the next integers, dense or ragged.
@@ -171,11 +174,15 @@ class InGraphTokenizer(keras.layers.Layer):
             詩 0
             ! 0
         """
-        return split_incomplete(tf.strings.join([rest, self.detokenize(ids)]))
+        return split_incomplete(tf.strings.join([rest, self._detokenize_rest(ids)]))
+
+    def _detokenize_rest(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        """Return the strings of ids that follow a text."""
+        return self.detokenize(ids)
 
 
 class _SpecialTokens(tf.Module):
-    """Finds special tokens in texts."""
+    """Search for special tokens in texts."""
 
     def __init__(
         self, ids: dict[str, int], strips_before: Collection[int], strips_after: Collection[int]
@@ -193,7 +200,7 @@ class _SpecialTokens(tf.Module):
             self._ids = tf.lookup.StaticHashTable(initializer, default_value=-1)
 
     def split(self, strings: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-        """Cuts `(batch,)` strings before and after each special token.
+        """Cut `(batch,)` strings before and after each special token.
 
         Returns:
             `(parts, ids)`: ragged `(batch, parts)`, the parts and the ids of those that are a
@@ -234,7 +241,7 @@ class TokenTable(tf.Module):
             self._bytes = tf.constant(list(token_bytes), tf.string)
 
     def join(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Returns the joined bytes of the tokens in each row."""
+        """Return the joined bytes of the tokens in each row."""
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.convert_to_tensor(ids)
         return tf.strings.reduce_join(tf.gather(self._bytes, ids), axis=-1)

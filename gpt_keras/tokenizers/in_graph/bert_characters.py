@@ -1,4 +1,4 @@
-"""What BERT's basic tokenizer does with each character: cleaning, lower case, accents, words.
+"""BERT's basic tokenizer by character: cleaning, lower case, accents, words.
 
 Which characters are control characters, marks or punctuation depends on the Unicode version of
 whoever reads the text, so the `tokenizers` engine itself is asked, as in `unicode_classes`.
@@ -35,7 +35,7 @@ _SPECIAL_END = 0x20000
 
 
 class CharacterTables(NamedTuple):
-    """What becomes of each code point; the arrays are indexed by code points and read-only.
+    """Replacement and kind of each code point; the arrays are read-only, indexed by code point.
 
     Attributes:
         row: `(0x110000,)` int32. Which of `sequences` a code point becomes; `UNCHANGED`: it stays.
@@ -53,7 +53,7 @@ class CharacterTables(NamedTuple):
 
 @functools.cache
 def character_tables() -> CharacterTables:
-    """Returns the tables, for lower case without accents.
+    """Return the tables, for lower case without accents.
 
     Example:
         >>> from gpt_keras.tokenizers.in_graph.bert_characters import character_tables
@@ -86,7 +86,7 @@ def character_tables() -> CharacterTables:
 
 
 def _each(normalizer: normalizers.Normalizer, text: str) -> list[str]:
-    """Normalizes each character by itself."""
+    """Normalize each character by itself."""
     results = normalizer.normalize_str(_SEPARATOR.join(text)).split(_SEPARATOR)
     if _SEPARATOR in text:  # between two others: two empty results instead of one
         place = text.index(_SEPARATOR)

@@ -16,7 +16,7 @@ from gpt_keras.tokenizers.in_graph.code_point_table import CodePointTable
 
 
 class BertWordSplitter(tf.Module):
-    """Normalizes strings and splits them at white space and around each punctuation character.
+    """BERT's normalization, and its split at white space and around punctuation.
 
     What the engine's `BertNormalizer(lowercase=True)` and `BertPreTokenizer` do: control
     characters and accents are removed, letters are in lower case, and each punctuation mark and
@@ -35,7 +35,7 @@ class BertWordSplitter(tf.Module):
             self._sequence_splits = tf.constant([0, *ends], tf.int64)
 
     def __call__(self, strings: tf.Tensor) -> tf.RaggedTensor:
-        """Splits a batch.
+        """Split a batch.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
@@ -63,7 +63,7 @@ class BertWordSplitter(tf.Module):
         )
 
     def _normalize(self, characters: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Replaces characters, each by none or more.
+        """Replace characters, each by none or more.
 
         Args:
             characters: `(characters of all rows,)` int32 code points.
@@ -87,7 +87,7 @@ class BertWordSplitter(tf.Module):
         return tf.gather(results, places), tf.gather(row, places)
 
     def _sort_marks(self, characters: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-        """Sorts combining marks that follow each other by their class; hardly ever needed."""
+        """Sort combining marks that follow each other by their class; hardly ever needed."""
         order = tf.cast(self._order(characters), tf.int64)
         starts_run = (order == 0) | (row != _previous(row, -1))
 

@@ -90,5 +90,5 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
         return self._merge(ids, word, tf.size(words))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes."""
+        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes."""
         return self._tokens.join(ids)

@@ -38,5 +38,5 @@ class InGraphCharacterTokenizer(InGraphTokenizer):
             return code_points.with_values(tf.cast(ids, tf.int32))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes."""
+        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes."""
         return self._tokens.join(ids)

@@ -7,7 +7,7 @@ _PAGE = 256
 
 
 class CodePointTable(tf.Module):
-    """Looks up code points; `table(code_points)` gives their values.
+    """Look-up table of code points; `table(code_points)` returns their values.
 
     Neighbours have mostly the same value, so of all pages of 256 values only the distinct ones are
     kept: a few hundred kilobytes instead of megabytes in a SavedModel.
@@ -28,6 +28,6 @@ class CodePointTable(tf.Module):
             self._begins = tf.constant(begin, tf.int32)
 
     def __call__(self, code_points: tf.Tensor) -> tf.Tensor:
-        """Returns the values of int32 code points."""
+        """Return the values of int32 code points."""
         begins = tf.gather(self._begins, code_points // _PAGE)
         return tf.gather(self._values, begins + code_points % _PAGE)

@@ -71,7 +71,7 @@ class InGraphGPT1Tokenizer(InGraphTokenizer):
         return self._merge(ids, word, tf.size(words))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes.
+        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes.
 
         A space stands after each word but the last one.
         """
@@ -81,7 +81,7 @@ class InGraphGPT1Tokenizer(InGraphTokenizer):
     def detokenize_stream(
         self, ids: tf.Tensor | tf.RaggedTensor, rest: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turns ids that come a few at a time into strings, as `InGraphTokenizer` describes.
+        """Turn ids that come a few at a time into strings, as `InGraphTokenizer` describes.
 
         What waits as `rest` is the space after a word, until there is a word after it.
         """
@@ -110,7 +110,7 @@ def _ragged(ids: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
 
 
 def _split_last(text: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits off the last byte of the strings that `where` tells."""
+    """Split off the last byte of the strings that `where` tells."""
     num_bytes = tf.cast(where, tf.int32)
     cut = tf.strings.length(text) - num_bytes
     return (

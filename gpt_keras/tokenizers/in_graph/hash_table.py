@@ -8,7 +8,7 @@ import tensorflow as tf
 def hash_table(
     keys: Iterable[int], values: Iterable[int], default: int
 ) -> tf.lookup.StaticHashTable:
-    """Returns a table from int64 to int64 that a SavedModel can hold.
+    """Return a table from int64 to int64 that a SavedModel can hold.
 
     Args:
         keys: Distinct integers.

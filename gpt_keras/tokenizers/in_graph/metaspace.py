@@ -9,7 +9,6 @@ from gpt_keras.tokenizers.in_graph.base import InGraphTokenizer, TokenTable
 from gpt_keras.tokenizers.in_graph.hash_table import hash_table
 from gpt_keras.tokenizers.in_graph.pair_merging import PairMerger
 from gpt_keras.tokenizers.tokenizer import Tokenizer
-from gpt_keras.tokenizers.utf8 import split_incomplete
 
 _SPACE = "\u2581"
 _SEPARATOR = b"\xff"  # no UTF-8 text holds this byte
@@ -115,27 +114,12 @@ class InGraphMetaspaceTokenizer(InGraphTokenizer):
         return self._merge(symbols.values, word, tf.size(words))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes.
+        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes.
 
         The space that encoding puts before the first word is left out again.
         """
         text = self._tokens.join(ids)
         return tf.strings.regex_replace(text, "^ ", "") if self._strips_space else text
 
-    def detokenize_stream(
-        self, ids: tf.Tensor | tf.RaggedTensor, rest: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turns ids that come a few at a time into strings that never end inside a character.
-
-        The ids are taken to follow a text, as a model's do its prompt: unlike `detokenize`, this
-        keeps the space before the first word.
-
-        Args:
-            ids: `(batch, length)` the next integers, dense or ragged.
-            rest: `(batch,)` strings: what the call before returned as `rest`, or empty ones.
-
-        Returns:
-            `(text, rest)`: `(batch,)` strings; the text that is certain, and the bytes that wait
-            for the ones that complete their character.
-        """
-        return split_incomplete(tf.strings.join([rest, self._tokens.join(ids)]))
+    def _detokenize_rest(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        return self._tokens.join(ids)

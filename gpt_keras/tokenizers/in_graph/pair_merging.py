@@ -14,7 +14,7 @@ _NOTHING = -1
 
 
 class PairMerger(tf.Module):
-    """Merges, in each word, the pair of tokens that was learned earliest, until none is left.
+    """Byte-pair merging: in each word the pair learned earliest is merged, until none is left.
 
     All words are merged side by side, in as many rounds as the longest chain of merges takes.
 
@@ -36,7 +36,7 @@ class PairMerger(tf.Module):
         self._all_at_once = _ranks_grow(merges)
 
     def __call__(self, ids: tf.Tensor, word: tf.Tensor, num_words: tf.Tensor) -> tf.RaggedTensor:
-        """Merges.
+        """Merge the pairs of all words.
 
         Args:
             ids: `(symbols,)` int32, the ids of all words in one row.
@@ -64,7 +64,7 @@ class PairMerger(tf.Module):
     def _round(
         self, ids: tf.Tensor, word: tf.Tensor, place: tf.Tensor, result: tf.Tensor
     ) -> list[tf.Tensor]:
-        """Merges in each word the pair that was learned earliest; finished words go to the result.
+        """Merge in each word the pair that was learned earliest; finished words go to the result.
 
         Args:
             ids: The tokens of words that are not finished.

@@ -7,7 +7,6 @@ import tensorflow as tf
 from gpt_keras.tokenizers.in_graph.base import InGraphTokenizer, TokenTable
 from gpt_keras.tokenizers.sentencepiece_model import SentencePieceModel
 from gpt_keras.tokenizers.tokenizer import Tokenizer
-from gpt_keras.tokenizers.utf8 import split_incomplete
 
 
 class InGraphSentencePieceTokenizer(InGraphTokenizer):
@@ -40,7 +39,7 @@ class InGraphSentencePieceTokenizer(InGraphTokenizer):
         return self._engine(strings)
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turns ids into strings, as `InGraphTokenizer.detokenize` describes.
+        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes.
 
         The space that encoding puts before the first word is left out again.
         """
@@ -56,20 +55,5 @@ class InGraphSentencePieceTokenizer(InGraphTokenizer):
         others = tf.ragged.boolean_mask(ids, ids.with_values(~begins))
         return tf.strings.join([self._first_tokens.join(first), self._tokens.join(others)])
 
-    def detokenize_stream(
-        self, ids: tf.Tensor | tf.RaggedTensor, rest: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turns ids that come a few at a time into strings that never end inside a character.
-
-        The ids are taken to follow a text, as a model's do its prompt: unlike `detokenize`, this
-        keeps the space before the first word.
-
-        Args:
-            ids: `(batch, length)` the next integers, dense or ragged.
-            rest: `(batch,)` strings: what the call before returned as `rest`, or empty ones.
-
-        Returns:
-            `(text, rest)`: `(batch,)` strings; the text that is certain, and the bytes that wait
-            for the ones that complete their character.
-        """
-        return split_incomplete(tf.strings.join([rest, self._tokens.join(ids)]))
+    def _detokenize_rest(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+        return self._tokens.join(ids)

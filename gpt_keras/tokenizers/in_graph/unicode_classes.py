@@ -31,7 +31,7 @@ _NEW_LETTERS = {
 
 @functools.cache
 def character_classes() -> np.ndarray:
-    """Returns the class of every code point up to the last one that is not `OTHER`.
+    """Return the class of every code point up to the last one that is not `OTHER`.
 
     Returns:
         A read-only uint8 array: index it with a code point. The last entry is `OTHER` and stands
@@ -57,7 +57,7 @@ def character_classes() -> np.ndarray:
 
 @functools.cache
 def single_digits() -> np.ndarray:
-    """Returns which code points the engine's `Digits` pre-tokenizer takes for digits.
+    """Return which code points the engine's `Digits` pre-tokenizer takes for digits.
 
     These are not quite the `NUMBER`s: in version 0.23 of the engine this pre-tokenizer knows
     Unicode 17, so 13 numbers more.
@@ -83,7 +83,7 @@ def single_digits() -> np.ndarray:
 
 
 def unicode_version() -> str:
-    """Returns the version of Unicode whose letters, numbers and white space these classes are.
+    """Return the version of Unicode whose letters, numbers and white space these classes are.
 
     The latest one, of those this function knows (13 to 18), that the engine has the letters of.
     Where the installed versions differ, as between two machines, texts with characters that are

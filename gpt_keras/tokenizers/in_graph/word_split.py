@@ -30,7 +30,7 @@ _NO_CLASS = -1
 
 
 class WordSplitter(tf.Module):
-    """Splits strings into GPT-2's words; joined, the words give the string.
+    """GPT-2's split of strings into words; joined, the words give the string.
 
     Bytes that are not valid UTF-8 are read as U+FFFD.
 
@@ -47,7 +47,7 @@ class WordSplitter(tf.Module):
             self._digits = tf.constant(digit_characters()) if single_digits else None
 
     def __call__(self, strings: tf.Tensor) -> tf.RaggedTensor:
-        """Splits a batch.
+        """Split a batch.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
@@ -113,7 +113,7 @@ class WordSplitter(tf.Module):
 
 
 def _shift(values: tf.Tensor, places: int, fill: int | bool = 0) -> tf.Tensor:
-    """Moves values to the right, or to the left for negative `places`."""
+    """Move values to the right, or to the left for negative `places`."""
     filler = tf.fill([abs(places)], tf.cast(fill, values.dtype))
     if places > 0:
         return tf.concat([filler, values], axis=0)[:-places]
