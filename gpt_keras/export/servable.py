@@ -33,11 +33,10 @@ def saved_model(
 
     - `generate(text, max_new_tokens=100, seed=0, stop=[], time_limit=0, ...)`, where `...` are the
       logits processors of `model.generate` (`gk.generation.PROCESSORS`): `temperature=1.0`,
-      `top_k=0` and so on; their values for off, which a call may leave out, are 0 for `top_k`, the
-      penalties and the counts, 1 for `top_p` and `typical_p`, and no strings for `bad_words` and
-      `choices`. `text` is one string or a vector of them, which may be empty. Returns
-      `{"text": (batch,) strings}`, prompts included: the texts of `model.generate` with the same
-      settings and seed.
+      `top_k=0` and so on. The defaults are off: 1 for `temperature`, `top_p`, `typical_p` and
+      `repetition_penalty`, no strings for `bad_words` and `choices`, else 0. `text` is one string
+      or a vector of them, which may be empty. Returns `{"text": (batch,) strings}`, prompts
+      included: the texts of `model.generate` with the same settings and seed.
     - `serving_default(text)`: the same with the settings left out; `keras.layers.TFSMLayer(path,
       "serving_default")` calls it.
     - `logits(token_ids)`: `(batch, length)` int32 to `(batch, length, vocabulary_size)` float32.
@@ -59,11 +58,10 @@ def saved_model(
         directory: a new or empty directory; it appears whole or not at all.
         jit_compile: whether the step for one token is compiled by XLA. With it generation is
             several times faster in Python and in any server that runs XLA functions on its device;
-            TensorFlow Serving on a CPU does so only when told to by a flag, so export with False
-            for a server that refuses.
-
+            TensorFlow Serving on a CPU does so only with a flag, so export with False for a
+            server that refuses.
         logits_processors: functions `(logits, context) -> logits` in TensorFlow ops, applied to
-            every request, as in `model.generate`.
+            every request, as in `model.generate`. Variables that they read are saved, too.
 
     Raises:
         ValueError: the directory is not empty, or `logits_processors` are no functions.
@@ -135,6 +133,8 @@ class _Servable(tf.Module):
         specs = {name: spec for name, (spec, _) in inputs.items()}
         # One graph, which all functions call.
         run = tf.function(self._generate, input_signature=[specs], autograph=False)
+        # Those of the user's logits processors are among them.
+        self._variables_read = run.get_concrete_function().graph.variables
         any_text = tf.TensorSpec(None, tf.string, "text"), inspect.Parameter.empty
         self.generate = _function(run, {**inputs, "text": any_text})
         self.serving_default = _function(run, {"text": any_text})

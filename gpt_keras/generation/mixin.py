@@ -193,14 +193,14 @@ class GenerationMixin:
     ) -> np.ndarray | list[np.ndarray]:
         """Return the log-probability of each token of texts.
 
-        It is that among the ids which the tokenizer has, as in generation.
+        Only ids that the tokenizer has are possible, as in generation.
 
         Args:
             texts: as the prompts of `generate`.
             prompts: for each text what stands before it; its own tokens have no score. By default
                 the tokenizer's `id_before_text`: the start of text where it is added to prompts,
-                else the end-of-text token. Without either, nothing stands there, and the first
-                token of a text has no score.
+                else the end-of-text token. Without either, and for ids that begin with the start
+                of text themselves, nothing stands there, and the first token has no score.
 
         Returns:
             For each text an array of float32, in nats, one for each token that is scored. For a
@@ -239,8 +239,12 @@ class GenerationMixin:
 
     def _rows_before(self, given, prompts):
         if prompts is None:
-            before = None if self.tokenizer is None else self.tokenizer.id_before_text
-            return [[] if before is None else [before]] * len(given.rows)
+            tokenizer = self.tokenizer
+            if tokenizer is None or tokenizer.id_before_text is None:
+                return [[]] * len(given.rows)
+            # Ids may begin with the start of text already.
+            begins = [tuple(row[:1]) == tokenizer.prompt_start for row in given.rows]
+            return [[] if begun else [tokenizer.id_before_text] for begun in begins]
         before = read_prompts(prompts, self.tokenizer, self.vocabulary_size)
         if len(before.rows) != len(given.rows):
             raise ValueError(

@@ -106,6 +106,8 @@ class Rules:
 
 def _checked(changed, logits, processor):
     """The logits that a user's processor returned, if they are logits of the same rows."""
+    if changed is None:
+        raise ValueError(f"`logits_processors` must return logits; {processor!r} returned None.")
     changed = tf.cast(changed, logits.dtype)
     if not changed.shape.is_compatible_with(logits.shape):
         raise ValueError(
