@@ -1,4 +1,4 @@
-"""Models of others, read and written."""
+"""Models in other formats, read and written."""
 
 import pathlib
 

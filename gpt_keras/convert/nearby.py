@@ -1,4 +1,4 @@
-"""What a name or path that no model has may have meant, for error messages."""
+"""Suggestions for names and paths at which there is no model, for error messages."""
 
 import difflib
 import os

@@ -103,7 +103,7 @@ _SERVED = ("text", "max_new_tokens", "temperature", "top_k", "top_p", "seed")
 
 
 class _Servable(tf.Module):
-    """What the SavedModel holds: variables, the tokenizer's tables, and the functions."""
+    """Contents of the SavedModel: variables, the tokenizer's tables, functions."""
 
     def __init__(self, model, jit_compile, logits_processors):
         super().__init__(name="gpt_keras")

@@ -52,7 +52,7 @@ class Generators:
         The other arguments are those of `Generator`.
         """
         keep_log_probs = keep_log_probs or strategy.needs_log_probs
-        # Functions are told apart by identity; the loop keeps them, so that no id is used twice.
+        # Functions are compared by identity; the loop keeps them, so that no id is used twice.
         key = (strategy, keep_log_probs, window, *map(id, logits_processors))
         if key not in self._generators:
             rules = Rules(self._end_token_ids, self._token_bytes, logits_processors)

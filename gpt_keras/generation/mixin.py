@@ -40,7 +40,7 @@ class Continuation(NamedTuple):
 
 
 class GenerationMixin:
-    """Generating texts with a model that has a backbone and perhaps a tokenizer."""
+    """Generation side of a model with a backbone and perhaps a tokenizer."""
 
     _generators: Generators | None = None  # made at first use
 
@@ -88,18 +88,18 @@ class GenerationMixin:
                 `logits` is `(rows, vocabulary_size)` float32, `context` a
                 `gk.generation.Context` with the tokens so far. They become part of the compiled
                 loop, which is kept by the identity of the functions: define them once, since each
-                new lambda is compiled anew. A ban that would forbid every token of a row is
-                skipped for that row.
+                new lambda or bound method is compiled anew. A ban that would forbid every token of
+                a row is skipped for that row.
             prompt_cache: a `gk.generation.PromptCache`, so that what prompts have in common with
                 earlier ones is not run again.
-            sliding_window: whether to go on past `max_sequence_length` tokens. Each token then sees
-                that many at most, itself among them, by the keys and values that are cached; those
-                of deeper layers were made while tokens were seen that no longer are. Not for
-                learned positions, which end there.
-            cache_length: for how many tokens room is made at least. XLA compiles anew where prompt
-                and continuation need more room than before; with a length given from the start
-                it does not until they pass it. A prompt is run in pieces of 32 or 128 tokens and
-                needs room for whole ones.
+            sliding_window: whether to go on past `max_sequence_length` tokens. Each token then
+                attends to that many at most, itself among them; cached keys and values of deeper
+                layers still depend on tokens that have left the window. Not for learned positions,
+                which end there.
+            cache_length: for how many tokens the cache has room at least. XLA compiles anew when
+                prompt and continuation need more; a length given from the start avoids that until
+                they pass it. A prompt is run in chunks of 32 or 128 tokens and needs room for
+                whole ones.
             **processors: what changes the probabilities of tokens; None is off. All are described
                 in `gk.generation.PROCESSORS`:
 
@@ -140,7 +140,7 @@ class GenerationMixin:
     def generate_with_scores(
         self, prompts, **settings: Any
     ) -> list[Continuation] | list[list[Continuation]]:
-        """Continue prompts and tell how likely the continuations are.
+        """Continue prompts and return the continuations with their log-probabilities.
 
         Args:
             prompts: as in `generate`.
@@ -254,7 +254,7 @@ class GenerationMixin:
         return before.rows
 
     def cache_prompt(self, prompt: str | Sequence[int]) -> PromptCache:
-        """Run a prompt, so that continuations of it and of what begins with it need not.
+        """Run a prompt once, for later prompts that begin with it.
 
         Args:
             prompt: a text, or its token ids.
@@ -289,8 +289,8 @@ class GenerationMixin:
 
         Args:
             batch_size: number of prompts.
-            length: compile for prompts and continuations of up to so many tokens together.
-            **settings: those settings of `generate` that are another program: `strategy`,
+            length: most tokens of a prompt and its continuation together.
+            **settings: settings of `generate` that change the program: `strategy`,
                 `sliding_window`; and `cache_length`, below which nothing is compiled.
 
         Raises:
@@ -407,7 +407,7 @@ def _prefix(call):
 
 
 def _steps(generator, call):
-    """The states of a generation: the first, and one after each step."""
+    """Yield the states of a generation: the first, and one after each step."""
     prefix = _prefix(call)
     if prefix is None:
         state = generator.start(call.request)

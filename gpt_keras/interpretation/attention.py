@@ -1,4 +1,4 @@
-"""Which tokens attend to which."""
+"""Attention weights and induction scores of every head."""
 
 import keras
 import numpy as np

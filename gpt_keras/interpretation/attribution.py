@@ -1,4 +1,4 @@
-"""Which tokens of a text a prediction rests on."""
+"""Attribution: how much each token of a text contributes to a prediction."""
 
 import keras
 import numpy as np

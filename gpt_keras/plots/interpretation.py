@@ -1,4 +1,4 @@
-"""Figures of what `gk.interpretation` finds."""
+"""Figures of the results of `gk.interpretation`."""
 
 from collections.abc import Sequence
 
