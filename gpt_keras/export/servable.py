@@ -64,7 +64,8 @@ def saved_model(
             every request, as in `model.generate`. Variables that they read are saved, too.
 
     Raises:
-        ValueError: the directory is not empty, or `logits_processors` are no functions.
+        ValueError: the directory is not empty, or `logits_processors` are no functions or are given
+            for a model without a tokenizer, which does not generate.
 
     Example:
         >>> import gpt_keras as gk
@@ -80,7 +81,13 @@ def saved_model(
     """
     require_tensorflow("Export as a SavedModel")
     check_empty_directory(directory)
-    module = _Servable(model, jit_compile, check_logits_processors(logits_processors))
+    logits_processors = check_logits_processors(logits_processors)
+    if logits_processors and model.tokenizer is None:
+        raise ValueError(
+            "`logits_processors` must be empty for a model without a tokenizer, which exports "
+            f"`logits` alone; got {logits_processors!r}."
+        )
+    module = _Servable(model, jit_compile, logits_processors)
     signatures = module.add_functions()
     with atomic_directory(directory) as folder, _quiet_tensorflow():
         tf.saved_model.save(module, str(folder), signatures=signatures)

@@ -47,6 +47,8 @@ def hint(name: str, known: Iterable[str]) -> str:
         >>> from gpt_keras.generation.other_names import hint
         >>> hint("max_tokens", ["max_new_tokens"]), hint("top_q", ["top_k"]), hint("x", ["top_k"])
         (' Here it is `max_new_tokens`.', ' Did you mean `top_k`?', '')
+        >>> hint("pad_token_id", [])
+        ' It is not needed: prompts of different lengths need no padding token.'
     """
     if name in OURS:
         return f" Here it is {OURS[name]}."
