@@ -67,7 +67,8 @@ class GenerationMixin:
         of tokens, or where it fills `max_sequence_length`.
 
         Args:
-            prompts: a text, a list of texts, a list of token ids, or a list of such lists.
+            prompts: a text, a row of token ids, or several of either in any container: a list, an
+                array, a tensor, a pandas Series, for texts a `tf.data.Dataset`, too.
             max_new_tokens: how many tokens to add at most. Default: 100, if `max_length` is not
                 given either.
             max_length: how many tokens prompt and continuation may have together.

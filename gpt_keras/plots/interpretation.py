@@ -116,7 +116,7 @@ def logit_lens(logits: np.ndarray, tokens: Sequence[str], vocabulary: Sequence[s
             f"`logits` must be (layers, length, vocabulary_size) with the {len(tokens)} `tokens` "
             f"and the {len(vocabulary)} of `vocabulary`, got shape {logits.shape}."
         )
-    _check_number(tokens)
+    _check_number("tokens", tokens)
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities = (weights / weights.sum(axis=-1, keepdims=True)).max(axis=-1)
     best = logits.argmax(axis=-1)
@@ -258,10 +258,10 @@ def _table(name: str, values, length: int | None = None) -> np.ndarray:
     if values.ndim != 2 or not values.size or length not in (None, values.shape[1]):
         columns = "" if length is None else f" with a column for each of the {length} tokens"
         raise ValueError(f"`{name}` must be a table{columns}, got shape {values.shape}.")
-    _check_number(values[0])
+    _check_number(name, values[0])
     return values
 
 
-def _check_number(row) -> None:
+def _check_number(name: str, row) -> None:
     if len(row) > _MAX_CELLS:
-        raise ValueError(f"there must be at most {_MAX_CELLS} columns, got {len(row)}.")
+        raise ValueError(f"`{name}` must be at most {_MAX_CELLS} columns wide, got {len(row)}.")
