@@ -1,4 +1,4 @@
-"""Measures generation beside Hugging Face and keras-hub, on GPT-2 small; prints tables.
+"""Measure generation beside Hugging Face and keras-hub, on GPT-2 small; print tables.
 
     python scripts/benchmark_generation.py [--repeats 7] [--torch_python PATH] [--only NAME ...]
 
@@ -120,7 +120,7 @@ LIBRARIES = {HUGGING_FACE: ["torch", "transformers"], KERAS_HUB: ["keras_hub"]}
 
 
 def serve(name: str) -> None:
-    """Answers requests on standard input until it ends: seconds, and memory at its peak."""
+    """Answer requests on standard input until it ends: seconds, and memory at its peak."""
     answers, sys.stdout = sys.stdout, sys.stderr
     for library in LIBRARIES.get(name, ["gpt_keras"]):
         importlib.import_module(library)

@@ -1,4 +1,4 @@
-"""Measures tokenizers beside their peers, and the preparation of a corpus; prints tables.
+"""Measure tokenizers beside their peers, and the preparation of a corpus; print tables.
 
     python scripts/benchmark_tokenizers.py [--megabytes 200] [--repeats 15]
 
@@ -53,7 +53,7 @@ def main():
 
 
 def compare(title: str, texts: list[str], repeats: int) -> None:
-    """Prints the speed of each path on a batch of texts."""
+    """Print the speed of each path on a batch of texts."""
     paths = paths_of(texts)
     num_bytes = sum(len(text.encode()) for text in texts)
     results = {name: as_lists(path()) for name, path in paths.items()}  # also the warm-up
@@ -120,7 +120,7 @@ def as_lists(ids: list[list[int]] | tf.RaggedTensor) -> list[list[int]]:
 
 
 def memory_in_graph() -> None:
-    """Prints how memory grows with the size of the batch."""
+    """Print how memory grows with the size of the batch."""
     print("\nIn graph, one batch of English: memory above that of 1 MB")
     sizes = (1, 2, 4, 8, 16)
     peaks = [int(run_child("in_graph", size)) for size in sizes]
@@ -130,7 +130,7 @@ def memory_in_graph() -> None:
 
 
 def in_graph_child(megabytes: str) -> None:
-    """Encodes one batch of that size and prints the peak of memory in bytes."""
+    """Encode one batch of that size and print the peak of memory in bytes."""
     layer = tf.function(gk.tokenizers.BytePairTokenizer.gpt2().in_graph())
     text = "".join(gk.datasets.corpora.load("shakespeare"))[:1_000_000]
     paragraphs = text.split("\n\n") * int(megabytes)
@@ -139,7 +139,7 @@ def in_graph_child(megabytes: str) -> None:
 
 
 def prepare_corpus(megabytes: int) -> None:
-    """Prints speed and memory of turning a large file into ids on disk."""
+    """Print speed and memory of turning a large file into ids on disk."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "corpus.txt"
         print("\nFrom a text file to ids on disk (the bundled plays again and again, every 50th")
@@ -156,7 +156,7 @@ def prepare_corpus(megabytes: int) -> None:
 
 
 def write_corpus(path: pathlib.Path, num_bytes: int) -> None:
-    """Writes the bundled plays again and again; every 50th word gets another letter."""
+    """Write the bundled plays again and again; every 50th word gets another letter."""
     plays = [play.split(" ") for play in gk.datasets.corpora.load("shakespeare")]
     draw = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
@@ -171,7 +171,7 @@ def write_corpus(path: pathlib.Path, num_bytes: int) -> None:
 
 
 def corpus_child(path: str) -> None:
-    """Prepares the file and prints seconds, tokens, the peak of memory and that before."""
+    """Prepare the file and print seconds, tokens, the peak of memory and that before."""
     tokenizer = gk.tokenizers.BytePairTokenizer.gpt2()
     with tempfile.TemporaryDirectory() as cache:
         encode_corpus(gk.datasets.corpora.load("tang_poems"), tokenizer, cache)  # the warm-up
@@ -185,7 +185,7 @@ CHILDREN = {"in_graph": in_graph_child, "corpus": corpus_child}
 
 
 def run_child(name: str, argument) -> str:
-    """Runs a function of this script in a process of its own and returns what it prints."""
+    """Run a function of this script in a process of its own and return what it prints."""
     command = [sys.executable, __file__, "--child", name, str(argument)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 

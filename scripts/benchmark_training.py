@@ -1,4 +1,4 @@
-"""Measures a step of training beside Hugging Face and keras-hub; prints tables.
+"""Measure a step of training beside Hugging Face and keras-hub; print tables.
 
     python scripts/benchmark_training.py [--repeats 9] [--torch_python PATH] [--only NAME ...]
 
@@ -139,7 +139,7 @@ LIBRARIES = {HUGGING_FACE: ["torch", "transformers"], KERAS_HUB: ["keras_hub"]}
 
 
 def serve(name: str, shape: Shape) -> None:
-    """Takes a step for each line on standard input: seconds, loss, and memory at its peak."""
+    """Take a step for each line on standard input: seconds, loss, and memory at its peak."""
     answers, sys.stdout = sys.stdout, sys.stderr
     for library in LIBRARIES.get(name, ["gpt_keras"]):
         importlib.import_module(library)

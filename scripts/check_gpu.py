@@ -1,4 +1,4 @@
-"""Checks and times the package on a GPU: layers, a training step, mixed precision, generation.
+"""Check and time the package on a GPU: layers, a training step, mixed precision, generation.
 
     python scripts/check_gpu.py
 
@@ -44,7 +44,7 @@ LAYERS: dict[str, Callable[[], keras.layers.Layer]] = {
 
 
 class Checks:
-    """Prints a line for each check and counts those that fail."""
+    """A line printed for each check, and the number that failed."""
 
     def __init__(self):
         self.failed = 0

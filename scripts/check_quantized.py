@@ -1,4 +1,4 @@
-"""Measures what int8 weights cost a real model in perplexity; fails where it is over 1%.
+"""Measure what int8 weights cost a real model in perplexity; fail above 1%.
 
     python scripts/check_quantized.py [--file SmolLM2-135M-Instruct.Q4_1.gguf] [--tokens 4000]
 
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def report(name: str, model: gk.CausalLM, ids: list[list[int]]) -> float:
-    """Prints size and perplexity of a model; returns the perplexity."""
+    """Print size and perplexity of a model; return the perplexity."""
     result = gk.evaluation.perplexity(model, ids, sequence_length=WINDOW, batch_size=4)
     size = sum(math.prod(weight.shape) * weight.value.dtype.size for weight in model.weights)
     print(

@@ -1,4 +1,4 @@
-"""N-grams, an LSTM and a GPT on the same Shakespeare, and the perplexity that each reaches.
+"""Compare the perplexity of n-grams, an LSTM and a GPT on the same Shakespeare.
 
     python scripts/compare_baselines.py
 

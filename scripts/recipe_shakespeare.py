@@ -1,4 +1,4 @@
-"""How much a small GPT learns from Shakespeare in a fixed budget, and what makes it learn more.
+"""Compare recipes for a small GPT on Shakespeare in a fixed budget: what makes it learn more.
 
     python scripts/recipe_shakespeare.py                      # nanoGPT's settings, and ours
     python scripts/recipe_shakespeare.py --ablation           # one change at a time

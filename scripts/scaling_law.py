@@ -1,4 +1,4 @@
-"""Trains GPTs of eight sizes on the same tokens and fits loss against parameters.
+"""Train GPTs of eight sizes on the same tokens and fit loss against parameters.
 
     python scripts/scaling_law.py [--output DIRECTORY] [--steps 1500]
 

@@ -10,6 +10,7 @@ import matplotlib.pyplot
 import numpy as np
 import pytest
 from matplotlib import font_manager
+from tiny_models import tiny_config
 
 import gpt_keras as gk
 from gpt_keras import plots
@@ -118,6 +119,16 @@ def test_next_tokens_draws_the_probabilities(spread_model):
     expected = [spread_model.tokenizer.decode([i]) for i in np.argsort(-probabilities)[:4]]
     assert names == [name.replace(" ", "␣") for name in expected]
     assert "hello" in axes.get_title()
+
+
+def test_next_tokens_are_those_of_the_tokenizer_written_as_they_are():
+    tokenizer = CharacterTokenizer("$ab")
+    model = gk.GPTCausalLM(tiny_config(), tokenizer=tokenizer)  # has 32 ids
+    axes = plots.next_tokens(model, "$a$b", count=8).axes[0]
+    names = axes.get_yticklabels()
+    assert sorted(name.get_text() for name in names) == ["$", "a", "b"]
+    assert sum(bar.get_width() for bar in axes.patches) == pytest.approx(1)
+    assert not any(text.get_parse_math() for text in (axes.title, *names))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Models of others, read and written."""
+"""Models in other formats, read and written."""
 
+import os
 import pathlib
 
 import keras
@@ -73,7 +74,7 @@ def load(source, dtype=None):
 
 
 def _check_exists(source):
-    if not source.startswith(hub.PREFIX) and not pathlib.Path(source).exists():
+    if not source.startswith(hub.PREFIX) and not os.path.exists(source):
         raise ValueError(
             f"`source` must be a file, a folder, {hub.PREFIX}owner/name or a name in "
             f"`gk.convert.PRETRAINED`, got {source!r}. {hint(source)}".rstrip()

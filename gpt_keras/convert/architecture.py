@@ -1,4 +1,4 @@
-"""What a table about one architecture says, in whatever format: the base of two kinds of tables."""
+"""Base of the tables of architectures, of Hugging Face's and of GGUF's."""
 
 import abc
 import dataclasses
@@ -69,7 +69,7 @@ class Architecture(abc.ABC):
         """
 
     def sources(self, config: GPTConfig) -> dict[str, Source]:
-        """Return where every weight stands, by `variable.path`."""
+        """Return the source of every weight, by `variable.path`."""
         return sources(self.layer_sources(config), config)
 
     def config_of(self, settings: Mapping[str, Any], found: Mapping[str, Any]) -> GPTConfig:
@@ -113,7 +113,7 @@ class Architecture(abc.ABC):
         return GPTConfig(**fields)
 
     def misfits(self, config: GPTConfig) -> list[str]:
-        """Return what would come back differently; so there is no second list of what it holds."""
+        """Return the fields that writing and reading would change, as text."""
         try:
             back = self.written_and_read(config)
         except ValueError as error:

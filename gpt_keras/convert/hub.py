@@ -36,5 +36,5 @@ def download(source: str) -> pathlib.Path:
             match[1], revision=match[2], allow_patterns=_WANTED, ignore_patterns=_UNWANTED
         )
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError) as error:
-        raise ValueError(f"{source!r} cannot be had: {error}") from error
+        raise ValueError(f"{source!r} cannot be downloaded: {error}") from error
     return pathlib.Path(folder)

@@ -56,8 +56,7 @@ def from_huggingface(folder, dtype=None) -> GPTCausalLM:
     Returns:
         A `GPTCausalLM`, not compiled. Float64, float16 and bfloat16 weights are cast to the dtype
         of the policy. If the folder's dropout rates differ, the model has the largest. Where the
-        folder has a tokenizer that cannot be read, a warning says why and
-        the model has none.
+        folder has a tokenizer that cannot be read, a warning says why and the model has none.
 
     Raises:
         ValueError: the architecture is not known, a setting is not supported, or the weights do

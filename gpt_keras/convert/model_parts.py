@@ -1,4 +1,4 @@
-"""What every format needs of a model beside its weights: its kind, its tokenizer."""
+"""Tokenizer, chat template and end tokens of a model, for every format."""
 
 import json
 import warnings
@@ -138,7 +138,7 @@ def read_chat_template(model: CausalLM, source: str | None, variables: Mapping[s
 
 
 def read_end_token_ids(model: CausalLM, token_ids: int | Sequence[int] | None) -> None:
-    """Let generated texts end where a file says; without a word of it, where the tokenizer does."""
+    """Set the end tokens that a file names; without any, the tokenizer's stay."""
     token_ids = token_ids if isinstance(token_ids, Sequence) else [token_ids]
     # transformers' defaults name GPT-2's id whatever the vocabulary.
     known = [i for i in token_ids if isinstance(i, int) and 0 <= i < model.vocabulary_size]

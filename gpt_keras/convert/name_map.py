@@ -1,4 +1,4 @@
-"""Where each weight of a `GPT` stands in others' files, and the way there and back."""
+"""The place of each weight of a `GPT` in other formats, to read and to write it."""
 
 import math
 import re
@@ -30,7 +30,7 @@ _ROWS_BYTES = 2**22
 
 
 class Source(NamedTuple):
-    """Where the values of one of our weights stand.
+    """Place of the values of one of our weights in a file.
 
     Attributes:
         name: name of the tensor in the file.

@@ -1,4 +1,4 @@
-"""What a name or path that no model has may have meant, for error messages."""
+"""Suggestions for names and paths at which there is no model, for error messages."""
 
 import difflib
 import os
@@ -8,6 +8,9 @@ import re
 from gpt_keras import presets
 from gpt_keras.convert.hub import PREFIX
 from gpt_keras.convert.pretrained import PRETRAINED
+
+# `os.path` answers False where `pathlib` raises: for folders that may not be read, and names that
+# are too long.
 
 # One of these is in every folder that holds a model.
 _DESCRIPTIONS = ("config.json", "hparams.json", "params_shapes.json")
@@ -29,11 +32,11 @@ def hint(source: str) -> str:
         "Did you mean 'smollm2_135m'?"
     """
     path = pathlib.Path(source)
-    if path.is_file():
+    if os.path.isfile(path):
         is_part = path.suffix != ".keras" and _holds_model(path.parent)
         return f"Load its folder: {str(path.parent)!r}." if is_part else ""
-    if path.is_dir():
-        inside = [] if _holds_model(path) else sorted(filter(_holds_model, path.iterdir()))
+    if os.path.isdir(path):
+        inside = [] if _holds_model(path) else sorted(filter(_holds_model, _entries(path)))
         return f"A model is in {_any_of(map(str, inside))}." if inside else ""
     if source in presets.names() and source not in PRETRAINED:
         shape = f"gk.presets.get({source!r})"
@@ -43,19 +46,24 @@ def hint(source: str) -> str:
 
 
 def _holds_model(folder):
-    return any((folder / name).is_file() for name in _DESCRIPTIONS)
+    return any(os.path.isfile(folder / name) for name in _DESCRIPTIONS)
+
+
+def _entries(folder):
+    return list(folder.iterdir()) if os.access(folder, os.R_OK) else []
 
 
 def _near_paths(path):
     """Existing paths that differ from a path in one component."""
-    parents = [parent for parent in path.parents if parent.is_dir()]
+    parents = [parent for parent in path.parents if os.path.isdir(parent)]
     if not parents:
         return []
     parent = parents[0]
     first, *rest = path.relative_to(parent).parts
-    there = [entry.name for entry in parent.iterdir()] if os.access(parent, os.R_OK) else []
+    there = [entry.name for entry in _entries(parent)]
     near = difflib.get_close_matches(first, there, n=_MOST_NAMED, cutoff=0.8)
-    return [str(found) for name in near if (found := parent.joinpath(name, *rest)).exists()]
+    found = [str(parent.joinpath(name, *rest)) for name in near]
+    return [path for path in found if os.path.exists(path)]
 
 
 def _near_names(source):

@@ -1,4 +1,4 @@
-"""The folders in which OpenAI released GPT-1 and GPT-2, and those that fine-tuning made of them."""
+"""OpenAI's folders of GPT-1 and GPT-2, as released and as fine-tuned."""
 
 import dataclasses
 import itertools

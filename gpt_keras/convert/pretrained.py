@@ -1,4 +1,4 @@
-"""Names of models that others trained, and where they are found."""
+"""Names of pretrained models, and where they are published."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Word vectors of others (GloVe, word2vec) as the first embeddings of a model."""
+"""Pretrained word vectors (GloVe, word2vec) as initial embeddings of a model."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ def word_vectors(
     initial: np.ndarray,
     corpus: str | Path | Sequence | None = None,
 ) -> WordVectors:
-    r"""Puts pretrained word vectors into the embeddings of a tokenizer's tokens.
+    r"""Put pretrained word vectors into the embeddings of a tokenizer's tokens.
 
     The file has a word and its numbers on each line, with a space between them: GloVe's text
     format, or word2vec's, whose first line gives the number of words and of dimensions. It is read
@@ -48,11 +48,11 @@ def word_vectors(
     words that the file does not have keep their initial row.
 
     Args:
-        path: The file, UTF-8 text.
-        tokenizer: Gives the tokens.
+        path: the file, UTF-8 text.
+        tokenizer: its tokens get the vectors.
         initial: `(rows, dim)`, at least one row for each token; not changed. Usually the weights
             of a model's token embedding.
-        corpus: Texts to report the share of running tokens of, as
+        corpus: texts to report the share of running tokens of, as
             `gk.datasets.language_modeling` takes them.
 
     Returns:
@@ -120,7 +120,7 @@ def _words(tokenizer: Tokenizer) -> list[str]:
 
 
 def _read(path: Path, dim: int) -> Iterator[tuple[int, bytes, list[bytes]]]:
-    """Yields the number of each line, its word, and its numbers, not yet read as such."""
+    """Yield the number of each line, its word, and its numbers as bytes."""
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}.")
     header, number = None, 0

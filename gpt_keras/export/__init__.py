@@ -1,4 +1,4 @@
-"""Models in the forms that other programs run."""
+"""Export of models to formats that other programs run."""
 
 from gpt_keras.export.servable import saved_model
 

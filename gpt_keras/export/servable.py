@@ -33,11 +33,10 @@ def saved_model(
 
     - `generate(text, max_new_tokens=100, seed=0, stop=[], time_limit=0, ...)`, where `...` are the
       logits processors of `model.generate` (`gk.generation.PROCESSORS`): `temperature=1.0`,
-      `top_k=0` and so on; their values for off, which a call may leave out, are 0 for `top_k`, the
-      penalties and the counts, 1 for `top_p` and `typical_p`, and no strings for `bad_words` and
-      `choices`. `text` is one string or a vector of them, which may be empty. Returns
-      `{"text": (batch,) strings}`, prompts included: the texts of `model.generate` with the same
-      settings and seed.
+      `top_k=0` and so on. The defaults are off: 1 for `temperature`, `top_p`, `typical_p` and
+      `repetition_penalty`, no strings for `bad_words` and `choices`, else 0. `text` is one string
+      or a vector of them, which may be empty. Returns `{"text": (batch,) strings}`, prompts
+      included: the texts of `model.generate` with the same settings and seed.
     - `serving_default(text)`: the same with the settings left out; `keras.layers.TFSMLayer(path,
       "serving_default")` calls it.
     - `logits(token_ids)`: `(batch, length)` int32 to `(batch, length, vocabulary_size)` float32.
@@ -59,14 +58,14 @@ def saved_model(
         directory: a new or empty directory; it appears whole or not at all.
         jit_compile: whether the step for one token is compiled by XLA. With it generation is
             several times faster in Python and in any server that runs XLA functions on its device;
-            TensorFlow Serving on a CPU does so only when told to by a flag, so export with False
-            for a server that refuses.
-
+            TensorFlow Serving on a CPU does so only with a flag, so export with False for a
+            server that refuses.
         logits_processors: functions `(logits, context) -> logits` in TensorFlow ops, applied to
-            every request, as in `model.generate`.
+            every request, as in `model.generate`. Variables that they read are saved, too.
 
     Raises:
-        ValueError: the directory is not empty, or `logits_processors` are no functions.
+        ValueError: the directory is not empty, or `logits_processors` are no functions or are given
+            for a model without a tokenizer, which does not generate.
 
     Example:
         >>> import gpt_keras as gk
@@ -82,7 +81,13 @@ def saved_model(
     """
     require_tensorflow("Export as a SavedModel")
     check_empty_directory(directory)
-    module = _Servable(model, jit_compile, check_logits_processors(logits_processors))
+    logits_processors = check_logits_processors(logits_processors)
+    if logits_processors and model.tokenizer is None:
+        raise ValueError(
+            "`logits_processors` must be empty for a model without a tokenizer, which exports "
+            f"`logits` alone; got {logits_processors!r}."
+        )
+    module = _Servable(model, jit_compile, logits_processors)
     signatures = module.add_functions()
     with atomic_directory(directory) as folder, _quiet_tensorflow():
         tf.saved_model.save(module, str(folder), signatures=signatures)
@@ -105,7 +110,7 @@ _SERVED = ("text", "max_new_tokens", "temperature", "top_k", "top_p", "seed")
 
 
 class _Servable(tf.Module):
-    """What the SavedModel holds: variables, the tokenizer's tables, and the functions."""
+    """Contents of the SavedModel: variables, the tokenizer's tables, functions."""
 
     def __init__(self, model, jit_compile, logits_processors):
         super().__init__(name="gpt_keras")
@@ -135,6 +140,8 @@ class _Servable(tf.Module):
         specs = {name: spec for name, (spec, _) in inputs.items()}
         # One graph, which all functions call.
         run = tf.function(self._generate, input_signature=[specs], autograph=False)
+        # Those of the user's logits processors are among them.
+        self._variables_read = run.get_concrete_function().graph.variables
         any_text = tf.TensorSpec(None, tf.string, "text"), inspect.Parameter.empty
         self.generate = _function(run, {**inputs, "text": any_text})
         self.serving_default = _function(run, {"text": any_text})

@@ -9,7 +9,7 @@ from gpt_keras.generation.settings import Number, SequenceBiases, TokenSequences
 
 
 def processor_inputs() -> dict[str, tuple[tf.TensorSpec, tf.Tensor]]:
-    """Return for each input what it is like, and its value for off."""
+    """Return the spec of each input, and its value for off."""
     inputs = {}
     for name, processor in PROCESSORS.items():
         setting = processor.setting

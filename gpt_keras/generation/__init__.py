@@ -1,4 +1,4 @@
-"""Text generation: prompts in, continuations out, with any backbone that has a cache."""
+"""Text generation: prompts in, continuations out, with any causal Keras model."""
 
 from gpt_keras.generation.backbone import Backbone
 from gpt_keras.generation.beam_search import BeamSearch

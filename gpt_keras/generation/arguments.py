@@ -275,7 +275,7 @@ def _read_stop(stop, tokenizer):
     stop = list(stop) if is_list else [stop]
     if any(not isinstance(string, str) or not string for string in stop):
         raise ValueError(
-            f"`stop` must be texts of at least one character or one such, got {given!r}."
+            f"`stop` must be a text or a list of texts, none of them empty, got {given!r}."
         )
     if stop:
         require_tokenizer(tokenizer)

@@ -1,4 +1,4 @@
-"""The protocol of a backbone: what generation and the task models ask of a network."""
+"""The protocol of a backbone: what generation and task models need of a network."""
 
 import abc
 from typing import Any
@@ -27,8 +27,8 @@ class _default:
 class Backbone(LayersFirst):
     """Base class of networks that predict the next token and keep a KV cache.
 
-    Inherit from it beside `keras.Model` and write `initial_cache` and `extend`; `write` and `move`
-    are inherited. The model then generates, streams, exports and takes prompt caches like a `GPT`.
+    Inherit from it, before `keras.Model`, and write `initial_cache` and `extend`; it has `write`
+    and `move`. The model then generates, streams, exports and takes prompt caches like a `GPT`.
     Inheriting is optional: any Keras model with methods of these names works, and one without them
     generates by running the whole sequence for each new token.
 

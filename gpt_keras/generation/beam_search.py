@@ -9,12 +9,12 @@ from gpt_keras.checks import check_number, check_positive_int
 from gpt_keras.generation.state import Sequences, State, to_the_left, write_column
 from gpt_keras.generation.strategies import Strategy, keeps_log_probs
 
-# The score of what is not there.
+# The score of a place that holds no row.
 _NONE = -float("inf")
 
 
 class Beams(NamedTuple):
-    """What beam search keeps beside the running rows.
+    """Memory of beam search: scores of the running rows, and the best that ended.
 
     Attributes:
         scores: `(prompts, beams)`, log-probabilities of the running rows.
@@ -36,7 +36,7 @@ class Beams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearch(Strategy):
-    """Search for the likeliest continuation, `num_beams` beginnings at a time.
+    """Beam search for the likeliest continuation, `num_beams` prefixes at a time.
 
     Nothing is drawn: `temperature`, `top_k` and the other settings that shape a draw must be off;
     penalties and bans change the log-probabilities by which beams are compared. A continuation that
@@ -51,7 +51,7 @@ class BeamSearch(Strategy):
             ended. `"never"`: when it could not be better at any length.
 
     Raises:
-        ValueError: `num_beams` is below 1, or another argument is none of those.
+        ValueError: `num_beams` is below 1, or another argument has another value.
 
     Example:
         >>> import gpt_keras as gk

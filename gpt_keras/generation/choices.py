@@ -1,4 +1,4 @@
-"""Texts of which the new one must be exactly one."""
+"""Constrained decoding: the new text is exactly one of the given texts (a trie)."""
 
 import tensorflow as tf
 
@@ -7,7 +7,7 @@ from gpt_keras.generation.penalties import ends_row
 
 
 def keep_choices(logits, choices, context: Context):
-    """Keep the tokens with which the new ones are, or become, the beginning of a choice.
+    """Keep the tokens that continue the new text to a prefix of a choice.
 
     The choices are the paths of a trie, which the new tokens have walked down (De Cao et al. 2021,
     section 3.2). After a whole choice an end token is kept too. Where the logits of all these are
@@ -62,7 +62,10 @@ def are_choices_complete(choices, context: Context):
 
 
 def _walk(choices, context):
-    """Which choices begin with the new tokens, `(rows, n)`, and how each goes on, -1 if it ends."""
+    """Return which choices begin with the new text, and the next id of each; -1 at its end.
+
+    Shapes: `(rows, n)` bool, and `(n,)`.
+    """
     num_rows, longest = tf.shape(context.token_ids)[0], tf.shape(choices)[1]
     num_new = context.index - context.first
 

@@ -1,5 +1,6 @@
 """The compiled generation loops of a model, kept from call to call."""
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -29,12 +30,16 @@ class Generators:
     def __init__(self, model, jit_compile: bool = True):
         backbone, tokenizer = model.backbone, model.tokenizer
         vocabulary_size = None if tokenizer is None else tokenizer.vocabulary_size
-        self._runner = Runner(_with_cache(backbone), vocabulary_size, jit_compile)
+        self._make_runner = lambda: Runner(_with_cache(backbone), vocabulary_size, jit_compile)
         self._end_token_ids = model.end_token_ids
         self._token_bytes = None if tokenizer is None else token_bytes(tokenizer)
         self._variables = _identities(backbone)
         self._generators: dict[tuple, Generator] = {}
         self.log_probabilities = compiled_log_probabilities(model, vocabulary_size)
+
+    @functools.cached_property
+    def _runner(self):
+        return self._make_runner()  # at first use: a model that only scores needs no cache
 
     def is_current(self, backbone: keras.Model) -> bool:
         """Return whether the backbone still has the variables that the compiled step reads."""
@@ -52,7 +57,7 @@ class Generators:
         The other arguments are those of `Generator`.
         """
         keep_log_probs = keep_log_probs or strategy.needs_log_probs
-        # Functions are told apart by identity; the loop keeps them, so that no id is used twice.
+        # Functions are compared by identity; the loop keeps them, so that no id is used twice.
         key = (strategy, keep_log_probs, window, *map(id, logits_processors))
         if key not in self._generators:
             rules = Rules(self._end_token_ids, self._token_bytes, logits_processors)

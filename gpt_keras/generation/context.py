@@ -1,4 +1,4 @@
-"""What a logits processor may know beside the logits, and how it reads it."""
+"""The tokens so far, as a logits processor reads them."""
 
 from typing import NamedTuple
 

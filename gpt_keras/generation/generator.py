@@ -18,7 +18,7 @@ _SLIDE = 64
 
 
 class Generator:
-    """Generates token ids with a backbone, as a strategy says.
+    """The generation loop of a backbone, with one strategy.
 
     The step is compiled (see `Runner`); drawing tokens is an ordinary TensorFlow graph around it,
     since random numbers differ inside XLA and outside.
@@ -228,7 +228,7 @@ def settings_specs() -> dict[str, tf.TensorSpec]:
     return tensor_specs() | STOP_SPECS
 
 
-# Said of a model that diverged in training: its texts would be token 0 for ever.
+# A model that diverged in training would generate token 0 for ever.
 NAN_MESSAGE = (
     "The logits are NaN: weights of the model are not finite, or its dtype overflows. Load weights "
     "from before the loss became NaN."

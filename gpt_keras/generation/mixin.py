@@ -40,7 +40,7 @@ class Continuation(NamedTuple):
 
 
 class GenerationMixin:
-    """Generating texts with a model that has a backbone and perhaps a tokenizer."""
+    """Generation side of a model with a backbone and perhaps a tokenizer."""
 
     _generators: Generators | None = None  # made at first use
 
@@ -67,7 +67,8 @@ class GenerationMixin:
         of tokens, or where it fills `max_sequence_length`.
 
         Args:
-            prompts: a text, a list of texts, a list of token ids, or a list of such lists.
+            prompts: a text, a row of token ids, or several of either in any container: a list, an
+                array, a tensor, a pandas Series, for texts a `tf.data.Dataset`, too.
             max_new_tokens: how many tokens to add at most. Default: 100, if `max_length` is not
                 given either.
             max_length: how many tokens prompt and continuation may have together.
@@ -88,18 +89,18 @@ class GenerationMixin:
                 `logits` is `(rows, vocabulary_size)` float32, `context` a
                 `gk.generation.Context` with the tokens so far. They become part of the compiled
                 loop, which is kept by the identity of the functions: define them once, since each
-                new lambda is compiled anew. A ban that would forbid every token of a row is
-                skipped for that row.
+                new lambda or bound method is compiled anew. A ban that would forbid every token of
+                a row is skipped for that row.
             prompt_cache: a `gk.generation.PromptCache`, so that what prompts have in common with
                 earlier ones is not run again.
-            sliding_window: whether to go on past `max_sequence_length` tokens. Each token then sees
-                that many at most, itself among them, by the keys and values that are cached; those
-                of deeper layers were made while tokens were seen that no longer are. Not for
-                learned positions, which end there.
-            cache_length: for how many tokens room is made at least. XLA compiles anew where prompt
-                and continuation need more room than before; with a length given from the start
-                it does not until they pass it. A prompt is run in pieces of 32 or 128 tokens and
-                needs room for whole ones.
+            sliding_window: whether to go on past `max_sequence_length` tokens. Each token then
+                attends to that many at most, itself among them; cached keys and values of deeper
+                layers still depend on tokens that have left the window. Not for learned positions,
+                which end there.
+            cache_length: for how many tokens the cache has room at least. XLA compiles anew when
+                prompt and continuation need more; a length given from the start avoids that until
+                they pass it. A prompt is run in chunks of 32 or 128 tokens and needs room for
+                whole ones.
             **processors: what changes the probabilities of tokens; None is off. All are described
                 in `gk.generation.PROCESSORS`:
 
@@ -140,7 +141,7 @@ class GenerationMixin:
     def generate_with_scores(
         self, prompts, **settings: Any
     ) -> list[Continuation] | list[list[Continuation]]:
-        """Continue prompts and tell how likely the continuations are.
+        """Continue prompts and return the continuations with their log-probabilities.
 
         Args:
             prompts: as in `generate`.
@@ -193,14 +194,14 @@ class GenerationMixin:
     ) -> np.ndarray | list[np.ndarray]:
         """Return the log-probability of each token of texts.
 
-        It is that among the ids which the tokenizer has, as in generation.
+        Only ids that the tokenizer has are possible, as in generation.
 
         Args:
             texts: as the prompts of `generate`.
             prompts: for each text what stands before it; its own tokens have no score. By default
                 the tokenizer's `id_before_text`: the start of text where it is added to prompts,
-                else the end-of-text token. Without either, nothing stands there, and the first
-                token of a text has no score.
+                else the end-of-text token. Without either, and for ids that begin with the start
+                of text themselves, nothing stands there, and the first token has no score.
 
         Returns:
             For each text an array of float32, in nats, one for each token that is scored. For a
@@ -239,8 +240,12 @@ class GenerationMixin:
 
     def _rows_before(self, given, prompts):
         if prompts is None:
-            before = None if self.tokenizer is None else self.tokenizer.id_before_text
-            return [[] if before is None else [before]] * len(given.rows)
+            tokenizer = self.tokenizer
+            if tokenizer is None or tokenizer.id_before_text is None:
+                return [[]] * len(given.rows)
+            # Ids may begin with the start of text already.
+            begins = [tuple(row[:1]) == tokenizer.prompt_start for row in given.rows]
+            return [[] if begun else [tokenizer.id_before_text] for begun in begins]
         before = read_prompts(prompts, self.tokenizer, self.vocabulary_size)
         if len(before.rows) != len(given.rows):
             raise ValueError(
@@ -250,7 +255,7 @@ class GenerationMixin:
         return before.rows
 
     def cache_prompt(self, prompt: str | Sequence[int]) -> PromptCache:
-        """Run a prompt, so that continuations of it and of what begins with it need not.
+        """Run a prompt once, for later prompts that begin with it.
 
         Args:
             prompt: a text, or its token ids.
@@ -285,8 +290,8 @@ class GenerationMixin:
 
         Args:
             batch_size: number of prompts.
-            length: compile for prompts and continuations of up to so many tokens together.
-            **settings: those settings of `generate` that are another program: `strategy`,
+            length: most tokens of a prompt and its continuation together.
+            **settings: settings of `generate` that change the program: `strategy`,
                 `sliding_window`; and `cache_length`, below which nothing is compiled.
 
         Raises:
@@ -403,7 +408,7 @@ def _prefix(call):
 
 
 def _steps(generator, call):
-    """The states of a generation: the first, and one after each step."""
+    """Yield the states of a generation: the first, and one after each step."""
     prefix = _prefix(call)
     if prefix is None:
         state = generator.start(call.request)

@@ -18,7 +18,6 @@ OURS = {
     "min_tokens": "`min_new_tokens`",
     "num_beams": "`strategy=gk.generation.BeamSearch(num_beams)`",
     "num_return_sequences": "`generate_with_scores(strategy=gk.generation.BestOf(n))`",
-    "pad_token_id": "nothing: prompts of different lengths need no padding token",
     "prompt_lookup_num_tokens": "`strategy=gk.generation.PromptLookup(num_tokens)`",
     "sampler": "`temperature`, `top_k`, `top_p` and `strategy`",
     "sequence_bias": "`logit_bias`",
@@ -26,12 +25,16 @@ OURS = {
     "stop_strings": "`stop`",
     "stop_token_ids": "`model.end_token_ids`",
     "streamer": "`model.stream`",
-    "use_cache": "nothing: the KV cache is always used",
+}
+
+NOT_NEEDED = {
+    "pad_token_id": "prompts of different lengths need no padding token",
+    "use_cache": "a backbone that has a KV cache always uses it",
 }
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """Return a sentence on what a setting that does not exist is called here.
+    """Return a sentence on the name that an unknown setting has here.
 
     Args:
         name: the name that was given.
@@ -44,8 +47,12 @@ def hint(name: str, known: Iterable[str]) -> str:
         >>> from gpt_keras.generation.other_names import hint
         >>> hint("max_tokens", ["max_new_tokens"]), hint("top_q", ["top_k"]), hint("x", ["top_k"])
         (' Here it is `max_new_tokens`.', ' Did you mean `top_k`?', '')
+        >>> hint("pad_token_id", [])
+        ' It is not needed: prompts of different lengths need no padding token.'
     """
     if name in OURS:
         return f" Here it is {OURS[name]}."
+    if name in NOT_NEEDED:
+        return f" It is not needed: {NOT_NEEDED[name]}."
     near = difflib.get_close_matches(name, known, n=1)
     return f" Did you mean `{near[0]}`?" if near else ""

@@ -125,7 +125,7 @@ def ban_repeated_ngrams(logits, size, context: Context):
 
 
 def bias_sequences(logits, sequences, biases, context: Context):
-    """Add a bias to the last token of each sequence whose other tokens stand just before it.
+    """Add its bias to the last token of each sequence whose other tokens end the row.
 
     A sequence of one token always gets its bias, as in OpenAI's `logit_bias`; longer ones are
     Hugging Face's `sequence_bias`. Several that end in the same token add up.
@@ -166,7 +166,7 @@ def bias_sequences(logits, sequences, biases, context: Context):
 
 
 def ban_sequences(logits, sequences, context: Context):
-    """Ban the last token of each sequence whose other tokens stand just before it.
+    """Ban the last token of each sequence whose other tokens end the row.
 
     Args:
         logits: `(rows, vocabulary_size)`.
@@ -218,6 +218,6 @@ def ends_row(logits, context: Context):
 
 
 def _counts(logits, context, begin=0):
-    """How often each token stands in each row from column `begin` on."""
+    """Return how often each row has each token from column `begin` on."""
     holds_token = tf.cast(context.holds_token(begin), logits.dtype)
     return sum_by_token(context.token_ids, holds_token, logits)

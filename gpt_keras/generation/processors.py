@@ -185,14 +185,14 @@ def read_settings(
     vocabulary_size: int,
     end_token_ids: Sequence[int] = (),
 ) -> dict[str, tf.Tensor]:
-    """Check what a user gave for any of the processors and turn it into tensors for all of them.
+    """Check the settings of a user and return the tensors of all processors.
 
     A text in `bad_words` stands for its token ids as they are at the beginning of a text and as
     they are after a space; other ways of writing it in tokens are not banned. A text in `choices`
     stands for its ids, with no space added. Special tokens can be given by their ids only.
 
     Args:
-        given: settings by name; None, like none, is off.
+        given: settings by name; None is off, as is a setting that is missing.
         tokenizer: turns texts into ids; None if there is none, for lists of ids alone.
         vocabulary_size: number of logits; ids are below this.
         end_token_ids: ids that end a row.
@@ -228,7 +228,7 @@ def read_settings(
 
 
 def tensor_specs() -> dict[str, tf.TensorSpec]:
-    """Return what the tensors of all settings are like, by name, for a `tf.function`.
+    """Return the specs of the tensors of all settings, by name, for a `tf.function`.
 
     Example:
         >>> from gpt_keras.generation.processors import tensor_specs
@@ -259,7 +259,7 @@ def graph_checks(settings: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
 
 
 def process(logits, settings: Mapping[str, tf.Tensor], context: Context):
-    """Apply biases, penalties and bans: all that matters for the most likely token, too.
+    """Apply biases, penalties and bans, which greedy decoding needs, too.
 
     A ban that would forbid every token of a row is skipped for that row. So of two bans that
     together would do so, the first in `PROCESSORS` counts: `choices` win over `bad_words`, these
@@ -285,7 +285,7 @@ def process(logits, settings: Mapping[str, tf.Tensor], context: Context):
 
 
 def warp(logits, settings: Mapping[str, tf.Tensor]):
-    """Apply temperature, top-k, top-p, min-p and typical: what matters for sampling only.
+    """Apply temperature, top-k, top-p, min-p and typical-p, which only sampling needs.
 
     Args:
         logits: `(rows, vocabulary_size)` float32.

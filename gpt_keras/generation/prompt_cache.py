@@ -1,4 +1,4 @@
-"""What a model remembers of a text that it has run, to go on from there."""
+"""Prompt caches: the KV cache of a text that a model has run, to continue from it."""
 
 import weakref
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from gpt_keras.generation.state import Prefix, State
 
 
 class PromptCache:
-    """Remembers the tokens that a model has run, so that prompts which begin with them need not.
+    """KV cache of a text, so that prompts that begin with it are not run again.
 
-    Made empty, or by `CausalLM.cache_prompt`, and handed to `generate` or `stream`. Prompts that
-    begin otherwise are served, too: of what is remembered the part that they have in common is
-    used. A call with a single prompt leaves in it all that was run, prompt and continuation: the
-    next turn of a conversation then only runs its new tokens. A call with several prompts, or with
+    Made empty, or by `CausalLM.cache_prompt`, and handed to `generate` or `stream`. Other prompts
+    are served, too: with the longest prefix that they all share with the text. A call with a single
+    prompt stores all that was run, prompt and continuation: the next turn of a conversation then
+    only runs its new tokens. A call with several prompts, or with
     a strategy that finds several continuations, changes nothing.
 
     It belongs to one model, as it was: after training begin with a new one.

@@ -1,4 +1,4 @@
-"""A backbone's step, compiled, and the running of prompts in pieces of few sizes."""
+"""The compiled step of a backbone, and prompts run in chunks of few sizes."""
 
 import tensorflow as tf
 
@@ -9,7 +9,7 @@ CHUNKS = (32, 128)
 
 
 class Runner:
-    """Runs new tokens of a backbone against its cache.
+    """The compiled step of a backbone: new tokens run against its cache.
 
     XLA compiles the step, which returns only logits and what is new in the cache. The loop around
     it and the writing of the cache are an ordinary TensorFlow graph, in which the cache is updated
@@ -77,7 +77,7 @@ class Runner:
         )
 
     def chunk_size(self, num_rows, num_tokens):
-        """Return the size of the chunks in which so many tokens of each row are run, a scalar."""
+        """Return the size of the chunks for `num_tokens` tokens of each row, a scalar."""
         short, long = CHUNKS
         return tf.where((num_tokens <= short) | (num_rows * short >= long), short, long)
 

@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens that are given."""
+"""Log-probabilities of given tokens."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from gpt_keras.generation.backbone import fixed_length
 
-# Rows that are computed together, and the tokens of a row that are: what the logits of these need
-# at once is bounded.
+# Rows that are computed together, which bounds the memory of their logits.
 _ROWS = 8
 
 

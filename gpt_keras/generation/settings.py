@@ -1,4 +1,4 @@
-"""What a user gives for a logits processor, checked and turned into tensors."""
+"""Settings of logits processors: checked, and turned into tensors."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class Vocabulary(NamedTuple):
-    """What texts and token ids among the settings are read with.
+    """Tokenizer and ids with which texts among the settings are read.
 
     Attributes:
         tokenizer: turns texts into ids; None if there is none.
@@ -53,7 +53,7 @@ class Number:
     is_on: Callable[[Any], Any]
 
     def specs(self, name: str) -> dict[str, tf.TensorSpec]:
-        """Return what the tensors are like, by name."""
+        """Return the specs of the tensors, by name."""
         return {name: tf.TensorSpec([], tf.int32 if self._is_integer else tf.float32, name)}
 
     def read(self, name: str, value: Any, vocabulary: Vocabulary) -> dict[str, tf.Tensor]:
@@ -115,7 +115,7 @@ class TokenSequences:
     allowed: ClassVar[str] = "a list of texts or of lists of token ids"
 
     def specs(self, name: str) -> dict[str, tf.TensorSpec]:
-        """Return what the tensors are like, by name."""
+        """Return the specs of the tensors, by name."""
         return {name: tf.TensorSpec([None, None], tf.int32, name)}
 
     def is_on(self, sequences: tf.Tensor):
@@ -172,7 +172,7 @@ class TokenSequences:
 
 
 class Choices(TokenSequences):
-    """`TokenSequences` of which each can be told from the others when it ends."""
+    """Token sequences, none a prefix of another unless an end token separates them."""
 
     def read(self, name: str, value: Any, vocabulary: Vocabulary) -> dict[str, tf.Tensor]:
         """Return the tensors for what the user gave; None is off.
@@ -194,12 +194,12 @@ class Choices(TokenSequences):
 
 
 class SequenceBiases(TokenSequences):
-    """Numbers for token ids as a setting: the ids as `TokenSequences`, and `(n,)` numbers."""
+    """Biases of token sequences: the ids as `TokenSequences`, and `(n,)` numbers."""
 
     allowed: ClassVar[str] = "a mapping from token ids, or tuples of them, to numbers"
 
     def specs(self, name: str) -> dict[str, tf.TensorSpec]:
-        """Return what the tensors are like, by name."""
+        """Return the specs of the tensors, by name."""
         ids = f"{name}_ids"
         return {**super().specs(ids), name: tf.TensorSpec([None], tf.float32, name)}
 

@@ -16,7 +16,7 @@ from gpt_keras.generation.sampling import sample, uniforms
 from gpt_keras.generation.state import State, write_column
 from gpt_keras.generation.strategies import Proposals, Strategy, append, next_uniform
 
-# Numbers that say which of the independent random numbers of a seed are meant.
+# Each selects an independent stream of random numbers of a seed.
 _ACCEPT, _GUESS = 1, 2
 
 
@@ -30,7 +30,7 @@ class _Memory(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Speculative(Strategy):
-    """Guess `num_tokens` tokens, run them in one step, and keep those that the model agrees with.
+    """Speculative decoding: guesses run in one step and kept while they agree.
 
     A guess `x` that was drawn with probability `q(x)` is kept with probability
     `min(1, p(x) / q(x))`; in place of the first one that is not, a token is drawn from
@@ -114,7 +114,7 @@ def distribution(logits, settings):
 
 @dataclasses.dataclass(frozen=True)
 class PromptLookup(Speculative):
-    """Guess that the text goes on as it did where its last tokens stood before.
+    """Speculative decoding that guesses what followed the last tokens before.
 
     It needs no second model, and pays where an answer repeats much of its prompt: summaries,
     corrections, code (Saxena 2023, "Prompt Lookup Decoding").
@@ -165,7 +165,7 @@ class PromptLookup(Speculative):
 
 @dataclasses.dataclass(frozen=True)
 class DraftModel(Speculative):
-    """Let a smaller model guess.
+    """Speculative decoding in which a smaller model guesses.
 
     It pays where the small model is several times faster and agrees often: of one family, trained
     on the same data.

@@ -1,4 +1,4 @@
-"""What generation is asked for, and what one of its steps hands to the next."""
+"""Request, state and result of the generation loop."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ class Request(NamedTuple):
         lengths: `(prompts,)` int32, tokens of each prompt, at least 1.
         limits: `(prompts,)` int32, how many tokens each may get.
         seeds: `(rows,)` int64, one for each continuation.
-        cache_length: scalar int32, for how many tokens there is to be room at least.
+        cache_length: scalar int32, the fewest columns that the cache may have.
     """
 
     token_ids: tf.Tensor
@@ -33,7 +33,7 @@ REQUEST_SPEC = Request(
 
 
 class Prefix(NamedTuple):
-    """What a backbone remembers of tokens that it has run, for prompts that begin with them.
+    """KV cache of a prefix that all prompts share.
 
     Attributes:
         cache: the backbone's cache of one row.
@@ -47,7 +47,7 @@ class Prefix(NamedTuple):
 
 
 class State(NamedTuple):
-    """What one step of generation hands to the next.
+    """State of the generation loop between two steps.
 
     The rows are padded on the left, so that all of them end in the same column and one scalar
     index serves.
@@ -84,14 +84,14 @@ class State(NamedTuple):
     memory: Any
 
     def take_rows(self, rows):
-        """Return the state with these rows of the cache and the tokens, for those there were."""
+        """Return the state with these rows of the cache and the tokens, in this order."""
         parts = (self.cache, self.token_ids, self.log_probs)
         parts = tf.nest.map_structure(lambda part: tf.gather(part, rows), parts)
         return self._replace(cache=parts[0], token_ids=parts[1], log_probs=parts[2])
 
 
 class Sequences(NamedTuple):
-    """What was generated, best first.
+    """Generated sequences, best first.
 
     Attributes:
         token_ids: `(prompts, continuations, columns)` int32, prompts and continuations, padded on

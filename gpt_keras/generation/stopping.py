@@ -1,4 +1,4 @@
-"""Where a continuation ends, apart from its limit of tokens."""
+"""Rules for the next token, and for the end of a text before its limit of tokens."""
 
 import functools
 import math
@@ -14,12 +14,12 @@ STOP_SPECS = {
     "deadline": tf.TensorSpec([], tf.float64, "deadline"),
 }
 
-# What they are when nothing is asked for.
+# The deadline of a call without `time_limit`.
 NO_DEADLINE = math.inf
 
 
 class Rules:
-    """Which tokens may come next in a text, and where it ends.
+    """Rules for the next token of a text, and for its end.
 
     Args:
         end_token_ids: ids that end a text, each.
@@ -48,14 +48,14 @@ class Rules:
         return logits
 
     def is_end(self, tokens):
-        """Whether each of these tokens ends its text."""
+        """Return whether each of these tokens ends its text."""
         ends = [tf.equal(tokens, token_id) for token_id in self.end_token_ids]
         return functools.reduce(tf.logical_or, ends, tf.zeros_like(tokens, tf.bool))
 
     def stopped(self, state, settings):
-        """Whether each row has come to an end with the token at `state.index`: `(rows,)` bool.
+        """Return `(rows,)` bool: the row ends with the token at `state.index`.
 
-        Such an end is a stop string, a choice that is complete, or the end of the time.
+        The end is a stop string, a complete choice or the deadline, not an end token.
         """
         # A graph may read the clock at any time, even before the deadline is known: control
         # dependencies say what comes first. Without a deadline the clock is not read at all, since
@@ -80,8 +80,8 @@ class Rules:
     def _has_stop_string(self, state, stop):
         """Whether one of the strings stands in the newest tokens of a row.
 
-        As each token has a byte or more, so many tokens as the longest string has bytes are
-        enough; a few more, for tokens without text.
+        Each token has at least one byte, so the last tokens suffice, as many as the longest string
+        has bytes; a few more stand for tokens without text.
         """
         num_tokens = tf.reduce_max(tf.strings.length(stop)) + 8
         begin = tf.maximum(state.first, state.index + 1 - num_tokens)
@@ -106,6 +106,8 @@ class Rules:
 
 def _checked(changed, logits, processor):
     """The logits that a user's processor returned, if they are logits of the same rows."""
+    if changed is None:
+        raise ValueError(f"`logits_processors` must return logits; {processor!r} returned None.")
     changed = tf.cast(changed, logits.dtype)
     if not changed.shape.is_compatible_with(logits.shape):
         raise ValueError(

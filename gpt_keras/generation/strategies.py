@@ -1,4 +1,4 @@
-"""How the next token is chosen: what one step of the generation loop leaves open."""
+"""Decoding strategies: how the next token is chosen."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -47,7 +47,7 @@ class Strategy:
     draws = True
 
     def begin(self, state: State, seeds) -> State:
-        """Return the state with what the strategy keeps for itself."""
+        """Return the state with the strategy's own `memory`."""
         del seeds
         return state
 
@@ -69,7 +69,7 @@ class Strategy:
         raise NotImplementedError(f"{type(self).__name__} must write `take`.")
 
     def finish(self, state: State) -> Sequences:
-        """Return what was generated, `copies` continuations of each prompt, the likeliest first."""
+        """Return the sequences, `copies` continuations of each prompt, likeliest first."""
         token_ids = to_the_left(state.token_ids, state.starts)
         log_probs, scores = (
             tf.zeros_like(token_ids, tf.float32),
@@ -94,7 +94,7 @@ class Strategy:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling(Strategy):
-    """Draw each token by its probability, or take the most likely one at temperature 0.
+    """Sampling: draw each token by its probability; greedy at temperature 0.
 
     Example:
         >>> import gpt_keras as gk
@@ -116,7 +116,7 @@ class Sampling(Strategy):
 
 @dataclasses.dataclass(frozen=True)
 class BestOf(Sampling):
-    """Draw several continuations and take the one with the highest log-probability a token.
+    """Best of several drawn continuations, by log-probability per token.
 
     Each prompt is run once for all of them.
 
@@ -152,7 +152,7 @@ def next_uniform(state: State, uniforms):
 
 
 def keeps_log_probs(state: State) -> bool:
-    """Whether the log-probabilities of the tokens are kept."""
+    """Return whether the log-probabilities of the tokens are kept."""
     return not isinstance(state.log_probs, tuple)
 
 

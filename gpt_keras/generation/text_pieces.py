@@ -38,7 +38,7 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
 
 
 class TextPieces:
-    """Turns the ids of one continuation into pieces of text, each of which is certain.
+    """Pieces of text from the ids of one continuation, each of which is final.
 
     A piece never ends inside a character, nor in what may be the beginning of a stop string.
 

@@ -1,4 +1,4 @@
-"""What goes on inside a model: arrays out, Keras models in.
+"""A look inside models, as arrays: attention, activations, attribution, ablation.
 
 Everything here works with any Keras model that has `gk.layers.TransformerBlock`s, be it a `GPT`, a
 `CausalLM` or one's own.

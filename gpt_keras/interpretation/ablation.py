@@ -1,4 +1,4 @@
-"""What a model loses without one of its parts, or with what the part computes for another text."""
+"""Ablation and patching of heads and layers: what each is worth to the loss."""
 
 from collections.abc import Callable
 from typing import Literal

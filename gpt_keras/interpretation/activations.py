@@ -1,4 +1,4 @@
-"""What is inside a model while it runs: read, and replaced."""
+"""Activations of a model while it runs: recorded, and replaced."""
 
 import collections
 from collections.abc import Callable
@@ -27,8 +27,7 @@ def run(model: keras.Model, token_ids, edit: Callable | None = None):
     Args:
         model: a `CausalLM` or any Keras model with `TransformerBlock`s.
         token_ids: integers, `(batch, length)`, or what else the model takes.
-        edit: the function; the tensor that it returns goes on in the place of `value`, which it
-            leaves alone if it returns None.
+        edit: the function; the tensor that it returns replaces `value`, and None keeps it.
 
     Returns:
         The output of the model, a tensor.

@@ -1,9 +1,10 @@
-"""Which tokens attend to which."""
+"""Attention weights and induction scores of every head."""
 
 import keras
 import numpy as np
 
 from gpt_keras.checks import check_positive_int, check_seed
+from gpt_keras.generation.backbone import num_logits
 from gpt_keras.interpretation.activations import run_layers
 
 
@@ -75,9 +76,8 @@ def induction_scores(
         >>> gk.interpretation.induction_scores(gk.GPT(config)).shape
         (2, 4)
     """
-    backbone = getattr(model, "backbone", model)
     if vocabulary_size is None:
-        vocabulary_size = backbone.output_shape[-1]
+        vocabulary_size = num_logits(getattr(model, "backbone", model))
     for name, value in (("length", length), ("batch_size", batch_size)):
         check_positive_int(name, value)
     check_positive_int("vocabulary_size", vocabulary_size)

@@ -1,4 +1,4 @@
-"""Which tokens of a text a prediction rests on."""
+"""Attribution: how much each token of a text contributes to a prediction."""
 
 import keras
 import numpy as np
@@ -103,8 +103,8 @@ def integrated_gradients(
             return parts
         if steps == max_steps:
             raise ValueError(
-                f"the parts add up to {parts.sum():.4g} in place of {difference:.4g}; `max_steps` "
-                f"must be above {max_steps}, or `tolerance` above {tolerance}."
+                f"`max_steps` must be above {max_steps}, or `tolerance` above {tolerance}: the "
+                f"parts add up to {parts.sum():.4g} and not to {difference:.4g}."
             )
         steps = min(2 * steps, max_steps)
 

@@ -1,4 +1,4 @@
-"""What the vectors of tokens say about each other."""
+"""Token embeddings: vectors, nearest neighbours, principal components."""
 
 from collections.abc import Iterator
 

@@ -49,12 +49,12 @@ def explanation_page(model, text: str, name: str = "a GPT") -> str:
     if model.tokenizer is None:
         raise ValueError("`model` must have a tokenizer, but has none.")
     ids = np.array(model.tokenizer.encode(text, add_start_of_text=True), dtype=np.int32)
-    longest = min(_MAX_TOKENS, getattr(model.backbone, "max_sequence_length", _MAX_TOKENS))
+    longest = min(_MAX_TOKENS, model.max_sequence_length or _MAX_TOKENS)
     if not 0 < len(ids) <= longest:
         raise ValueError(f"`text` must have from 1 to {longest} tokens, got {len(ids)}.")
     weights = attention_weights(model, ids[None])[:, 0]
     logits = logit_lens(model, ids[None])[:, 0].astype(float)
-    logits[..., model.tokenizer.vocabulary_size :] = -np.inf  # ids that the tokenizer has not
+    logits[..., model.tokenizer.vocabulary_size :] = -np.inf  # ids that the tokenizer lacks
     log_probabilities = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     target = int(log_probabilities[-1, -1].argmax())
     losses = -log_probabilities[-1, np.arange(len(ids) - 1), ids[1:]]

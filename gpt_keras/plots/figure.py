@@ -1,4 +1,4 @@
-"""What the figures share."""
+"""Parts that all figures share: styles, axes, legends."""
 
 import io
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Figure(matplotlib.figure.Figure):
 
 
 def new_axes(xlabel: str, ylabel: str) -> tuple[Figure, matplotlib.axes.Axes]:
-    """Returns a figure and its one pair of axes, with a grid."""
+    """Return a figure and its one pair of axes, with a grid."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(xlabel)
@@ -36,10 +36,10 @@ def new_axes(xlabel: str, ylabel: str) -> tuple[Figure, matplotlib.axes.Axes]:
 
 
 def legend_above(figure: Figure, axes: matplotlib.axes.Axes) -> None:
-    """Puts the legend of the axes above them, where it lies over no curve."""
+    """Put the legend of the axes above them, where it covers no curve."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 
 def tick_rotation(names: Sequence[str], longest: int) -> int:
-    """Degrees by which names below a column are turned: none where each has room upright."""
+    """Return by how many degrees labels below columns are turned: 0 if each has room."""
     return 0 if max(map(len, names)) <= longest else 90

@@ -2,9 +2,12 @@
 
 import functools
 import warnings
+from collections.abc import Sequence
 
 import matplotlib
 from matplotlib import font_manager, ft2font
+
+from gpt_keras.tokenizers.visible import visible
 
 # Fonts made for Chinese come before any other font that happens to have the glyphs.
 _CHINESE_FONTS = (
@@ -96,10 +99,10 @@ def _has_glyphs(path: str, text: str) -> bool:
 
 
 def fonts_for(text: str) -> list[str]:
-    """Returns fonts for a label; the second is asked for the glyphs that the first lacks.
+    """Return the fonts of a label; matplotlib takes from the second what the first lacks.
 
     Raises:
-        RuntimeError: there are Chinese characters in it and no font here has them.
+        RuntimeError: the label has Chinese characters, and no installed font has them.
     """
     fonts = [_LATIN_FONT]
     if any(_is_chinese(character) for character in text):
@@ -108,13 +111,24 @@ def fonts_for(text: str) -> list[str]:
 
 
 def drawable(text: str, fonts: list[str]) -> str:
-    """Returns the text with ‹U+1F44B› in place of a character that none of the fonts has."""
+    """Return the text with ‹U+1F44B› in place of a character that none of the fonts has."""
     return "".join(
         [
             character if _has_any(fonts, character) else f"‹U+{ord(character):04X}›"
             for character in text
         ]
     )
+
+
+def token_labels(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the labels of tokens, with marks for what would not be seen, and their fonts.
+
+    Raises:
+        RuntimeError: a token has Chinese characters, and no installed font has them.
+    """
+    labels = [visible(token.encode("utf-8", errors="replace")) for token in tokens]
+    fonts = fonts_for("".join(labels))
+    return [drawable(label, fonts) for label in labels], fonts
 
 
 def _has_any(fonts: list[str], character: str) -> bool:

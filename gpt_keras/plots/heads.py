@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt_keras.plots.figure import Figure, tick_rotation
-from gpt_keras.plots.fonts import drawable, fonts_for
-from gpt_keras.tokenizers.visible import visible
+from gpt_keras.plots.fonts import token_labels
 
 _MAX_TOKENS = 64  # more labels than that cannot be read
 _SIDE = 2.4  # inches for a head, with some for each token
@@ -49,9 +48,7 @@ def attention(weights: np.ndarray, tokens: Sequence[str], title: str = "layer") 
     if length > _MAX_TOKENS:
         raise ValueError(f"`tokens` must be at most {_MAX_TOKENS}, got {length}.")
     num_layers, num_heads = weights.shape[:2]
-    labels = [visible(token.encode("utf-8", errors="replace")) for token in tokens]
-    fonts = fonts_for("".join(labels))
-    labels = [drawable(label, fonts) for label in labels]
+    labels, fonts = token_labels(tokens)
     side = _SIDE + _PER_TOKEN * length
     figure = Figure(figsize=(side * num_heads, side * num_layers), layout="constrained")
     panels = figure.subplots(num_layers, num_heads, squeeze=False)

@@ -1,12 +1,11 @@
-"""Figures of what `gk.interpretation` finds."""
+"""Figures of the results of `gk.interpretation`."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from gpt_keras.plots.figure import Figure, new_axes, tick_rotation
-from gpt_keras.plots.fonts import drawable, fonts_for
-from gpt_keras.tokenizers.visible import visible
+from gpt_keras.plots.fonts import token_labels
 
 _MAX_CELLS = 64  # more labels than that in a row cannot be read
 
@@ -60,7 +59,7 @@ def by_token(values: np.ndarray, tokens: Sequence[str], label: str) -> Figure:
         ['a', '␣b']
     """
     values = _table("values", values, len(tokens))
-    names, fonts = _names(tokens)
+    names, fonts = token_labels(tokens)
     return _by_layer(values, names, fonts, "token", label)
 
 
@@ -117,12 +116,12 @@ def logit_lens(logits: np.ndarray, tokens: Sequence[str], vocabulary: Sequence[s
             f"`logits` must be (layers, length, vocabulary_size) with the {len(tokens)} `tokens` "
             f"and the {len(vocabulary)} of `vocabulary`, got shape {logits.shape}."
         )
-    _check_number(tokens)
+    _check_number("tokens", tokens)
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities = (weights / weights.sum(axis=-1, keepdims=True)).max(axis=-1)
     best = logits.argmax(axis=-1)
     inside = [vocabulary[i] for i in best.ravel()]
-    names, fonts = _names([*tokens, *inside])
+    names, fonts = token_labels([*tokens, *inside])
     names, inside = names[: len(tokens)], iter(names[len(tokens) :])
     num_rows, length = best.shape
     figure = Figure(figsize=(2.2 + 0.75 * length, 1.3 + 0.32 * num_rows), layout="constrained")
@@ -178,7 +177,7 @@ def attribution(scores: np.ndarray, tokens: Sequence[str], target: str) -> Figur
     """
     scores = np.atleast_2d(_finite("scores", scores))
     scores = _table("scores", scores, len(tokens))
-    names, fonts = _names([*tokens, target])
+    names, fonts = token_labels([*tokens, target])
     size = (1.5 + 3.2 * len(scores), 1.2 + 0.24 * len(tokens))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
@@ -226,7 +225,7 @@ def embeddings(coordinates: np.ndarray, labels: Sequence[str], shares: np.ndarra
             f"`coordinates` must be (number, 2) with the {len(labels)} `labels`, and `shares` "
             f"(2,); got shapes {coordinates.shape} and {shares.shape}."
         )
-    names, fonts = _names(labels)
+    names, fonts = token_labels(labels)
     figure, axes = new_axes(
         f"first component ({shares[0]:.0%} of the variance)",
         f"second component ({shares[1]:.0%} of the variance)",
@@ -247,13 +246,6 @@ def embeddings(coordinates: np.ndarray, labels: Sequence[str], shares: np.ndarra
     return figure
 
 
-def _names(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is written for tokens, and in which fonts."""
-    names = [visible(token.encode("utf-8", errors="replace")) for token in tokens]
-    fonts = fonts_for("".join(names))
-    return [drawable(name, fonts) for name in names], fonts
-
-
 def _finite(name: str, values) -> np.ndarray:
     values = np.asarray(values, dtype=float)
     if not np.isfinite(values).all():
@@ -266,10 +258,10 @@ def _table(name: str, values, length: int | None = None) -> np.ndarray:
     if values.ndim != 2 or not values.size or length not in (None, values.shape[1]):
         columns = "" if length is None else f" with a column for each of the {length} tokens"
         raise ValueError(f"`{name}` must be a table{columns}, got shape {values.shape}.")
-    _check_number(values[0])
+    _check_number(name, values[0])
     return values
 
 
-def _check_number(row) -> None:
+def _check_number(name: str, row) -> None:
     if len(row) > _MAX_CELLS:
-        raise ValueError(f"there must be at most {_MAX_CELLS} columns, got {len(row)}.")
+        raise ValueError(f"`{name}` must be at most {_MAX_CELLS} columns wide, got {len(row)}.")

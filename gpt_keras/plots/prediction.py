@@ -1,4 +1,4 @@
-"""Figures of what a model predicts."""
+"""Figures of a model's predictions."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from keras import ops
 
 from gpt_keras.checks import check_positive_int
 from gpt_keras.plots.figure import Figure
-from gpt_keras.plots.fonts import fonts_for
+from gpt_keras.plots.fonts import token_labels
 
 
 def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
@@ -43,20 +43,20 @@ def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
     figure = Figure(figsize=(3.4 * len(prompts), 0.5 + 0.3 * count), layout="constrained")
     for axes, prompt in zip(figure.subplots(1, len(prompts), squeeze=False)[0], prompts):
         token_ids = np.array([model.tokenizer.encode(prompt, add_start_of_text=True)], "int32")
-        probabilities = ops.convert_to_numpy(ops.softmax(model(token_ids)[0, -1]))
+        # As in generation, the tokenizer's ids alone count: an embedding may have more rows.
+        logits = model(token_ids)[0, -1, : model.tokenizer.vocabulary_size]
+        probabilities = ops.convert_to_numpy(ops.softmax(logits))
         best = np.argsort(-probabilities, kind="stable")[:count]
-        names = [_visible(model.tokenizer.decode([i])) for i in best]
+        texts = [model.tokenizer.decode([i]) for i in best]
+        (shown, *names), fonts = token_labels([prompt, *texts])
         bars = axes.barh(range(len(best)), probabilities[best], color="#56B4E9", edgecolor="black")
         axes.bar_label(bars, [f"{probabilities[i]:.2f}" for i in best], padding=2)
-        font = fonts_for(prompt + "".join(names))
-        axes.set_yticks(range(len(best)), names, fontfamily=font)
+        axes.set_yticks(range(len(best)), names, fontfamily=fonts)
+        for label in axes.get_yticklabels():
+            label.set_parse_math(False)
         axes.invert_yaxis()
         axes.set_xlim(0, 1.25 * probabilities.max())  # room for the numbers
         axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])
         axes.set_xlabel("probability")
-        axes.set_title(f"after “{_visible(prompt)}”", fontfamily=font, fontsize="medium")
+        axes.set_title(f"after “{shown}”", fontfamily=fonts, fontsize="medium", parse_math=False)
     return figure
-
-
-def _visible(text: str) -> str:
-    return text.replace(" ", "␣").replace("\n", "⏎")

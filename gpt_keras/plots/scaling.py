@@ -1,4 +1,4 @@
-"""Figures of how the loss falls as models grow."""
+"""Figures of scaling laws: loss against the size of models."""
 
 from collections.abc import Sequence
 

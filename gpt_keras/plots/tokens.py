@@ -1,4 +1,4 @@
-"""How tokenizers cut a text, side by side."""
+"""Figures of tokenization: how tokenizers cut a text, side by side."""
 
 from collections.abc import Mapping, Sequence
 

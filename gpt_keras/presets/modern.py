@@ -1,4 +1,4 @@
-"""What decoders of the Llama type have in common (Touvron et al. 2023, section 2.2)."""
+"""Fields that decoders of the Llama type share (Touvron et al. 2023, section 2.2)."""
 
 from typing import Any
 

@@ -111,7 +111,7 @@ def test_what_is_downloaded(monkeypatch, tmp_path):
 
 
 def test_names_that_are_not_there():
-    with pytest.raises(ValueError, match=r"'hf://someone/other' cannot be had"):
+    with pytest.raises(ValueError, match=r"'hf://someone/other' cannot be downloaded"):
         gk.convert.load("hf://someone/other")
     with pytest.raises(ValueError, match=r"hf://owner/name@revision, got 'hf://gpt2'"):
         gk.convert.load("hf://gpt2")

@@ -214,3 +214,5 @@ def test_what_is_not_there_may_be_near(tmp_path, monkeypatch):
         assert source in str(raised.value)
     with pytest.raises(ValueError, match=r"got 'quite/other/nothing'\.$"):
         gk.convert.load("quite/other/nothing")
+    with pytest.raises(ValueError, match="`source` must be a file, a folder"):
+        gk.convert.load("x" * 300)  # more than a file system takes

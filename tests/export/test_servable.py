@@ -300,6 +300,8 @@ def test_without_a_tokenizer_logits_are_exported(tmp_path):
     assert set(loaded.signatures) == {"serving_default", "logits"}
     token_ids = tf.constant([[1, 2, 3]])
     np.testing.assert_allclose(loaded.logits(token_ids)["logits"], model(token_ids), atol=1e-5)
+    with pytest.raises(ValueError, match="`logits_processors` must be empty"):
+        model.export(tmp_path / "2", logits_processors=[lambda logits, context: logits])
 
 
 def test_a_failed_export_leaves_nothing(spread_model, tmp_path, monkeypatch):

@@ -147,6 +147,7 @@ def test_scores_are_those_of_the_weights_as_they_are_and_compile_once(character_
     np.testing.assert_allclose(after, expected_log_probs(model, [end], ids), atol=1e-4)
 
 
+@pytest.mark.filterwarnings("error")  # it needs no KV cache
 def test_a_backbone_that_cannot_generate_can_score():
     inputs = keras.Input((None,), dtype="int32")
     model = gk.CausalLM(keras.Model(inputs, keras.layers.Embedding(8, 8)(inputs)))

@@ -204,9 +204,9 @@ def test_of_token_ids_those_with_the_stop_string_are_returned(stop):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"stop": ""}, "`stop` must be texts of at least one character.*got ''"),
-        ({"stop": ["a", ""]}, "`stop` must be texts.*''"),
-        ({"stop": [3]}, "`stop` must be texts.*3"),
+        ({"stop": ""}, "`stop` must be .*, none of them empty, got ''"),
+        ({"stop": ["a", ""]}, "`stop` must be a text or .*''"),
+        ({"stop": [3]}, "`stop` must be a text or .*3"),
         ({"stop": 3}, "`stop` must.*3"),
         ({"stop": b"a"}, "`stop` must"),
         ({"time_limit": 0}, "`time_limit` must be.*0"),

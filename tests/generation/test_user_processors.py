@@ -79,6 +79,7 @@ def test_a_ban_of_everything_is_skipped(spread_model):
         (only_b, "must be a list of functions"),
         (["top_k"], "must be a list of functions"),
         ([lambda logits, context: logits[:, :3]], "of the shape that they get"),
+        ([lambda logits, context: None], "must return logits; .* returned None"),
     ],
 )
 def test_what_is_none_is_refused(spread_model, given, message):
@@ -88,7 +89,9 @@ def test_what_is_none_is_refused(spread_model, given, message):
 
 @pytest.mark.slow
 def test_it_is_exported(spread_model, tmp_path):
-    gk.export.saved_model(spread_model, tmp_path / "served", logits_processors=[Alternate()])
+    offset = tf.Variable(0.0)  # is saved, too
+    processors = [Alternate(), lambda logits, context: logits + offset]
+    gk.export.saved_model(spread_model, tmp_path / "served", logits_processors=processors)
     served = tf.saved_model.load(tmp_path / "served")
     assert served.generate(text=["a"], max_new_tokens=4)["text"].numpy() == [b"acdcd"]
 

@@ -106,3 +106,16 @@ def test_bad_arguments_for_induction():
     for name in ("length", "batch_size", "vocabulary_size"):
         with pytest.raises(ValueError, match=f"`{name}`"):
             gk.interpretation.induction_scores(model, **{name: 0})
+
+
+def test_induction_scores_of_a_subclassed_network():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.embedding = keras.layers.ReversibleEmbedding(9, 8)
+            self.block = gk.layers.TransformerBlock(num_heads=2)
+
+        def call(self, token_ids):
+            return self.embedding(self.block(self.embedding(token_ids)), reverse=True)
+
+    assert gk.interpretation.induction_scores(Subclassed(), length=3).shape == (1, 2)

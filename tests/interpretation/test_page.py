@@ -2,6 +2,7 @@ import base64
 import html.parser
 import json
 
+import keras
 import numpy as np
 import pytest
 from tiny_models import spread_weights, tiny_config
@@ -36,6 +37,16 @@ class Scripts(html.parser.HTMLParser):
     def handle_data(self, data):
         if self._inside:
             self.texts.append(data)
+
+
+def test_a_model_without_a_longest_sequence_has_a_page(model):
+    token_ids = keras.Input((None,), dtype="int32")
+    embedding = keras.layers.ReversibleEmbedding(model.vocabulary_size, 16)
+    x = gk.layers.TransformerBlock(num_heads=2)(embedding(token_ids))
+    network = keras.Model(token_ids, embedding(x, reverse=True))
+    endless = gk.CausalLM(network, tokenizer=model.tokenizer)
+    endless.backbone.max_sequence_length = None  # as in a gk.Backbone without learned positions
+    assert gk.interpretation.explanation_page(endless, "不覺").startswith("<!DOCTYPE html>")
 
 
 def test_the_page_holds_what_was_found(model):

@@ -80,6 +80,8 @@ def log_probabilities(model, ids):
 def test_score_and_perplexity(model, ids):
     expected = log_probabilities(model, [START, *ids, END])
     np.testing.assert_allclose(model.score(TEXT), expected[:-1], atol=1e-4)
+    # Ids that begin with the start of text get no second one.
+    np.testing.assert_allclose(model.score([START, *ids]), expected[:-1], atol=1e-4)
     after = model.score(" again", prompts=TEXT)
     again = model.tokenizer.encode(" again")
     whole = log_probabilities(model, [START, *ids, *again])

@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019); Hugging Face also uses it for many models of others."""
+"""GPT-2 (Radford et al. 2019); many other models have its `model_type`, too."""
 
 from gpt_keras.convert.architectures.table import HEAD, HuggingFaceArchitecture
 from gpt_keras.convert.name_map import Source

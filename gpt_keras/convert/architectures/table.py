@@ -1,4 +1,4 @@
-"""What a table about one architecture of Hugging Face says, and what follows from it."""
+"""The table of one of Hugging Face's architectures: settings, names, layouts."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -116,7 +116,7 @@ class HuggingFaceArchitecture(Architecture):
     def sources_among(
         self, config: GPTConfig, tensors: Mapping[str, tuple[int, ...]]
     ) -> dict[str, Source]:
-        """Return where every weight stands, in the layout that a file's tensors have."""
+        """Return the source of every weight, in the layout that a file's tensors have."""
         layouts = [self.sources(config)]
         if self.other_names is not None:
             layouts.append(sources(self.other_names(config), config))

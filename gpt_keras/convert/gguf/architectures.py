@@ -1,4 +1,4 @@
-"""The architectures that are read from GGUF files and written to them: keys and names of each."""
+"""The architectures of GGUF files: keys and names of tensors of each."""
 
 import dataclasses
 import numbers
