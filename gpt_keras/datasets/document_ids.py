@@ -15,7 +15,7 @@ class Document(NamedTuple):
     """One document.
 
     Attributes:
-        ids: `(tokens,)` integers, without an end-of-text token; at least one.
+        ids: `(tokens,)` integers, without start of text and end-of-text token; at least one.
         text: its text, or None if it came as ids.
     """
 
@@ -44,8 +44,11 @@ def document_ids(
     """
     rows = _rows_of_ids(name, corpus)
     if rows is not None:
+        start = () if tokenizer is None else tokenizer.prompt_start
         for row in rows:
-            yield Document(row, None)
+            # Ids may begin with the start of text already.
+            is_begun = len(row) > 1 and tuple(row[:1]) == start
+            yield Document(row[1:] if is_begun else row, None)
         return
     documents = list_documents(corpus, name)
     if tokenizer is None:

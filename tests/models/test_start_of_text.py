@@ -86,7 +86,7 @@ def test_score_and_perplexity(model, ids):
     again = model.tokenizer.encode(" again")
     whole = log_probabilities(model, [START, *ids, *again])
     np.testing.assert_allclose(after, whole[len(ids) :], atol=1e-4)
-    for documents in ([TEXT], [ids]):
+    for documents in ([TEXT], [ids], [[START, *ids]]):
         result = gk.evaluation.perplexity(model, documents)
         assert result.num_tokens == len(ids) + 1
         np.testing.assert_allclose(result.loss, -expected.mean(), rtol=1e-5)
