@@ -1,4 +1,4 @@
-"""Room for what a model remembers of the tokens it has seen."""
+"""The KV cache: writing new keys and values in their place, and moving columns."""
 
 import keras
 import tensorflow as tf
@@ -53,7 +53,7 @@ def move_cache(cache, length, offsets):
         offsets: `(batch,)`, by how many columns each row is moved; negative to the left.
 
     Returns:
-        A new cache. Columns that nothing was moved to hold anything.
+        A new cache. Columns that received no data are undefined.
 
     Example:
         >>> import gpt_keras as gk

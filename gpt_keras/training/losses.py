@@ -1,10 +1,11 @@
-"""The loss of language models, and what a loss on logits may be."""
+"""The loss of language models, and the weights of targets in any loss on logits."""
 
 import math
 
 import keras
-import tensorflow as tf
 from keras import ops
+
+from gpt_keras.backend import num_replicas
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -67,7 +68,8 @@ class CrossEntropy(keras.losses.Loss):
         if self.reduction == "sum":
             return total
         divisor = ops.cast(divisor_of_mean(self, y_true, y_pred, sample_weight), total.dtype)
-        return ops.divide_no_nan(total, divisor) / _num_replicas()
+        # tf.distribute adds the losses of the devices.
+        return ops.divide_no_nan(total, divisor) / num_replicas()
 
     def call(self, y_true, y_pred):
         return cross_entropy(y_true, y_pred)
@@ -147,13 +149,6 @@ def ignored_class(loss) -> int | None:
         if getattr(part, "ignore_class", None) is not None:
             return part.ignore_class
     return None
-
-
-def _num_replicas() -> int:
-    """The number of devices whose losses `tf.distribute` adds."""
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def cross_entropy(targets, logits):
