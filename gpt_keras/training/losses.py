@@ -13,7 +13,7 @@ class CrossEntropy(keras.losses.Loss):
     """Cross-entropy in nats of integer targets from logits, in little memory.
 
     The loss is that of `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`, but the
-    forward pass keeps only the logits and one number per token, and the gradient computes the
+    forward pass keeps only the logits and two numbers per token, and the gradient computes the
     softmax again from them. With a vocabulary of 50,257 a softmax is the largest tensor of a
     training step.
 
@@ -183,14 +183,15 @@ def cross_entropy(targets, logits):
     @ops.custom_gradient
     def from_logits(logits):
         highest = ops.max(logits, axis=-1, keepdims=True)
-        total = highest + ops.log(ops.sum(ops.exp(logits - highest), axis=-1, keepdims=True))
+        # Not added to `highest`: a sum that is large would lose the digits of the logarithm.
+        log_sum = ops.log(ops.sum(ops.exp(logits - highest), axis=-1, keepdims=True))
         # Of a target that is no id: infinite, as nothing is likely to be it.
-        of_target = ops.max(ops.where(is_target, logits, float("-inf")), axis=-1)
-        losses = ops.squeeze(total, -1) - of_target
+        of_target = ops.max(ops.where(is_target, logits - highest, float("-inf")), axis=-1)
+        losses = ops.squeeze(log_sum, -1) - of_target
 
         def gradient(*args, upstream=None):  # PyTorch passes the logits, too, and names this one
             upstream = args[0] if upstream is None else upstream
-            softmax = ops.exp(logits - total)
+            softmax = ops.exp(logits - highest - log_sum)
             return ops.expand_dims(upstream, -1) * (softmax - ops.cast(is_target, logits.dtype))
 
         return losses, gradient
