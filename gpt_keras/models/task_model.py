@@ -244,12 +244,13 @@ class TaskModel(TextModel):
 
         Args:
             x: examples of text in any container (a list, a NumPy array, a pandas Series, a string
-                tensor, a generator); an array of token ids as `encode` gives it; or a
-                `tf.data.Dataset` of labels with texts or with token ids.
+                tensor, a generator); token ids as `encode` returns them, ragged, or in a dict under
+                `"token_ids"`; a `tf.data.Dataset` of labels with texts or with token ids; or a
+                `keras.utils.PyDataset` or generator of batches (token_ids, labels[, weights]).
             y: for examples and arrays, the number of the right class or choice of each; a
                 `GPTClassifier` takes names of classes too.
-            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may hold texts,
-                `sample_weight` is one number for each example.
+            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` is any of these,
+                or a tuple with labels; `sample_weight` is one number for each example.
 
         Raises:
             ValueError: an example is not of the layout's form, an id is outside the vocabulary, or
