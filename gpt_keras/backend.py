@@ -1,6 +1,7 @@
-"""Which parts need the TensorFlow backend, and the one line that says so."""
+"""Differences between Keras's backends, and between one device and several."""
 
 import keras
+import tensorflow as tf
 
 
 def require_tensorflow(feature: str) -> None:
@@ -14,6 +15,13 @@ def require_tensorflow(feature: str) -> None:
             f"{feature} needs the TensorFlow backend, but Keras runs on "
             f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before importing keras."
         )
+
+
+def num_replicas() -> int:
+    """Return the number of devices among which `tf.distribute` divides a batch."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 class LayersFirst:

@@ -192,7 +192,7 @@ class GPTConfig:
         scaling.frequencies(self.rotary_base, self.head_dim)  # raises if the two do not fit
 
     def attention_window(self, layer: int) -> int | None:
-        """How many tokens a token sees in layer number `layer`; None for all."""
+        """Return how many tokens a token sees in layer number `layer`; None for all."""
         windows = self.attention_windows or (None,)
         return windows[layer % len(windows)]
 

@@ -53,7 +53,7 @@ class RotaryScaling:
 
     @property
     def amplitude(self) -> float:
-        """What queries and keys are multiplied by, besides being rotated."""
+        """Factor by which rotated queries and keys are multiplied."""
         return 1.0
 
 

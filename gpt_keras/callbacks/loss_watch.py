@@ -1,4 +1,4 @@
-"""What to do when a loss is not finite or leaps up."""
+"""A watch on the loss: training stops when it is not finite or leaps up."""
 
 import math
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from gpt_keras.training.optimizers import bare_optimizer
 
 
 class LossWatch(keras.callbacks.Callback):
-    """Stops the training at a loss that is not finite or leaps up, and says at which step.
+    """Stops training at a loss that is not finite or leaps up, and reports the step.
 
     A batch that the optimizer skipped, as those of `gk.training` do with `skip_above`, does not
-    stop it: it is told, and taken out of the metrics where its loss is not finite.
+    stop training: it is reported, and removed from the metrics if its loss is not finite.
 
     Args:
         stop_above: a loss of a batch above so many times the running mean of the last hundred or
@@ -81,7 +81,7 @@ class LossWatch(keras.callbacks.Callback):
         return [variable for metric in self.model.metrics for variable in metric.variables]
 
     def _take_back(self):
-        """Sets the metrics back to what they were before the batch."""
+        """Restore the values of the metrics from before the batch."""
         if self._values is None:
             self.model.reset_metrics()
             return

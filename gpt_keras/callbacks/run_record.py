@@ -1,4 +1,4 @@
-"""What a training run was: run.json for programs, report.md for people."""
+"""Records of training runs: run.json for programs, report.md for people."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a language model that learns."""
+"""TensorBoard for language models: losses, gradients, samples, attention weights."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ from gpt_keras.training.optimizers import bare_optimizer
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras's callback, with what a language model has besides.
+    """Keras's callback, extended by the samples, gradients and attention of a language model.
 
     Of every few batches the loss, the learning rate, the norm of the gradients (with the
     optimizers of `gk.training`) and tokens per second (with `Throughput`, which must come first);

@@ -1,4 +1,4 @@
-"""Room for what a model remembers of the tokens it has seen."""
+"""The KV cache: writing new keys and values in their place, and moving columns."""
 
 import keras
 import tensorflow as tf

@@ -7,6 +7,7 @@ comes: nothing is taken from a source in advance, which may give each batch only
 
 import contextlib
 import re
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.checks import check_token_ids, token_id_error
-from gpt_keras.models.text_containers import plain_batch
+from gpt_keras.models.text_containers import ids_in, plain_batch
 from gpt_keras.training.losses import ignored_class
 
 _WEIGHTS = "`sample_weight`, or the third part of `validation_data` or of a dataset's batches,"
@@ -25,7 +26,8 @@ class TokenBatches:
     """Checks of the batches of a `CausalLM`, and their form: `(token_ids, targets, weights)`.
 
     Ids without targets are their own: the targets of all but the last id of a row are the ids
-    that follow. Weights of rows become those of the rows' tokens.
+    that follow. Weights of rows become those of the rows' tokens. Dicts and ragged rows are taken
+    as `plain_batch` does.
 
     Args:
         model: a `CausalLM`.
@@ -57,6 +59,7 @@ class TokenBatches:
             ValueError: the shape or dtype of the ids is wrong, an id is outside the vocabulary, a
                 sequence is too long, or the weights belong neither to rows nor to tokens.
         """
+        x, y, sample_weight = plain_batch(x, y, sample_weight)
         x, y = as_array("x", x), as_array("y", y)
         if self.has_targets and y is None:
             x, y, sample_weight = self._shifted(x, sample_weight)
@@ -71,8 +74,8 @@ class TokenBatches:
         return x, y, weights
 
     def in_graph(self, *batch):
-        """Do the same with a batch of a `tf.data.Dataset`, in its graph."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        """Check a batch of a `tf.data.Dataset` in its graph, and return what `arrays` returns."""
+        x, y, sample_weight = plain_batch(*keras.utils.unpack_x_y_sample_weight(batch))
         if self.has_targets and y is None:
             x, y, sample_weight = self._shifted(x, sample_weight)
         x, checks = self._checked_ids("x", x)
@@ -150,6 +153,8 @@ class TokenBatches:
 class LabelBatches(TokenBatches):
     """Checks of the batches of a model with a head for a task: `(token_ids, labels, weights)`.
 
+    Ids may be in a dict, as for a `CausalLM`, and rows ragged: they are padded with extract tokens.
+
     Args:
         model: a `TaskModel`.
         num_labels: number of the classes or choices, given the ids; None if labels are no classes.
@@ -161,9 +166,14 @@ class LabelBatches(TokenBatches):
     def __init__(self, model, num_labels: Callable | None = None):
         super().__init__(model)
         self.num_labels = num_labels
+        self.padding_id = model.special_ids.extract
+
+    def _padded(self, x):
+        x = ids_in(x)
+        return x.to_tensor(self.padding_id) if isinstance(x, tf.RaggedTensor) else x
 
     def arrays(self, x, y=None, sample_weight=None) -> tuple:
-        x, y = as_array("x", x), as_array("y", y)
+        x, y = as_array("x", self._padded(x)), as_array("y", y)
         self._check_ids("x", x)
         if self.num_labels is not None and hasattr(y, "dtype"):
             number, labels = self.num_labels(x), np.asarray(y)
@@ -172,8 +182,8 @@ class LabelBatches(TokenBatches):
         return x, y, checked_weights(sample_weight, (len(x),))
 
     def in_graph(self, *batch):
-        x, y, *weights = keras.utils.unpack_x_y_sample_weight(batch)
-        x, checks = self._checked_ids("x", x)
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        x, checks = self._checked_ids("x", self._padded(x))
         if self.num_labels is not None and y is not None:
             number, labels = self.num_labels(x), tf.cast(y, tf.int64)
             if number is None:
@@ -183,7 +193,10 @@ class LabelBatches(TokenBatches):
                 is_label |= labels == self.ignore_class
             message = _label_error("{}", "{}")
             checks.append(_assertion(tf.reduce_all(is_label), message, number - 1, labels))
-        parts = [part for part in (x, y, *weights) if part is not None]
+        if weights is not None:
+            column = x[:, :1] if x.shape.rank == 2 else x[:, 0, :1]  # an entry for each label
+            weights = _weights_of_tokens(weights, column)[:, 0]
+        parts = [part for part in (x, y, weights) if part is not None]
         with tf.control_dependencies(checks):
             parts = [tf.identity(part) for part in parts]
         return tuple(parts) if len(parts) > 1 else parts[0]
@@ -204,12 +217,29 @@ def checked_batches(source, batches: TokenBatches):
     """
     if isinstance(source, tf.data.Dataset):
         # Without AutoGraph an error is raised as it is.
-        return source.map(tf.autograph.experimental.do_not_convert(batches.in_graph))
-    if isinstance(source, keras.utils.PyDataset):
-        return _CheckedPyDataset(source, batches)
-    if isinstance(source, Iterator):
-        return (_checked_batch(batch, batches) for batch in source)
-    return None
+        checked = source.map(tf.autograph.experimental.do_not_convert(batches.in_graph))
+    elif isinstance(source, keras.utils.PyDataset):
+        checked = _CheckedPyDataset(source, batches)
+    elif isinstance(source, Iterator):
+        checked = (_checked_batch(batch, batches) for batch in source)
+    else:
+        return None
+    _CHECKED.add(checked)
+    return checked
+
+
+def is_checked(source) -> bool:
+    """Return whether `checked_batches` made a source.
+
+    `fit` of Keras passes its validation data to `evaluate` after every epoch. To look into a
+    generator again would take a batch from it.
+    """
+    return isinstance(source, Iterator | tf.data.Dataset | keras.utils.PyDataset) and (
+        source in _CHECKED
+    )
+
+
+_CHECKED: weakref.WeakSet = weakref.WeakSet()
 
 
 @contextlib.contextmanager
@@ -232,7 +262,7 @@ def plain_errors():
 # `tf.data.Dataset.from_generator`, in which Keras puts generators.
 _BAD_BATCH = re.compile(
     r"(?:assertion failed: \[b?['\"]?|ValueError: )"
-    rf"((?:Token ids must|Sequences of|`y` must|{re.escape(_WEIGHTS)}).*?\.)['\"]?"
+    rf"((?:Token ids must|Sequences of|`[xy]` must|{re.escape(_WEIGHTS)}).*?\.)['\"]?"
     r"(?:\]?\s*\n|\]|$)",
     re.DOTALL,
 )
@@ -302,7 +332,7 @@ class _CheckedPyDataset(keras.utils.PyDataset):
 
 
 def _checked_batch(batch, batches):
-    parts = batches.arrays(*plain_batch(*keras.utils.unpack_x_y_sample_weight(batch)))
+    parts = batches.arrays(*keras.utils.unpack_x_y_sample_weight(batch))
     return tuple(part for part in parts if part is not None)
 
 

@@ -197,7 +197,11 @@ class CausalLM(GenerationMixin, TextModel):
             )
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
-        """Return loss and metrics; `keras.Model.evaluate` that also takes texts, as `fit`."""
+        """Return loss and metrics; `keras.Model.evaluate` that also takes texts, as `fit`.
+
+        With `CrossEntropy` the loss is the weighted mean over the tokens of all batches, plus the
+        losses that layers add, such as that of a router.
+        """
         x, y, kwargs["sample_weight"], batch_size = read(
             self, x, y, kwargs.get("sample_weight"), batch_size
         )

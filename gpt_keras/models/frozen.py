@@ -1,6 +1,7 @@
-"""Which layers of a model are frozen, for its config: Keras keeps it for its own layers alone."""
+"""Frozen layers in the config of a model: Keras saves `trainable` for its own layers alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 
@@ -22,9 +23,22 @@ def freeze(model: keras.Model, paths: Iterable[str]) -> None:
     """Freeze the layers of these paths, and make all others trainable."""
     frozen = set(paths)
     for path, layer in _layers(model):
-        # Setting it sets it below, too; what lies below comes later.
+        # Setting it also sets it for the layers below, which come later.
         if layer.trainable == (path in frozen):
             layer.trainable = path not in frozen
+
+
+def make_from_config(cls: type[keras.Model], config: Mapping[str, Any]) -> keras.Model:
+    """Return `cls(**config)` with the layers frozen that `frozen_layers` listed as `"frozen"`.
+
+    Without `"frozen"` in the config every layer stays as the constructor leaves it.
+    """
+    config = dict(config)
+    frozen = config.pop("frozen", None)
+    model = cls(**config)
+    if frozen is not None:
+        freeze(model, frozen)
+    return model
 
 
 def _layers(model, path=""):

@@ -27,7 +27,7 @@ from gpt_keras.layers.quantized_sublayers import (
 from gpt_keras.layers.shapes import check_axes
 from gpt_keras.layers.transformer_block import make_norm
 from gpt_keras.layers.xla_cpu import computed_once
-from gpt_keras.models.frozen import freeze, frozen_layers
+from gpt_keras.models.frozen import frozen_layers, make_from_config
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
@@ -276,11 +276,7 @@ class GPT(Backbone, keras.Model):
         config = dict(config)
         config["config"] = GPTConfig.from_dict(config["config"])
         config["residual"] = keras.saving.deserialize_keras_object(config.get("residual"))
-        frozen = config.pop("frozen", None)
-        model = cls(**config)
-        if frozen is not None:
-            freeze(model, frozen)
-        return model
+        return make_from_config(cls, config)
 
 
 @contextlib.contextmanager

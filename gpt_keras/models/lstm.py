@@ -10,7 +10,7 @@ from gpt_keras.generation.backbone import Backbone
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
 from gpt_keras.layers.shapes import check_axes
-from gpt_keras.models.frozen import freeze, frozen_layers
+from gpt_keras.models.frozen import frozen_layers, make_from_config
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 
@@ -247,12 +247,7 @@ class LSTMBackbone(Backbone, keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        frozen = config.pop("frozen", None)
-        model = cls(**config)
-        if frozen is not None:
-            freeze(model, frozen)
-        return model
+        return make_from_config(cls, config)
 
 
 class _Orthogonal(keras.initializers.Orthogonal):

@@ -17,7 +17,7 @@ _COUNTS = "ngrams.npz"
 
 
 class _Order(NamedTuple):
-    """What the model knows about the contexts of one length, and the tokens after them.
+    """The contexts of one length, and the tokens that follow them.
 
     A context is a node of a tree whose root is the empty context; a child is one token longer, at
     its old end. So the parent of a context is the shorter one to back off to.

@@ -10,7 +10,7 @@ import keras
 from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_directory
 from gpt_keras.config import GPTConfig
-from gpt_keras.models.text_model import tokenizer_beside_config
+from gpt_keras.models.tokenizer_config import tokenizer_beside_config
 from gpt_keras.version import __version__
 
 CONFIG = "config.json"

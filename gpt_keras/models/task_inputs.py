@@ -1,4 +1,4 @@
-"""How an example of a task becomes token sequences (GPT-1, Radford et al. 2018, figure 1).
+"""Layouts of the examples of tasks as token sequences (GPT-1, Radford et al. 2018, figure 1).
 
 A sequence begins with a start token, its parts have a delimiter token between them, and it ends
 with an extract token, at which the model's answer is read. Before that end a model learns these

@@ -1,7 +1,6 @@
-"""What models with a head for a task share: rows of texts, hidden states at their end."""
+"""Base of the models with a head for a task: texts as rows, hidden states at their end."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +12,7 @@ from gpt_keras.generation.arguments import require_tokenizer
 from gpt_keras.generation.backbone import require
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
-from gpt_keras.models.batches import LabelBatches, as_array, checked_batches, plain_errors
+from gpt_keras.models.batches import LabelBatches, checked_batches, is_checked, plain_errors
 from gpt_keras.models.causal_lm import CausalLM
 from gpt_keras.models.text_containers import find_examples, find_labeled_texts
 from gpt_keras.models.text_model import TextModel
@@ -174,7 +173,8 @@ class TaskModel(TextModel):
         tokenizer = require_tokenizer(self.tokenizer)
         if isinstance(examples, str):
             raise ValueError("`examples` must be several, got one text: put it into a list.")
-        examples = find_examples(examples)
+        found, examples = find_examples("examples", examples)
+        examples = examples if found is None else found
         sequences = [
             self._layout(example, i, tokenizer.encode, self.max_sequence_length)
             for i, example in enumerate(examples)
@@ -187,6 +187,8 @@ class TaskModel(TextModel):
 
     def _read(self, x, y=None, sample_weight=None, is_training=False):
         """Return token ids, labels and weights, or a dataset of them, for what a verb was given."""
+        if is_checked(x):
+            return x, y, sample_weight
         is_sparse = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy | CrossEntropy)
         batches = LabelBatches(self, self._num_outputs if is_sparse else None)
         if isinstance(x, str):
@@ -198,13 +200,14 @@ class TaskModel(TextModel):
                 raise ValueError("`y` and `sample_weight` must be None: the dataset holds labels.")
             if labels is not None:
                 y, sample_weight = labels, weights
-        x = find_examples(x)
+        examples, x = find_examples("x", x)
         source = checked_batches(x, batches)
         if source is not None:
             return source, y, sample_weight
         y = self._class_numbers(y, is_training)
-        x = self.encode(x) if isinstance(x, list) and x and _holds_text(x[0]) else as_array("x", x)
-        if x is None or not hasattr(x, "shape") or len(x) == 0:
+        if examples is not None:
+            x = self.encode(examples)
+        elif x is None or (hasattr(x, "__len__") and len(x) == 0):
             raise ValueError(
                 "`x` must be texts (a list, NumPy array, pandas Series, string tensor, generator "
                 "or tf.data.Dataset), an array of token ids or a dataset of (token_ids, labels), "
@@ -241,12 +244,13 @@ class TaskModel(TextModel):
 
         Args:
             x: examples of text in any container (a list, a NumPy array, a pandas Series, a string
-                tensor, a generator); an array of token ids as `encode` gives it; or a
-                `tf.data.Dataset` of labels with texts or with token ids.
+                tensor, a generator); token ids as `encode` returns them, ragged, or in a dict under
+                `"token_ids"`; a `tf.data.Dataset` of labels with texts or with token ids; or a
+                `keras.utils.PyDataset` or generator of batches (token_ids, labels[, weights]).
             y: for examples and arrays, the number of the right class or choice of each; a
                 `GPTClassifier` takes names of classes too.
-            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may hold texts,
-                `sample_weight` is one number for each example.
+            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` is any of these,
+                or a tuple with labels; `sample_weight` is one number for each example.
 
         Raises:
             ValueError: an example is not of the layout's form, an id is outside the vocabulary, or
@@ -258,8 +262,8 @@ class TaskModel(TextModel):
         weights = kwargs.get("sample_weight")
         x, y, kwargs["sample_weight"] = self._read(x, y, weights, is_training=True)
         validation = kwargs.get("validation_data")
-        is_tuple = isinstance(validation, list | tuple)
-        if is_tuple or isinstance(validation, tf.data.Dataset):
+        if validation is not None:
+            is_tuple = isinstance(validation, list | tuple)
             parts = keras.utils.unpack_x_y_sample_weight(validation) if is_tuple else (validation,)
             parts = self._read(*parts)
             kwargs["validation_data"] = parts[0] if parts[1] is None else parts
@@ -309,9 +313,3 @@ class TaskModel(TextModel):
             config["model"], custom_objects=custom_objects
         )
         return cls._from_arguments(config)
-
-
-def _holds_text(example: Any) -> bool:
-    return isinstance(example, str) or (
-        isinstance(example, list | tuple) and len(example) > 0 and isinstance(example[0], str)
-    )

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -34,7 +33,7 @@ def find_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
         ValueError: `x` begins with a text and holds something else too, or never ends.
     """
     if isinstance(x, Iterator):
-        first, x = _first(x)
+        first, x = _first(name, x)
         if not _is_text(first):
             return None, x
     elif not _begins_with_text(x):
@@ -47,7 +46,7 @@ def find_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
 
 
 def find_training_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
-    """Return what `find_texts` returns; names of files are refused, which nobody wants to learn.
+    """Return what `find_texts` returns, but refuse texts that are all names of files.
 
     Raises:
         ValueError: as `find_texts`, or all texts are names of files.
@@ -74,26 +73,19 @@ def hold_out(texts: list[str], fraction: float) -> tuple[list[str], list[str]]:
 
 
 def plain_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
-    """Return a batch without dicts and ragged tensors; all else as it is.
+    """Return a batch without dicts and ragged tensors; everything else is returned unchanged.
 
-    The input of a dict stands under `"token_ids"`. Ragged rows are padded on the right, and
-    padding has weight 0.
+    Ragged rows are padded on the right, and padding has weight 0.
 
     Args:
-        x: token ids, in eager mode or in a graph.
+        x: token ids, or a dict of them as in `ids_in`, in eager mode or in a graph.
         y: targets, as long as `x` in each row; or None.
         sample_weight: weights of rows, or of tokens as ragged as `x`; or None.
 
     Raises:
         ValueError: a dict has other keys.
     """
-    if isinstance(x, Mapping):
-        if set(x) != {INPUT}:
-            raise ValueError(
-                f"`x` must be {_WANTED}, or the ids in a dict under {INPUT!r}; got a dict with "
-                f"the keys {sorted(map(str, x))}."
-            )
-        x = x[INPUT]
+    x = ids_in(x)
     if not isinstance(x, tf.RaggedTensor):
         return x, y, sample_weight
     weights = tf.ones_like(x, tf.float32).to_tensor()
@@ -107,44 +99,55 @@ def plain_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, 
     return x, y, weights
 
 
-def with_plain_batches(x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
-    """Apply `plain_batch` to arrays, or to each batch of a dataset.
+def ids_in(x: Any) -> Any:
+    """Return the ids in a dict under `"token_ids"`; everything else is returned unchanged.
 
     Raises:
-        ValueError: as `plain_batch`; or `x` is of no kind that a model takes.
+        ValueError: the dict has other keys.
     """
-    if isinstance(x, tf.data.Dataset):
-        parts = x.element_spec if isinstance(x.element_spec, tuple) else (x.element_spec,)
-        if isinstance(parts[0], Mapping | tf.RaggedTensorSpec):
-            x = x.map(_plain_parts)
-        return x, y, sample_weight
-    return plain_batch(x, y, sample_weight)
+    if not isinstance(x, Mapping):
+        return x
+    if set(x) != {INPUT}:
+        raise ValueError(
+            f"`x` must be {_WANTED}, or the ids in a dict under {INPUT!r}; got a dict with "
+            f"the keys {sorted(map(str, x))}."
+        )
+    return x[INPUT]
 
 
-def _plain_parts(*batch):
-    parts = plain_batch(*keras.utils.unpack_x_y_sample_weight(batch))
-    return tuple(part for part in parts if part is not None)
+def find_examples(name: str, x: Any) -> tuple[list | None, Any]:
+    """Return the examples of text in a container, or None if it holds something else, and it.
 
+    Args:
+        name: the argument's name, for errors.
+        x: texts in a container as `find_texts` takes it, but at least one; or several texts for
+            each example, as rows of an array of strings or as lists and tuples; or anything else.
 
-def find_examples(x: Any) -> Any:
-    """Return examples of text, or pairs of texts, as a list; batches and arrays as they are.
+    Returns:
+        `(examples, x)`; `x` in the form to use from now on, since an iterator was begun.
 
     Raises:
-        ValueError: an array of texts has more than two dimensions, or holds something else too.
+        ValueError: an array of texts has more than two dimensions, or texts are mixed with
+            something else.
     """
     if isinstance(x, Iterator):
-        first, x = _first(x)
-        is_pair = isinstance(first, list | tuple) and len(first) > 0 and _is_text(first[0])
-        return list(x) if is_pair or _is_text(first) else x
-    if isinstance(x, list | tuple):
-        return list(x)
-    if isinstance(x, tf.data.Dataset):
+        first, x = _first(name, x)
+        if not _is_example(first):
+            return None, x
+        x = list(x)
+    elif isinstance(x, tf.data.Dataset):
         labeled = find_labeled_texts(x)
-        x = x if labeled is None else labeled[0]
-    if not hasattr(x, "__array__") or not _begins_with_text(x):
-        return x
-    array = np.asarray(x)
-    return [as_list_of_texts("x", row) for row in array] if array.ndim == 2 else as_texts("x", x)
+        if labeled is None:
+            return None, x
+        x = labeled[0]
+    if isinstance(x, list | tuple) and len(x) > 0 and _is_example(x[0]) and not _is_text(x[0]):
+        rows = [as_list_of_texts(name, row) if hasattr(row, "__array__") else row for row in x]
+        return rows, rows
+    if isinstance(x, str) or not _begins_with_text(x):
+        return None, x
+    is_table = getattr(x, "ndim", 1) == 2
+    rows = [as_list_of_texts(name, row) for row in np.asarray(x)] if is_table else as_texts(name, x)
+    return rows, rows
 
 
 def find_labeled_texts(dataset: tf.data.Dataset) -> tuple[Any, Any, Any] | None:
@@ -188,15 +191,21 @@ def _begins_with_text(x: Any) -> bool:
     return isinstance(x, str)
 
 
+def _is_example(entry: Any) -> bool:
+    return _is_text(entry) or _begins_with_text(entry)
+
+
 def _is_text(entry: Any) -> bool:
-    return isinstance(entry, str | bytes) or getattr(entry, "dtype", None) == tf.string
+    if isinstance(entry, str | bytes):
+        return True
+    return getattr(entry, "dtype", None) == tf.string and entry.shape == ()
 
 
-def _first(iterator: Iterator) -> tuple[Any, Iterator]:
+def _first(name: str, iterator: Iterator) -> tuple[Any, Iterator]:
     """Return the first element and a generator of all elements, which Keras takes."""
     first = next(iterator, None)
     if first is None:
-        raise ValueError("`x` must hold token ids or texts, got a generator without elements.")
+        raise ValueError(f"`{name}` must hold token ids or texts, got an empty iterator.")
 
     def whole():
         yield first

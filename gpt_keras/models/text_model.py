@@ -1,23 +1,27 @@
-"""What models that read texts share: a backbone, a tokenizer, how they compile and are saved."""
+"""Base of the models that read texts: a backbone, a tokenizer, training and saving."""
 
-import contextlib
-import contextvars
 import pathlib
-import tempfile
 
 import keras
 import tensorflow as tf
 
 from gpt_keras import tokenizers
+from gpt_keras.backend import num_replicas
 from gpt_keras.generation.backbone import max_sequence_length
 from gpt_keras.layers.quantized_sublayers import fast_and_quiet
-from gpt_keras.models.frozen import freeze, frozen_layers
+from gpt_keras.models.frozen import frozen_layers, make_from_config
+from gpt_keras.models.tokenizer_config import (
+    serialized_tokenizer,
+    tokenizer_beside_config,
+    tokenizer_from_json,
+)
 from gpt_keras.training.losses import (
     check_loss,
     divisor_of_mean,
     ignored_class,
     token_weights,
 )
+from gpt_keras.training.metrics import MeanLoss
 from gpt_keras.training.optimizers import MeasuredOptimizer, bare_optimizer
 
 
@@ -37,6 +41,7 @@ class TextModel(keras.Model):
         super().__init__(name=name, dtype=backbone.dtype_policy)
         self.backbone = backbone
         self._tokenizer = None
+        self.mean_loss = MeanLoss()
 
     # Shape of the token ids that the model is called with.
     _input_shape: tuple[None, ...] = (None, None)
@@ -110,6 +115,14 @@ class TextModel(keras.Model):
                     )
         kwargs.setdefault("jit_compile", compiles)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        self.mean_loss.reset_state()
+
+    @property
+    def metrics(self):
+        """The metrics that Keras resets and shows, the loss first."""
+        # Keras's own mean of the losses weights batches by their rows.
+        others = [metric for metric in super().metrics if metric.name != self.mean_loss.name]
+        return [self.mean_loss, *others] if self.compiled else others
 
     def train_step(self, data, *args):
         """Train on a batch; Keras calls this."""
@@ -125,13 +138,17 @@ class TextModel(keras.Model):
         """Return the loss of a batch; Keras calls this in every step.
 
         The weight of a row is that of each of its targets, whatever the loss and wherever the
-        batch comes from. An optimizer of `gk.training` hears how much the batch counts beside
-        others of its step.
+        batch comes from. The mean over batches, and an optimizer of `gk.training` that accumulates
+        gradients, weight each batch by the weights of its targets.
         """
         weights = token_weights(y, y_pred, sample_weight) if sample_weight is not None else None
+        divisor = divisor_of_mean(self.loss, y, y_pred, weights)
         if training and isinstance(optimizer := bare_optimizer(self.optimizer), MeasuredOptimizer):
-            optimizer.weigh(divisor_of_mean(self.loss, y, y_pred, weights))
-        return super().compute_loss(x, y, y_pred, weights, training=training)
+            optimizer.weigh(divisor)
+        loss = super().compute_loss(x, y, y_pred, weights, training=training)
+        # The loss of one device is divided by their number.
+        self.mean_loss.update_state(loss * num_replicas(), sample_weight=divisor)
+        return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Update the metrics with a batch; Keras calls this in every step."""
@@ -167,9 +184,7 @@ class TextModel(keras.Model):
             self.tokenizer = tokenizers.load(path)
 
     def get_config(self):
-        config = {}
-        if self.tokenizer is not None and not _TOKENIZER_BESIDE_CONFIG.get():
-            config["tokenizer"] = self.tokenizer.to_json()
+        config = serialized_tokenizer(self.tokenizer)
         if frozen := frozen_layers(self):
             config["frozen"] = frozen
         return config
@@ -177,33 +192,6 @@ class TextModel(keras.Model):
     @classmethod
     def _from_arguments(cls, config):
         """Make a model of the constructor's arguments and what `get_config` above adds to them."""
-        frozen = config.pop("frozen", None)
         if isinstance(config.get("tokenizer"), str):
-            config["tokenizer"] = _tokenizer_from_json(config["tokenizer"])
-        model = cls(**config)
-        if frozen is not None:
-            freeze(model, frozen)
-        return model
-
-
-@contextlib.contextmanager
-def tokenizer_beside_config():
-    """Leave the tokenizer out of configs made inside: it is written to a file of its own.
-
-    Elsewhere, in `keras.models.clone_model` and `to_json`, the config is all that there is.
-    """
-    token = _TOKENIZER_BESIDE_CONFIG.set(True)
-    try:
-        yield
-    finally:
-        _TOKENIZER_BESIDE_CONFIG.reset(token)
-
-
-_TOKENIZER_BESIDE_CONFIG = contextvars.ContextVar("tokenizer_beside_config", default=False)
-
-
-def _tokenizer_from_json(text):
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "tokenizer.json"
-        path.write_text(text, encoding="utf-8")
-        return tokenizers.load(path)
+            config["tokenizer"] = tokenizer_from_json(config["tokenizer"])
+        return make_from_config(cls, config)

@@ -1,11 +1,11 @@
-"""What `fit` and `evaluate` take: texts made into batches, and token ids from any source."""
+"""Data for `fit` and `evaluate` of a `CausalLM`: batches of texts, ids from any source."""
 
 import keras
 
 from gpt_keras.datasets import padded
 from gpt_keras.generation.arguments import require_tokenizer
-from gpt_keras.models.batches import TokenBatches, checked_batches
-from gpt_keras.models.text_containers import find_training_texts, with_plain_batches
+from gpt_keras.models.batches import TokenBatches, checked_batches, is_checked
+from gpt_keras.models.text_containers import find_training_texts
 
 
 def read(
@@ -19,8 +19,9 @@ def read(
         ValueError: there is nothing, ids are outside the vocabulary or not integers, sequences are
             too long, or weights belong neither to rows nor to tokens.
     """
+    if is_checked(x):
+        return x, y, sample_weight, batch_size
     texts, x = find_training_texts("x", x)
-    x, y, sample_weight = with_plain_batches(x, y, sample_weight)
     if texts is not None:
         x = _texts_to_dataset(texts, model, batch_size, shuffle)
     batches = TokenBatches(model, class_weight=class_weight)
@@ -42,7 +43,6 @@ def read_ids(model, x):
     Raises:
         ValueError: as in `read`.
     """
-    x, *_ = with_plain_batches(x)
     batches = TokenBatches(model, has_targets=False)
     source = checked_batches(x, batches)
     if source is not None:

@@ -1,10 +1,11 @@
-"""The loss of language models, and what a loss on logits may be."""
+"""The loss of language models, and the weights of targets in any loss on logits."""
 
 import math
 
 import keras
-import tensorflow as tf
 from keras import ops
+
+from gpt_keras.backend import num_replicas
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
@@ -12,7 +13,7 @@ class CrossEntropy(keras.losses.Loss):
     """Cross-entropy in nats of integer targets from logits, in little memory.
 
     The loss is that of `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`, but the
-    forward pass keeps only the logits and one number per token, and the gradient computes the
+    forward pass keeps only the logits and two numbers per token, and the gradient computes the
     softmax again from them. With a vocabulary of 50,257 a softmax is the largest tensor of a
     training step.
 
@@ -67,7 +68,8 @@ class CrossEntropy(keras.losses.Loss):
         if self.reduction == "sum":
             return total
         divisor = ops.cast(divisor_of_mean(self, y_true, y_pred, sample_weight), total.dtype)
-        return ops.divide_no_nan(total, divisor) / _num_replicas()
+        # tf.distribute adds the losses of the devices.
+        return ops.divide_no_nan(total, divisor) / num_replicas()
 
     def call(self, y_true, y_pred):
         return cross_entropy(y_true, y_pred)
@@ -149,13 +151,6 @@ def ignored_class(loss) -> int | None:
     return None
 
 
-def _num_replicas() -> int:
-    """The number of devices whose losses `tf.distribute` adds."""
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
 def cross_entropy(targets, logits):
     """Return the cross-entropy of each target, in nats.
 
@@ -188,14 +183,15 @@ def cross_entropy(targets, logits):
     @ops.custom_gradient
     def from_logits(logits):
         highest = ops.max(logits, axis=-1, keepdims=True)
-        total = highest + ops.log(ops.sum(ops.exp(logits - highest), axis=-1, keepdims=True))
+        # Not added to `highest`: a sum that is large would lose the digits of the logarithm.
+        log_sum = ops.log(ops.sum(ops.exp(logits - highest), axis=-1, keepdims=True))
         # Of a target that is no id: infinite, as nothing is likely to be it.
-        of_target = ops.max(ops.where(is_target, logits, float("-inf")), axis=-1)
-        losses = ops.squeeze(total, -1) - of_target
+        of_target = ops.max(ops.where(is_target, logits - highest, float("-inf")), axis=-1)
+        losses = ops.squeeze(log_sum, -1) - of_target
 
         def gradient(*args, upstream=None):  # PyTorch passes the logits, too, and names this one
             upstream = args[0] if upstream is None else upstream
-            softmax = ops.exp(logits - total)
+            softmax = ops.exp(logits - highest - log_sum)
             return ops.expand_dims(upstream, -1) * (softmax - ops.cast(is_target, logits.dtype))
 
         return losses, gradient

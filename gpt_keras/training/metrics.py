@@ -50,3 +50,24 @@ class Perplexity(keras.metrics.Metric):
 
     def get_config(self):
         return {"name": self.name, "dtype": self.dtype}
+
+
+class MeanLoss(keras.metrics.Mean):
+    """Mean of the losses of batches, each weighted by the number that divided its sum.
+
+    So it is the loss of all tokens together, also where batches differ in their number of tokens.
+    It is no part of a saved model.
+
+    Args:
+        name: name of the metric.
+        dtype: dtype of the sums. Default: float32, or float64 if that is Keras's `floatx`.
+    """
+
+    def __init__(self, name: str = "loss", dtype=None):
+        super().__init__(name=name, dtype=dtype or precise_dtype())
+
+    def save_own_variables(self, store):
+        """Save nothing; Keras calls this while saving a model."""
+
+    def load_own_variables(self, store):
+        """Load nothing; Keras calls this while loading a model."""

@@ -6,18 +6,19 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from gpt_keras.backend import num_replicas
 from gpt_keras.checks import check_at_least_0, check_positive, check_positive_int, check_rate
 
 # Names of the variables that are not decayed: biases, the weights of norms, and embeddings. An
 # untied output projection, `reverse_embeddings`, is a matrix like any other.
 NO_DECAY = ("bias", "gamma", "beta", "scale", "embeddings")
 
-# For so many updates the running mean of gradients' norms is not yet one to compare with.
+# The running mean of the gradients' norms is too noisy for comparisons before this many batches.
 _EARLY = 20
 
 
 class MeasuredOptimizer:
-    """What the optimizers here have in common; stands before a Keras optimizer among the bases.
+    """Mixin of the optimizers here; stands before a Keras optimizer among the base classes.
 
     - Weights of the kinds in `no_decay` are not decayed, and this outlives saving:
       `keras.optimizers.Optimizer.exclude_from_weight_decay` is forgotten by `get_config`.
@@ -88,17 +89,17 @@ class MeasuredOptimizer:
         super().build(variables)
 
     def weigh(self, weight) -> None:
-        """Say how much the next batch counts beside others of its update.
+        """Set the weight of the next batch among the batches of its update.
 
         Args:
-            weight: number by which the batch's loss was divided, such as its number of tokens. It
-                is 1 for a batch of which nothing was said.
+            weight: number by which the batch's loss was divided, such as its number of tokens. A
+                batch without a call of `weigh` has the weight 1.
         """
-        if self.accumulation_steps is not None or _num_replicas() > 1:
+        if self.accumulation_steps is not None or num_replicas() > 1:
             self._batch_weight.assign(ops.cast(weight, "float32"))
 
     def apply(self, grads, trainable_variables=None):
-        """Update the weights; `keras.optimizers.Optimizer.apply` that looks at the gradients."""
+        """Update the weights; `keras.optimizers.Optimizer.apply` that measures the gradients."""
         if trainable_variables is None:
             trainable_variables = self._trainable_variables
         trainable_variables = list(trainable_variables)
@@ -107,7 +108,7 @@ class MeasuredOptimizer:
         # Those of a look-up alone may be a list of rows, some of them several times.
         grads = [None if g is None else ops.convert_to_tensor(g) for g in grads]
         weight = ops.convert_to_tensor(self._batch_weight)
-        if _num_replicas() > 1:
+        if num_replicas() > 1:
             self._apply_on_all_devices(grads, trainable_variables, weight)
         else:
             self._apply_once(grads, trainable_variables, weight)
@@ -119,7 +120,7 @@ class MeasuredOptimizer:
         replica = tf.distribute.get_replica_context()
         total = replica.all_reduce("sum", weight)
         # Each loss was divided by the number of devices.
-        share = ops.divide_no_nan(weight * _num_replicas(), total)
+        share = ops.divide_no_nan(weight * num_replicas(), total)
         given = [i for i, gradient in enumerate(grads) if gradient is not None]
         parts = [grads[i] * ops.cast(share, grads[i].dtype) for i in given]
         sums = replica.all_reduce("sum", parts)
@@ -134,7 +135,7 @@ class MeasuredOptimizer:
         replica.merge_call(apply, args=(sums, total))
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        if _num_replicas() == 1:
+        if num_replicas() == 1:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
         # Keras would add the gradients of the devices, which are sums by now.
@@ -261,13 +262,6 @@ def bare_optimizer(optimizer):
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def _num_replicas() -> int:
-    """The number of devices among which `tf.distribute` divides a batch."""
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    return tf.distribute.get_strategy().num_replicas_in_sync
-
-
 def _norm(gradients):
     """The norm of all gradients together, in float32."""
     parts = [ops.cast(gradient, "float32") for gradient in gradients if gradient is not None]
@@ -304,7 +298,7 @@ class AdamW(MeasuredOptimizer, keras.optimizers.AdamW):
         super().__init__(learning_rate, no_decay, skip_above, **kwargs)
 
     def _apply_weight_decay(self, variables):
-        if _num_replicas() == 1:
+        if num_replicas() == 1:
             super()._apply_weight_decay(variables)
             return
         # Keras would switch to all devices, and the update runs there already.
@@ -323,8 +317,8 @@ class Muon(MeasuredOptimizer, keras.optimizers.Muon):
     learning rate suits both parts. `muon` makes one with our settings.
 
     Embeddings, an untied output projection, biases and norms go to AdamW, as its authors advise.
-    Keras would also give AdamW, without a word, a kernel that has not two dimensions; here it is
-    an error, unless its name is in `exclude_layers`.
+    Keras silently gives AdamW every kernel whose number of dimensions is not two; here such a
+    kernel is an error, unless `exclude_layers` names it.
 
     Args:
         learning_rate: number or schedule.
@@ -335,7 +329,7 @@ class Muon(MeasuredOptimizer, keras.optimizers.Muon):
 
     Raises:
         ValueError: `no_decay` is no list, or `skip_above` is not above 1; or, when the training
-            starts, a kernel has not two dimensions.
+            starts, a kernel does not have two dimensions.
 
     Example:
         >>> import gpt_keras as gk
@@ -464,7 +458,7 @@ def muon(
     global_clipnorm: float | None = 1.0,
     **kwargs,
 ) -> Muon:
-    """Return Muon with AdamW for what is no matrix of a block.
+    """Return Muon for the matrices inside the blocks, with AdamW for all other weights.
 
     The settings are those that `scripts/recipe_shakespeare.py` found.
 

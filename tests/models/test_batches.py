@@ -172,6 +172,16 @@ def test_nothing_is_taken_from_a_source_before_training(model):
     assert len(seen) == 3
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out")
+def test_a_generator_validates(model):
+    expected = pytest.approx([losses_of(model).mean()], rel=1e-4)
+    for batches in ([(X, Y)], [(X, Y)] * 3):
+        assert (
+            model.fit(X, Y, validation_data=iter(batches), verbose=0).history["val_loss"]
+            == expected
+        )
+
+
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 
 

@@ -305,7 +305,7 @@ def test_bad_models(spread_model):
         ("hello", "got one text"),
         ([], "must be texts"),
         (None, "must be texts"),
-        (["a", 3], "must be a text; number 1 is 3"),
+        (["a", 3], "must hold strings, got 3 of type int as number 1"),
         ([("a", "b")], "must be a text; number 0"),
         (np.array([[35]]), r"\[0, 35\)"),
         (np.zeros((1, 49), "int32"), "49 tokens are longer than .*=48"),

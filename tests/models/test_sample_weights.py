@@ -92,6 +92,17 @@ def test_the_weights_of_tokens():
     assert model.evaluate(data, verbose=0)[0] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_token_counts_the_same_in_every_batch():
+    model, x, y, losses = case("causal", run_eagerly=False)
+    weights = np.random.default_rng(1).random(x.shape) * [[1], [0.1], [0], [3]]
+    expected = pytest.approx((losses * weights).sum() / weights.sum(), rel=1e-4)
+    settings = {"sample_weight": weights, "batch_size": 3, "verbose": 0}
+    assert model.evaluate(x, y, **settings)[0] == expected
+    history = model.fit(x, y, validation_data=(x, y, weights), **settings).history
+    assert history["loss"][0] == expected
+    assert history["val_loss"][0] == expected
+
+
 @pytest.mark.parametrize("kind", ["causal", "classifier", "choice"])
 @pytest.mark.parametrize(
     "weights",
@@ -126,3 +137,14 @@ def test_examples_of_text_have_weights(character_tokenizer):
     losses = [model.evaluate([t], [y], verbose=0)[0] for t, y in zip(texts, labels, strict=True)]
     weighted = model.evaluate(texts, labels, sample_weight=[3, 1], verbose=0)[0]
     assert weighted == pytest.approx((3 * losses[0] + losses[1]) / 2, rel=1e-4)
+
+
+def test_the_weights_in_a_dataset_of_labels_are_checked():
+    model, x, y, _ = case("classifier")
+    for weights in (ROWS[:3], [1.0, np.nan, 1.0, 1.0], [[1.0, 1.0]] * 4):
+        data = tf.data.Dataset.from_tensors((x, y, weights))
+        with pytest.raises(ValueError, match=r"dataset's batches, must be finite numbers.* \(4,\)"):
+            model.evaluate(data, verbose=0)
+    column = tf.data.Dataset.from_tensors((x, y, np.array(ROWS)[:, None]))
+    rows = tf.data.Dataset.from_tensors((x, y, ROWS))
+    assert model.evaluate(column, verbose=0) == model.evaluate(rows, verbose=0)

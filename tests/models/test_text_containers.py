@@ -44,12 +44,28 @@ CONTAINERS = {
     "dataset of batches": lambda texts: slices(texts).batch(3),
     "generator": lambda texts: (text for text in texts),
     "iterator": iter,
+    "list of tensors": lambda texts: [tf.constant(text) for text in texts],
+    "generator of bytes": lambda texts: (text.encode() for text in texts),
 }
 
 
 def compiled(model):
     model.compile("sgd", run_eagerly=True)
     return model
+
+
+class Batches(keras.utils.PyDataset):
+    """One batch."""
+
+    def __init__(self, *parts):
+        super().__init__()
+        self.parts = parts
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.parts
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +150,11 @@ def test_ragged_and_dict_batches(model):
         weights[i, : len(row) - 1] = 1
     arrays = inputs.astype(int), targets.astype(int)
     expected = after_fit(model, *arrays, sample_weight=weights)
+    for inputs in (x, {"token_ids": x}):
+        for source in (iter([(inputs, y)]), Batches(inputs, y)):
+            assert after_fit(model, source) == pytest.approx(expected)
+    for source in (ragged, slices(ragged).batch(4), iter([ragged])):  # which shift themselves
+        assert after_fit(model, source) == pytest.approx(expected)
     assert after_fit(model, x, y) == pytest.approx(expected)
     assert after_fit(model, slices((x, y)).batch(4)) == pytest.approx(expected)
     data = slices(({"token_ids": x}, y)).batch(4)
@@ -148,6 +169,13 @@ def test_ragged_and_dict_batches(model):
     for wrong in ({"ids": arrays[0]}, slices(({"a": x, "b": x}, y)).batch(4)):
         with pytest.raises(ValueError, match=r"`x` must be texts .* under 'token_ids'; got a dict"):
             model.fit(wrong, None if isinstance(wrong, tf.data.Dataset) else arrays[1])
+
+
+def test_a_later_batch_with_other_keys_is_refused_in_one_line(model):
+    ids = np.ones((2, 3), int)
+    batches = [(ids, ids)] * 3 + [({"ids": ids}, ids)]
+    with pytest.raises(ValueError, match=r"^`x` must be texts .*; got a dict with the keys .*\.$"):
+        model.fit(iter(batches), verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -187,22 +215,28 @@ def test_a_classifier_takes_datasets_of_texts_and_labels(model, labels):
         classifier.fit(data, labels)
 
 
-class Batches(keras.utils.PyDataset):
-    def __init__(self, *arrays):
-        super().__init__()
-        self.arrays = arrays
+def test_batches_validate_a_classifier_and_are_checked(model):
+    classifier = compiled(gk.GPTClassifier(model, 2, dropout=0))
+    ids, labels = classifier.encode(TEXTS), np.array(LABELS)
+    expected = after_fit(classifier, TEXTS, LABELS, validation_data=(TEXTS, LABELS))
+    sources = (Batches, lambda *parts: iter([parts]), lambda *parts: slices(parts).batch(4))
+    for make in sources:
+        found = after_fit(classifier, TEXTS, LABELS, validation_data=make(ids, labels))
+        assert found["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-5)
+    for make in sources:
+        with pytest.raises(ValueError, match=r"^Token ids must be in \[0, 35\)"):
+            classifier.fit(TEXTS, LABELS, validation_data=make(ids + 90, labels), verbose=0)
 
-    def __len__(self):
-        return 1
 
-    def __getitem__(self, index):
-        return self.arrays
-
-
-def test_other_validation_data_of_a_classifier_goes_to_keras(classifier, given_to_keras):
-    data = Batches(classifier.encode(TEXTS), np.array(LABELS))
-    classifier.fit(TEXTS, LABELS, validation_data=data)
-    assert given_to_keras[0][3] is data
+def test_ragged_and_dict_batches_of_a_classifier(classifier):
+    expected = classifier.evaluate(TEXTS, LABELS, verbose=0)
+    special = classifier.special_ids
+    rows = [[special.start, *row, special.extract] for row in classifier.tokenizer.encode(TEXTS)]
+    ids, labels = tf.ragged.constant(rows, dtype=tf.int32), np.array(LABELS)
+    for x in (ids, {"token_ids": ids}, {"token_ids": classifier.encode(TEXTS)}):
+        for data in (slices((x, labels)).batch(4), iter([(x, labels)]), Batches(x, labels)):
+            assert classifier.evaluate(data, verbose=0) == pytest.approx(expected, rel=1e-5)
+        assert classifier.evaluate(x, labels, verbose=0) == pytest.approx(expected, rel=1e-5)
 
 
 def test_pairs_of_texts(model):

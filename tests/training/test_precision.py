@@ -102,3 +102,30 @@ def test_training_follows_keras_s_floatx(floatx):
     )
     classifier.compile(gk.training.muon(1e-3), jit_compile=False)
     assert np.isfinite(float(classifier.train_on_batch(x, np.array([0, 1, 0, 1]))[0]))
+
+
+@pytest.mark.parametrize("floatx", ["bfloat16", "float16", "float64"], indirect=True)
+def test_experts_and_heads_follow_keras_s_floatx(floatx):
+    """The router and the head are float32, and so are their gradients, beside the others."""
+    ids = np.random.default_rng(0).integers(29, size=(4, 9))
+    config = gk.GPTConfig(
+        vocabulary_size=32,
+        max_sequence_length=9,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        num_experts=3,
+    )
+    model = gk.GPTCausalLM(config)
+    assert {v.dtype for v in model.trainable_variables} == {floatx, "float32"}
+    model.compile(gk.training.adamw(1e-3, warmup_steps=0), run_eagerly=True)
+    losses = {"experts": model.train_on_batch(ids)[0]}
+    settings = {"special_ids": (29, 30, 31), "language_modeling_weight": 0.5}
+    classifier = gk.GPTClassifier(model, 2, **settings)
+    choice = gk.GPTMultipleChoice(model, **settings)
+    for task, x in ((classifier, ids), (choice, ids.reshape(4, 3, 3))):
+        task.compile(gk.training.adamw(1e-3, warmup_steps=0), run_eagerly=True)
+        before = np.array(task.head.kernel)
+        losses[task.name] = task.train_on_batch(x, np.array([0, 1, 0, 1]))[0]
+        assert np.any(np.array(task.head.kernel) != before)
+    assert np.isfinite([float(loss) for loss in losses.values()]).all(), losses
