@@ -42,8 +42,7 @@ class Conversation:
     Example:
         >>> import gpt_keras as gk
         >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc: ", end_of_text=True)
-        >>> config = gk.GPTConfig(vocabulary_size=6, max_sequence_length=128, num_layers=1,
-        ...                       num_heads=1, hidden_dim=4)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=6)
         >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
         >>> model.chat_template = "{% for m in messages %}{{ m.content }}: {% endfor %}"
         >>> chat = gk.chat.Conversation(model, max_new_tokens=5, seed=0)

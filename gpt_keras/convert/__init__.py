@@ -47,8 +47,7 @@ def load(source, dtype=None):
     Example:
         >>> import tempfile
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
-        ...                       num_heads=2, hidden_dim=4)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=9)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     gk.convert.to_huggingface(gk.GPTCausalLM(config), folder)
         ...     gk.convert.load(folder).config == config
@@ -111,8 +110,7 @@ def read_config(path) -> GPTConfig:
     Example:
         >>> import tempfile
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
-        ...                       num_heads=2, hidden_dim=4)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=9)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     gk.convert.to_huggingface(gk.GPTCausalLM(config), folder)
         ...     gk.convert.read_config(folder) == config

@@ -66,8 +66,7 @@ def from_huggingface(folder, dtype=None) -> GPTCausalLM:
     Example:
         >>> import tempfile
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
-        ...                       num_heads=2, hidden_dim=4)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=9)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     gk.convert.to_huggingface(gk.GPTCausalLM(config), folder)
         ...     gk.convert.from_huggingface(folder).config == config
@@ -141,8 +140,7 @@ def to_huggingface(model: GPTCausalLM, folder, max_shard_bytes: int = _MAX_SHARD
     Example:
         >>> import pathlib, tempfile
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
-        ...                       num_heads=2, hidden_dim=4)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=9)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     gk.convert.to_huggingface(gk.GPTCausalLM(config), folder)
         ...     sorted(file.name for file in pathlib.Path(folder).iterdir())

@@ -149,8 +149,7 @@ def sources(
     Example:
         >>> import gpt_keras as gk
         >>> from gpt_keras.convert.name_map import Source, sources
-        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=4, num_layers=1,
-        ...                       num_heads=1, hidden_dim=4)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=9)
         >>> names = {"token_embedding": Source("wte"), "position_embedding": Source("wpe"),
         ...          "final_norm": Source("ln_f")}
         >>> sources(names, config)

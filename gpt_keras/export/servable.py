@@ -70,8 +70,7 @@ def saved_model(
     Example:
         >>> import gpt_keras as gk
         >>> import tempfile, tensorflow as tf
-        >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=4)
         >>> model = gk.GPTCausalLM(config, tokenizer=gk.tokenizers.CharacterTokenizer("abc "))
         >>> directory = tempfile.mkdtemp()
         >>> gk.export.saved_model(model, directory)

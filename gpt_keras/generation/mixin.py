@@ -213,8 +213,7 @@ class GenerationMixin:
 
         Example:
             >>> import gpt_keras as gk
-            >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
-            ...                       num_heads=2, hidden_dim=8)
+            >>> config = gk.presets.get("tiny").replace(vocabulary_size=4)
             >>> model = gk.GPTCausalLM(config)
             >>> model.score([1, 2, 3]).shape, model.score([1, 2], prompts=[0]).shape
             ((2,), (2,))
@@ -268,8 +267,7 @@ class GenerationMixin:
 
         Example:
             >>> import gpt_keras as gk
-            >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=16, num_layers=1,
-            ...                       num_heads=2, hidden_dim=8)
+            >>> config = gk.presets.get("tiny").replace(vocabulary_size=9)
             >>> model = gk.GPTCausalLM(config)
             >>> cache = model.cache_prompt([1, 2, 3])
             >>> rows = model.generate([[1, 2, 3, 4], [1, 2, 3, 5, 6]], prompt_cache=cache)

@@ -25,8 +25,7 @@ class PromptCache:
 
     Example:
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=9)
         >>> model, cache = gk.GPTCausalLM(config), gk.generation.PromptCache()
         >>> row = model.generate([1, 2, 3], max_new_tokens=4, seed=0, prompt_cache=cache)
         >>> cache.token_ids == row[:-1]                     # the last one was not run

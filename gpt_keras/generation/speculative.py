@@ -180,8 +180,7 @@ class DraftModel(Speculative):
 
     Example:
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=8, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=8)
         >>> draft, model = gk.GPTCausalLM(config), gk.GPTCausalLM(config)
         >>> strategy = gk.generation.DraftModel(draft, num_tokens=2)
         >>> text = model.generate([1, 2], max_new_tokens=4, temperature=0, strategy=strategy)

@@ -39,8 +39,7 @@ def explanation_page(model, text: str, name: str = "a GPT") -> str:
     Example:
         >>> import gpt_keras as gk
         >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
-        >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=4)
         >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
         >>> page = gk.interpretation.explanation_page(model, "abc")
         >>> page.startswith("<!DOCTYPE html>")

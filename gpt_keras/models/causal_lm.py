@@ -45,8 +45,7 @@ class CausalLM(GenerationMixin, TextModel):
     Example:
         >>> import gpt_keras as gk
         >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
-        >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=4)
         >>> model = gk.CausalLM(gk.GPT(config), tokenizer=tokenizer)
         >>> len(model.generate("abc", max_new_tokens=5, seed=0))
         8

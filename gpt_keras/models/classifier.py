@@ -61,8 +61,7 @@ class GPTClassifier(TaskModel):
     Example:
         >>> import gpt_keras as gk
         >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
-        >>> config = gk.GPTConfig(vocabulary_size=7, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=7)
         >>> model = gk.GPTClassifier(gk.GPTCausalLM(config, tokenizer), num_classes=2)
         >>> model.encode(["abc"])[0, :6].tolist()
         [4, 0, 1, 2, 6, 6]
@@ -199,8 +198,7 @@ class GPTMultipleChoice(TaskModel):
     Example:
         >>> import gpt_keras as gk
         >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
-        >>> config = gk.GPTConfig(vocabulary_size=7, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=7)
         >>> model = gk.GPTMultipleChoice(gk.GPTCausalLM(config, tokenizer))
         >>> model.predict([("abc", ["a", "b", "cc"])], verbose=0).shape
         (1, 3)

@@ -21,8 +21,7 @@ class GPTCausalLM(CausalLM):
 
     Example:
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=50, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=50)
         >>> model = gk.GPTCausalLM(config)
         >>> len(model.generate([1, 2, 3], max_new_tokens=4, temperature=0))
         7

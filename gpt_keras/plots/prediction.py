@@ -27,8 +27,7 @@ def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
 
     Example:
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=4, max_sequence_length=16, num_layers=1,
-        ...                       num_heads=2, hidden_dim=8)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=4)
         >>> model = gk.GPTCausalLM(config, tokenizer=gk.tokenizers.CharacterTokenizer("abc "))
         >>> figure = gk.plots.next_tokens(model, ["ab", "ca"], count=3)
         >>> [len(axes.patches) for axes in figure.axes]

@@ -61,8 +61,7 @@ def from_gguf(path, dtype=None) -> GPTCausalLM:
     Example:
         >>> import tempfile
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
-        ...                       num_heads=2, hidden_dim=4)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=9)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     gk.convert.to_gguf(gk.GPTCausalLM(config), f"{folder}/model.gguf")
         ...     gk.convert.from_gguf(f"{folder}/model.gguf").config == config
@@ -127,8 +126,7 @@ def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
     Example:
         >>> import tempfile
         >>> import gpt_keras as gk
-        >>> config = gk.GPTConfig(vocabulary_size=9, max_sequence_length=8, num_layers=1,
-        ...                       num_heads=2, hidden_dim=4)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=9)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     gk.convert.to_gguf(gk.GPTCausalLM(config), f"{folder}/model.gguf", dtype="f32")
     """
