@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(examples) == 8
+    assert len(examples) == 9
     names = {}
     for number, example in enumerate(examples):
         exec(compile(example, f"README example {number + 1}", "exec"), names)
