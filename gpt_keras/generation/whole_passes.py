@@ -6,7 +6,7 @@ from keras import ops
 
 from gpt_keras.generation.backbone import fixed_length, max_sequence_length
 from gpt_keras.generation.state import to_the_left
-from gpt_keras.layers import move_cache, write_cache
+from gpt_keras.layers import write_cache
 
 
 class WholePasses:
@@ -49,7 +49,3 @@ class WholePasses:
     def write(self, cache, update, index):
         """Return the token ids with the new ones among them."""
         return write_cache(cache, update, index)
-
-    def move(self, cache, length, offsets):
-        """Return the token ids moved to other columns."""
-        return move_cache(cache, length, offsets)

@@ -36,15 +36,15 @@ class TextModel(keras.Model):
         name: name of the model.
     """
 
+    # Shape of the token ids that the model is called with.
+    _input_shape: tuple[None, ...] = (None, None)
+
     def __init__(self, backbone: keras.Model, name: str):
         # With the backbone's policy Keras scales the loss when it is mixed_float16.
         super().__init__(name=name, dtype=backbone.dtype_policy)
         self.backbone = backbone
         self._tokenizer = None
         self.mean_loss = MeanLoss()
-
-    # Shape of the token ids that the model is called with.
-    _input_shape: tuple[None, ...] = (None, None)
 
     def build(self, input_shape):
         """Do nothing: the parts are built."""
@@ -65,7 +65,7 @@ class TextModel(keras.Model):
                 `token_ids` of any batch and length unless given; in ONNX of a batch of 1.
         """
         shape = self._input_shape
-        if format == "onnx":  # tf2onnx loses its way where both axes are open
+        if format == "onnx":  # with both axes open tf2onnx's graph fails in a reshape
             shape = (1, *shape[1:])
         token_ids = keras.layers.InputSpec(shape=shape, dtype="int32", name="token_ids")
         kwargs.setdefault("input_signature", [token_ids])
