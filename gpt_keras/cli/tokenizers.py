@@ -10,7 +10,7 @@ from typing import Literal
 from .files import beginning, check_writable, print_written, read_corpus, read_input
 from .package import gk
 
-_END_OF_TEXT = "<|endoftext|>"
+_END_OF_TEXT = "<|endoftext|>"  # `gpt_keras.tokenizers` has it too, and takes seconds to import
 
 # How much text `train` measures, and how many lines and characters `compare` shows in pieces.
 _MEASURED_CHARACTERS = 100_000

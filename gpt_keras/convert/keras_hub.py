@@ -14,13 +14,13 @@ from gpt_keras.config import GPTConfig
 from gpt_keras.convert.name_map import Source, assign, check_fits, sources
 from gpt_keras.models import GPTCausalLM
 from gpt_keras.models.gpt import random_weights
+from gpt_keras.tokenizers.tokenizer import END_OF_TEXT
 
 CONFIG = "config.json"
 _FIELDS = (
     *("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim", "dropout"),
     "max_sequence_length",
 )
-_END_OF_TEXT = "<|endoftext|>"
 
 
 def is_keras_hub_folder(path) -> bool:
@@ -132,4 +132,4 @@ def _tokenizer(preprocessor):
     if theirs is None or theirs.vocabulary is None:
         return None
     merges = [tuple(merge.split(" ")) for merge in theirs.merges]
-    return tokenizers.BytePairTokenizer.from_vocabulary(theirs.vocabulary, merges, [_END_OF_TEXT])
+    return tokenizers.BytePairTokenizer.from_vocabulary(theirs.vocabulary, merges, [END_OF_TEXT])

@@ -5,6 +5,7 @@ from keras import ops
 
 from gpt_keras.checks import check_head_groups, check_positive, check_positive_int, check_rate
 from gpt_keras.layers.device import has_gpu
+from gpt_keras.layers.initializers import gpt2_normal
 from gpt_keras.layers.probing import probed
 from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
@@ -118,9 +119,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         self.window = window
         self.causal = causal
         self.rotary_embedding = rotary_embedding
-        self.kernel_initializer = keras.initializers.get(
-            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
-        )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer or gpt2_normal())
         self.output_initializer = keras.initializers.get(
             output_initializer or self.kernel_initializer
         )

@@ -4,6 +4,7 @@ import keras
 
 from gpt_keras.checks import check_positive_int
 from gpt_keras.layers.activations import activation_function, serialized_activation
+from gpt_keras.layers.initializers import gpt2_normal
 from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
 
@@ -59,9 +60,7 @@ class FeedForward(keras.layers.Layer):
         self.activation = activation
         self._function = activation_function(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = keras.initializers.get(
-            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
-        )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer or gpt2_normal())
         self.output_initializer = keras.initializers.get(
             output_initializer or self.kernel_initializer
         )

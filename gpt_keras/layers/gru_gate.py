@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from gpt_keras.layers.initializers import gpt2_normal
 from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
 
@@ -52,9 +53,7 @@ class GRUGate(keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
         self.bias = float(bias)
-        self.kernel_initializer = keras.initializers.get(
-            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
-        )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer or gpt2_normal())
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, x_shape, y_shape=None):

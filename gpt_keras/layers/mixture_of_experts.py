@@ -5,6 +5,7 @@ from keras import ops
 
 from gpt_keras.checks import check_at_least_0, check_positive_int
 from gpt_keras.layers.feed_forward import FeedForward
+from gpt_keras.layers.initializers import gpt2_normal
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
 from gpt_keras.layers.shapes import check_axes
@@ -84,9 +85,7 @@ class MixtureOfExperts(keras.layers.Layer):
         self.num_experts = num_experts
         self.num_experts_per_token = num_experts_per_token
         self.router_loss_weight = router_loss_weight
-        self.kernel_initializer = keras.initializers.get(
-            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
-        )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer or gpt2_normal())
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         # Probabilities are compared, so they are computed in float32 whatever the experts are in.
         self.router = FloatDense(

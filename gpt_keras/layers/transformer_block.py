@@ -7,6 +7,7 @@ from gpt_keras.config import NORM_POSITIONS, NORMS
 from gpt_keras.layers.activations import activation_function, serialized_activation
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward
+from gpt_keras.layers.initializers import gpt2_normal
 from gpt_keras.layers.probing import probed
 from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
 from gpt_keras.layers.rematerialization import rematerialized
@@ -147,9 +148,7 @@ class TransformerBlock(keras.layers.Layer):
         self.use_bias = use_bias
         self.supports_masking = True
         self.rematerialize = rematerialize
-        self.kernel_initializer = keras.initializers.get(
-            kernel_initializer or keras.initializers.RandomNormal(stddev=0.02)
-        )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer or gpt2_normal())
         self.residual_initializer = keras.initializers.get(
             residual_initializer or self.kernel_initializer
         )

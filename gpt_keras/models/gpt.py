@@ -17,6 +17,7 @@ from gpt_keras.layers import (
     SinusoidalPositionalEncoding,
     TransformerBlock,
 )
+from gpt_keras.layers.initializers import STANDARD_DEVIATION
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import (
     dtype_arguments,
@@ -96,7 +97,7 @@ class GPT(Backbone, keras.Model):
             config.vocabulary_size,
             config.hidden_dim,
             tie_weights=config.tie_embeddings,
-            embeddings_initializer=_normal(0.02),
+            embeddings_initializer=_normal(STANDARD_DEVIATION),
             name="token_embedding",
             **dtype_arguments(policy, "token_embedding"),
         )
@@ -318,8 +319,8 @@ def _block(config, layer, residual, policy):
     policy = policy_below(policy, f"block_{layer}")
     # The norms of post-norm blocks stand on the stream, which does not grow with the depth.
     into_stream = (2 * config.num_layers) ** -0.5 if config.norm_position == "pre" else 1.0
-    residual_initializer = _normal(0.02 * into_stream)
-    kernel_initializer = _normal(0.02)
+    residual_initializer = _normal(STANDARD_DEVIATION * into_stream)
+    kernel_initializer = _normal(STANDARD_DEVIATION)
     feed_forward = None
     if config.num_experts is not None:
         feed_forward = MixtureOfExperts(

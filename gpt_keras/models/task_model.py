@@ -10,6 +10,7 @@ from keras import ops
 from gpt_keras.checks import check_at_least_0, check_rate
 from gpt_keras.generation.arguments import require_tokenizer
 from gpt_keras.generation.backbone import require
+from gpt_keras.layers.initializers import gpt2_normal
 from gpt_keras.layers.projection import FloatDense
 from gpt_keras.models import task_inputs
 from gpt_keras.models.batches import LabelBatches, checked_batches, is_checked, plain_errors
@@ -54,7 +55,7 @@ class TaskModel(TextModel):
         )
         self.head = FloatDense(
             num_outputs,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            kernel_initializer=gpt2_normal(),
             dtype="float32",
             name="head",
         )

@@ -10,7 +10,7 @@ from gpt_keras.tokenizers.byte_level import check_merges_are_whole, has_decoder,
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.character import CharacterTokenizer
 from gpt_keras.tokenizers.folder_settings import FolderSettings, read_folder_settings
-from gpt_keras.tokenizers.gpt1 import GPT1Tokenizer
+from gpt_keras.tokenizers.gpt1 import END_OF_WORD, GPT1Tokenizer
 from gpt_keras.tokenizers.metaspace import MetaspaceTokenizer
 from gpt_keras.tokenizers.sentencepiece import SentencePieceTokenizer
 from gpt_keras.tokenizers.tokenizer import FILE_NAME, Tokenizer
@@ -24,8 +24,6 @@ from gpt_keras.tokenizers.vocabulary_files import (
     read_text_file,
     read_vocabulary,
 )
-
-_END_OF_WORD = "</w>"
 
 # What others call the file of a SentencePiece model.
 _SENTENCEPIECE_NAMES = ("tokenizer.model", "spiece.model")
@@ -158,7 +156,7 @@ def _tokenizer_class(content: object) -> type[Tokenizer]:
         model = content.get("model")
         if isinstance(model, dict):
             # CLIP's words end in </w>, too, but are bytes.
-            is_gpt1 = model.get("end_of_word_suffix") == _END_OF_WORD
+            is_gpt1 = model.get("end_of_word_suffix") == END_OF_WORD
             is_gpt1 &= part_type(content.get("decoder")) == "BPEDecoder"
             if is_gpt1:
                 return GPT1Tokenizer
@@ -221,4 +219,4 @@ def _ends_words(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> bo
     but one that comes from merges.
     """
     made = {first + second for first, second in merges}
-    return any(token.endswith(_END_OF_WORD) and token not in made for token in vocabulary)
+    return any(token.endswith(END_OF_WORD) and token not in made for token in vocabulary)

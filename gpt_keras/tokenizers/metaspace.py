@@ -13,16 +13,12 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from gpt_keras.tokenizers.byte_level import part_type
 from gpt_keras.tokenizers.engine import OPTIONS_NOT_IN_GRAPH, EngineTokenizer, encode_in_pieces
 from gpt_keras.tokenizers.in_graph.metaspace import InGraphMetaspaceTokenizer
-from gpt_keras.tokenizers.tokenizer import AllowedSpecial
-from gpt_keras.tokenizers.utf8 import incomplete_length
-
-SPACE = "\u2581"
+from gpt_keras.tokenizers.tokenizer import META_SPACE, AllowedSpecial
+from gpt_keras.tokenizers.utf8 import BYTE_TOKEN, incomplete_length
 
 # When a text gets a space in front: never; where it is the beginning of the whole text; each part
 # between special tokens, too; or even a text that begins with a space already.
 Prefix = Literal["never", "first", "always", "prepend"]
-
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class MetaspaceTokenizer(EngineTokenizer):
@@ -76,13 +72,15 @@ class MetaspaceTokenizer(EngineTokenizer):
         self._byte_ids = [self._vocabulary[token] for token in byte_tokens] if has_bytes else []
         # Whether no token goes on after a space that follows a letter, so that every word can be
         # merged by itself.
-        self._has_words = not any(re.search(f"[^{SPACE}]{SPACE}", t) for t in self._vocabulary)
+        self._has_words = not any(
+            re.search(f"[^{META_SPACE}]{META_SPACE}", t) for t in self._vocabulary
+        )
         self._token_bytes = [b""] * (1 + max((self._vocabulary | self._added_tokens).values()))
         joins_bytes = "ByteFallback" in decoder
         # The decoder makes no difference between these: Gemma's runs of spaces are added tokens.
         for token, i in (self._vocabulary | self._added_tokens).items():
-            byte = _BYTE.fullmatch(token) if joins_bytes else None
-            text = token.replace(SPACE, " ")
+            byte = BYTE_TOKEN.fullmatch(token) if joins_bytes else None
+            text = token.replace(META_SPACE, " ")
             self._token_bytes[i] = bytes([int(byte[1], 16)]) if byte else text.encode()
 
     @classmethod
@@ -112,7 +110,7 @@ class MetaspaceTokenizer(EngineTokenizer):
         merges = [
             (rank[token], vocabulary[token[:k]], vocabulary[token[k:]], token[:k], token[k:])
             for token in vocabulary
-            if token not in others and not _BYTE.fullmatch(token)
+            if token not in others and not BYTE_TOKEN.fullmatch(token)
             for k in range(1, len(token))
             if token[:k] in vocabulary and token[k:] in vocabulary
         ]
@@ -127,11 +125,11 @@ class MetaspaceTokenizer(EngineTokenizer):
         )
         if prefix == "prepend":
             engine.normalizer = normalizers.Sequence(
-                [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
+                [normalizers.Prepend(META_SPACE), normalizers.Replace(" ", META_SPACE)]
             )
         else:
-            engine.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prefix, split=False)
-        steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+            engine.pre_tokenizer = pre_tokenizers.Metaspace(META_SPACE, prefix, split=False)
+        steps = [decoders.Replace(META_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
         if prefix != "never":
             steps.append(decoders.Strip(" ", 1, 0))
         engine.decoder = decoders.Sequence(steps)
@@ -159,7 +157,7 @@ class MetaspaceTokenizer(EngineTokenizer):
     def _engine_without_prefix(self) -> tokenizers.Tokenizer:
         engine = tokenizers.Tokenizer.from_str(self._engine.to_str())
         engine.encode_special_tokens = True
-        engine.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, "never", split=self._splits)
+        engine.pre_tokenizer = pre_tokenizers.Metaspace(META_SPACE, "never", split=self._splits)
         return engine
 
     def _decode_one(self, ids: list[int]) -> str:
@@ -181,7 +179,7 @@ class MetaspaceTokenizer(EngineTokenizer):
         # Tokens that are found before the text is cut into words may hold a space.
         if not is_safe or self._added_tokens != self._special_tokens:
             return 0
-        return 1 + max((m.start() for m in re.finditer(f"[^ {SPACE}](?= )", text)), default=-1)
+        return 1 + max((m.start() for m in re.finditer(f"[^ {META_SPACE}](?= )", text)), default=-1)
 
     def ends_inside_character(self, ids: Sequence[int]) -> bool:
         """Whether a further id may complete a character that `ids` end in the middle of."""
@@ -228,7 +226,7 @@ def _decoder_parts(decoder: dict[str, Any] | None) -> list[str] | None:
     usual = ("Replace", "ByteFallback", "Fuse", "Strip")
     if kinds != [kind for kind in usual if kind in kinds] or kinds[:1] != ["Replace"]:
         return None
-    replace = parts[0]["pattern"] == {"String": SPACE} and parts[0]["content"] == " "
+    replace = parts[0]["pattern"] == {"String": META_SPACE} and parts[0]["content"] == " "
     strip = "Strip" not in kinds or (parts[-1]["content"], parts[-1]["start"]) == (" ", 1)
     # Only what was joined can be stripped as a whole.
     strip &= "Strip" not in kinds or ("Fuse" in kinds and parts[-1]["stop"] == 0)
@@ -242,9 +240,11 @@ def _spaces(
 
     The first is None where more is done to the text than is known here.
     """
-    prepend = {"type": "Prepend", "prepend": SPACE}
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-    is_metaspace = part_type(pre_tokenizer) == "Metaspace" and pre_tokenizer["replacement"] == SPACE
+    prepend = {"type": "Prepend", "prepend": META_SPACE}
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": META_SPACE}
+    is_metaspace = (
+        part_type(pre_tokenizer) == "Metaspace" and pre_tokenizer["replacement"] == META_SPACE
+    )
     if normalizer is None and is_metaspace:
         return pre_tokenizer["prepend_scheme"], pre_tokenizer["split"]
     # Gemma's cuts at the spaces, of which the normalizer has left none.

@@ -8,6 +8,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from gpt_keras.tokenizers.added_tokens import AddedToken
+from gpt_keras.tokenizers.tokenizer import META_SPACE
 
 # `SentencePiece.Type` of the format.
 _UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
@@ -15,7 +16,7 @@ _UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
 # `TrainerSpec.ModelType` of the format.
 _BYTE_PAIR = 2
 
-_SPACE = "\u2581".encode()  # how pieces write a space
+_SPACE = META_SPACE.encode()
 
 
 @dataclasses.dataclass(frozen=True)

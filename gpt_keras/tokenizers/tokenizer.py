@@ -22,6 +22,8 @@ from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts, describe
 END_OF_TEXT = "<|endoftext|>"
 FILE_NAME = "tokenizer.json"
 
+META_SPACE = "\u2581"  # "▁": SentencePiece writes a space as this character
+
 SIDES = ("left", "right")
 
 # What the engine takes for white space: Python's `\s` has four control characters more.

@@ -1,6 +1,11 @@
 """Characters cut in two: UTF-8 text whose last bytes are still to come."""
 
+import re
+
 import tensorflow as tf
+
+# The token of one byte, as SentencePiece writes it: <0x0A> is a newline.
+BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def incomplete_length(data: bytes) -> int:

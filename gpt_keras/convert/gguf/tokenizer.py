@@ -2,12 +2,12 @@
 
 import json
 import pathlib
-import re
 import tempfile
 from typing import Any
 
 from gpt_keras import tokenizers
 from gpt_keras.convert.gguf.writer import open_writer
+from gpt_keras.tokenizers.utf8 import BYTE_TOKEN
 
 _PREFIX = "tokenizer.ggml."
 
@@ -26,9 +26,6 @@ _SPLITS = (
 
 # What `tokenizer.ggml.token_type` says of a token.
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE_TYPE = 1, 2, 3, 4, 5, 6
-
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-
 
 # What llama.cpp calls the tokens at which a text, or a turn of a conversation, ends.
 END_TOKENS = ("eos_token", "eot_token", "eom_token")
@@ -119,7 +116,7 @@ def _sentencepiece_metadata(tokenizer, content, tokens, types):
         scores[vocabulary[merged]] = -float(rank + 1)
     unknown = content["model"].get("unk_token")
     for token, i in vocabulary.items():
-        if _BYTE.fullmatch(token):
+        if BYTE_TOKEN.fullmatch(token):
             types[i] = _BYTE_TYPE
         elif token == unknown:
             types[i] = _UNKNOWN

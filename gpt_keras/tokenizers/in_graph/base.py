@@ -13,7 +13,7 @@ from gpt_keras.tokenizers.tokenizer import WHITE_SPACE, PaddedIds, Tokenizer
 from gpt_keras.tokenizers.utf8 import split_incomplete
 
 # Stands between parts of a text; no UTF-8 text holds this byte.
-_SEPARATOR = b"\xff"
+SEPARATOR = b"\xff"
 
 _SPACES = f"[{WHITE_SPACE}]+"
 
@@ -208,9 +208,9 @@ class _SpecialTokens(tf.Module):
         """
         strings = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
         marked = tf.strings.regex_replace(
-            strings, f"({self._expression})", _SEPARATOR + rb"\1" + _SEPARATOR
+            strings, f"({self._expression})", SEPARATOR + rb"\1" + SEPARATOR
         )
-        parts = tf.strings.split(marked, _SEPARATOR)
+        parts = tf.strings.split(marked, SEPARATOR)
         ids = self._ids.lookup(parts.values)
         # A special token stands between two other parts of its text, which may be empty.
         texts = _stripped(parts.values, tf.roll(ids, 1, 0), self._strips_after, f"^{_SPACES}")

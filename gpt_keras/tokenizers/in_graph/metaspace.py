@@ -5,13 +5,10 @@ from typing import Literal
 
 import tensorflow as tf
 
-from gpt_keras.tokenizers.in_graph.base import InGraphTokenizer, TokenTable
+from gpt_keras.tokenizers.in_graph.base import SEPARATOR, InGraphTokenizer, TokenTable
 from gpt_keras.tokenizers.in_graph.hash_table import hash_table
 from gpt_keras.tokenizers.in_graph.pair_merging import PairMerger
-from gpt_keras.tokenizers.tokenizer import Tokenizer
-
-_SPACE = "\u2581"
-_SEPARATOR = b"\xff"  # no UTF-8 text holds this byte
+from gpt_keras.tokenizers.tokenizer import META_SPACE, Tokenizer
 
 # Where a text is cut into words: before each space, before each run of spaces, or nowhere.
 Words = Literal["each space", "runs", "none"]
@@ -70,25 +67,25 @@ class InGraphMetaspaceTokenizer(InGraphTokenizer):
 
     def _with_spaces(self, strings: tf.Tensor, is_first: tf.Tensor) -> tf.Tensor:
         strings = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
-        strings = tf.strings.regex_replace(strings, " ", _SPACE)
+        strings = tf.strings.regex_replace(strings, " ", META_SPACE)
         if self._prefix == "never":
             return strings
         gets_one = strings != ""
         if self._prefix != "prepend":
-            gets_one &= ~tf.strings.regex_full_match(strings, f"(?s){_SPACE}.*")
+            gets_one &= ~tf.strings.regex_full_match(strings, f"(?s){META_SPACE}.*")
         if self._prefix == "first":
             gets_one &= is_first
-        return tf.strings.join([tf.where(gets_one, _SPACE, ""), strings])
+        return tf.strings.join([tf.where(gets_one, META_SPACE, ""), strings])
 
     def _split(self, strings: tf.Tensor) -> tf.RaggedTensor:
         if self._words == "none":
             words = tf.RaggedTensor.from_uniform_row_length(strings, 1)
         else:
-            before = "" if self._words == "each space" else f"[^{_SPACE}]"
+            before = "" if self._words == "each space" else f"[^{META_SPACE}]"
             marked = tf.strings.regex_replace(
-                strings, f"({before})({_SPACE})", rb"\1" + _SEPARATOR + rb"\2"
+                strings, f"({before})({META_SPACE})", rb"\1" + SEPARATOR + rb"\2"
             )
-            words = tf.strings.split(marked, _SEPARATOR)
+            words = tf.strings.split(marked, SEPARATOR)
         return tf.ragged.boolean_mask(words, words != "")
 
     def _encode_words(self, words: tf.Tensor) -> tf.RaggedTensor:
