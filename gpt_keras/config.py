@@ -35,52 +35,52 @@ class GPTConfig:
     so that a config that exists can be built.
 
     Args:
-        vocabulary_size: number of token ids; ids run from 0 to `vocabulary_size - 1`.
-        max_sequence_length: longest sequence, in tokens, that the model takes.
-        num_layers: number of transformer blocks.
-        num_heads: number of query heads in each attention layer.
-        hidden_dim: width of the residual stream.
-        num_key_value_heads: number of key and value heads; fewer than `num_heads` is grouped-query
+        vocabulary_size: Number of token ids; ids run from 0 to `vocabulary_size - 1`.
+        max_sequence_length: Longest sequence, in tokens, that the model takes.
+        num_layers: Number of transformer blocks.
+        num_heads: Number of query heads in each attention layer.
+        hidden_dim: Width of the residual stream.
+        num_key_value_heads: Number of key and value heads; fewer than `num_heads` is grouped-query
             attention (Ainslie et al. 2023), 1 is multi-query attention. Default: `num_heads`.
-        head_dim: width of one head. Default: `hidden_dim / num_heads`, which must then divide.
-        intermediate_dim: width inside the feed-forward layer. Default: `4 * hidden_dim`.
+        head_dim: Width of one head. Default: `hidden_dim / num_heads`, which must then divide.
+        intermediate_dim: Width inside the feed-forward layer. Default: `4 * hidden_dim`.
         activation: `"gelu_tanh"` (GPT-1, GPT-2), `"gelu"` (exact), `"relu"`, `"relu_squared"`
             (Primer, So et al. 2021) or `"swiglu"`.
-        dropout: rate, in [0, 1), of the three dropouts that GPT-2 has: embeddings, attention
+        dropout: Rate, in [0, 1), of the three dropouts that GPT-2 has: embeddings, attention
             weights, and the output of each sub-layer.
         position_embedding: `"learned"`, `"sinusoidal"`, `"rotary"` or `"none"`. With sinusoids the
             token embeddings are multiplied by the root of `hidden_dim` (Vaswani et al. 2017,
             section 3.4), or else the positions would outweigh them.
-        rotary_base: base of the rotary angles (RoFormer, Su et al. 2021, section 3.4.3).
-        rotary_scaling: how the rotary angles are changed for contexts longer than those of
+        rotary_base: Base of the rotary angles (RoFormer, Su et al. 2021, section 3.4.3).
+        rotary_scaling: How the rotary angles are changed for contexts longer than those of
             pretraining: None, or a mapping with the keys that transformers' `rope_scaling` has,
             such as `{"rope_type": "linear", "factor": 2.0}`. See `RotaryEmbedding`.
         norm: `"layer_norm"` or `"rms_norm"`.
         norm_position: `"pre"` (GPT-2: before each sub-layer and once at the end) or `"post"`
             (GPT-1: after each residual sum).
-        norm_epsilon: added to the variance inside each norm.
-        use_bias: whether the projections of attention and feed-forward have biases.
-        use_qkv_bias: whether the projections to queries, keys and values do (Qwen2 has only
+        norm_epsilon: Added to the variance inside each norm.
+        use_bias: Whether the projections of attention and feed-forward have biases.
+        use_qkv_bias: Whether the projections to queries, keys and values do (Qwen2 has only
             these). Default: `use_bias`.
-        use_feed_forward_bias: whether the projections of the feed-forward layer do. Default:
+        use_feed_forward_bias: Whether the projections of the feed-forward layer do. Default:
             `use_bias`.
-        use_qk_norm: whether each head's queries and keys go through an RMSNorm (Henry et al. 2020;
+        use_qk_norm: Whether each head's queries and keys go through an RMSNorm (Henry et al. 2020;
             Qwen3 and others), which bounds what attention's softmax gets.
-        tie_embeddings: whether the output projection is the transposed token embedding
+        tie_embeddings: Whether the output projection is the transposed token embedding
             (Press and Wolf 2016).
-        causal: whether a token sees only itself and what came before. Without it the model is an
+        causal: Whether a token sees only itself and what came before. Without it the model is an
             encoder, as BERT is, and takes a padding mask.
-        attention_windows: how many tokens, itself included, a token sees in each layer; None for
+        attention_windows: How many tokens, itself included, a token sees in each layer; None for
             all. The values take turns over the layers: `(None, 256)` alternates dense and locally
             banded layers (GPT-3, Brown et al. 2020, section 2.1), `(4096,)` has windows in all
             (Mistral). Default: all are dense.
-        num_experts: number of feed-forward layers among which a router chooses for each token
+        num_experts: Number of feed-forward layers among which a router chooses for each token
             (mixture of experts). Default: None, one feed-forward layer and no router.
-        num_experts_per_token: how many experts' outputs a token gets.
-        router_loss_weight: weight of the load-balancing loss that is added in training.
+        num_experts_per_token: How many experts' outputs a token gets.
+        router_loss_weight: Weight of the load-balancing loss that is added in training.
 
     Raises:
-        ValueError: a field, or a combination of fields, cannot be built; the message names the
+        ValueError: A field, or a combination of fields, cannot be built; the message names the
             field, its value and what is allowed.
 
     Example:
@@ -211,7 +211,7 @@ class GPTConfig:
         all are computed. A training step costs three times as much.
 
         Args:
-            sequence_length: number of keys that a token attends to. Default:
+            sequence_length: Number of keys that a token attends to. Default:
                 `max_sequence_length`.
 
         Returns:
@@ -232,8 +232,8 @@ class GPTConfig:
         Layers with a window keep those of all positions, too.
 
         Args:
-            batch_size: number of sequences.
-            length: number of cached positions of each.
+            batch_size: Number of sequences.
+            length: Number of cached positions of each.
             dtype: `"float32"`, `"bfloat16"`, `"float16"` or `"int8"`.
 
         Returns:
@@ -252,10 +252,10 @@ class GPTConfig:
         the old width.
 
         Args:
-            **changes: fields and their new values.
+            **changes: Fields and their new values.
 
         Raises:
-            ValueError: a field is unknown, or the variant cannot be built.
+            ValueError: A field is unknown, or the variant cannot be built.
 
         Example:
             >>> import gpt_keras as gk
@@ -282,7 +282,7 @@ class GPTConfig:
         """Make a config from a mapping of field names to values.
 
         Raises:
-            ValueError: a field is unknown or a required one is missing.
+            ValueError: A field is unknown or a required one is missing.
         """
         if not isinstance(fields, Mapping):
             raise ValueError(f"`fields` must be a mapping, got {type(fields).__name__}.")
@@ -309,7 +309,7 @@ class GPTConfig:
         """Make a config from the text that `to_json` returns.
 
         Raises:
-            ValueError: the text is not JSON, or not the fields of a config.
+            ValueError: The text is not JSON, or not the fields of a config.
         """
         try:
             fields = json.loads(text)

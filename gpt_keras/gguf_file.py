@@ -29,9 +29,9 @@ class TensorInfo(NamedTuple):
     """One tensor of a GGUF file.
 
     Attributes:
-        shape: its shape as the file states it: the axis along which values are neighbours first.
-        kind: number of the type of its values.
-        offset: where its bytes begin, from the beginning of the file.
+        shape: Its shape as the file states it: the axis along which values are neighbours first.
+        kind: Number of the type of its values.
+        offset: Where its bytes begin, from the beginning of the file.
     """
 
     shape: tuple[int, ...]
@@ -43,10 +43,10 @@ class Header(NamedTuple):
     """What stands before the tensors' values.
 
     Attributes:
-        metadata: the values by their names: bytes for a text, a number, a numpy array for a list of
+        metadata: The values by their names: bytes for a text, a number, a numpy array for a list of
             numbers, a list for any other list.
-        tensors: the tensors by their names.
-        file_size: the number of bytes of the whole file.
+        tensors: The tensors by their names.
+        file_size: The number of bytes of the whole file.
     """
 
     metadata: dict[str, Any]
@@ -69,7 +69,7 @@ def read_header(path) -> Header:
     """Read the head of a GGUF file, versions 2 and 3, little-endian.
 
     Raises:
-        ValueError: it is no GGUF file of these versions, or it is damaged; the message does not
+        ValueError: It is no GGUF file of these versions, or it is damaged; the message does not
             name the file.
     """
     path = pathlib.Path(path)

@@ -28,7 +28,7 @@ class RotaryScaling:
     """Base of the scalings: a change of the frequencies, and of the size of what is rotated.
 
     Attributes:
-        rope_type: name of the scaling, as transformers has it.
+        rope_type: Name of the scaling, as transformers has it.
     """
 
     rope_type: str = dataclasses.field(init=False)
@@ -43,8 +43,8 @@ class RotaryScaling:
         """Return the angle by which each pair of components turns from one position to the next.
 
         Args:
-            base: base of the unscaled angles.
-            head_dim: width of a head.
+            base: Base of the unscaled angles.
+            head_dim: Width of a head.
 
         Returns:
             `(head_dim / 2,)`, float64.
@@ -62,7 +62,7 @@ class LinearScaling(RotaryScaling):
     """Position interpolation: all angles are divided by `factor` (Chen et al. 2023).
 
     Args:
-        factor: how many times longer the context is.
+        factor: How many times longer the context is.
     """
 
     rope_type: str = dataclasses.field(init=False, default="linear")
@@ -83,9 +83,9 @@ class DynamicScaling(RotaryScaling):
     the original length, where nothing is scaled.
 
     Args:
-        factor: how fast the base grows with the length.
-        original_max_position_embeddings: longest sequence of pretraining.
-        sequence_length: length of sequence that the base is for. Default:
+        factor: How fast the base grows with the length.
+        original_max_position_embeddings: Longest sequence of pretraining.
+        sequence_length: Length of sequence that the base is for. Default:
             `original_max_position_embeddings`.
     """
 
@@ -108,15 +108,15 @@ class YarnScaling(RotaryScaling):
     """YaRN: slow angles are divided by `factor`, fast ones stay (Peng et al. 2023, section 3).
 
     Args:
-        factor: how many times longer the context is.
-        original_max_position_embeddings: longest sequence of pretraining.
-        beta_fast: pairs that turn more often than this in the original context stay as they are.
-        beta_slow: pairs that turn less often than this are divided by `factor`.
-        attention_factor: what queries and keys are multiplied by. Default: `0.1 ln(factor) + 1`, or
+        factor: How many times longer the context is.
+        original_max_position_embeddings: Longest sequence of pretraining.
+        beta_fast: Pairs that turn more often than this in the original context stay as they are.
+        beta_slow: Pairs that turn less often than this are divided by `factor`.
+        attention_factor: What queries and keys are multiplied by. Default: `0.1 ln(factor) + 1`, or
             a quotient of two numbers of this form if `mscale` and `mscale_all_dim` are given.
-        mscale: takes the place of 0.1 in the numerator, in tenths.
-        mscale_all_dim: takes the place of 0.1 in the denominator, in tenths.
-        truncate: whether the pairs at the two limits are rounded to whole ones.
+        mscale: Takes the place of 0.1 in the numerator, in tenths.
+        mscale_all_dim: Takes the place of 0.1 in the denominator, in tenths.
+        truncate: Whether the pairs at the two limits are rounded to whole ones.
     """
 
     rope_type: str = dataclasses.field(init=False, default="yarn")
@@ -164,11 +164,11 @@ class Llama3Scaling(RotaryScaling):
     """Llama 3.1's: long waves are divided by `factor`, short ones stay (Grattafiori et al. 2024).
 
     Args:
-        factor: divisor of the long waves' frequencies.
-        low_freq_factor: waves longer than the original context over this are the long ones.
-        high_freq_factor: waves shorter than the original context over this are the short ones; the
+        factor: Divisor of the long waves' frequencies.
+        low_freq_factor: Waves longer than the original context over this are the long ones.
+        high_freq_factor: Waves shorter than the original context over this are the short ones; the
             ones between are interpolated.
-        original_max_position_embeddings: longest sequence of pretraining.
+        original_max_position_embeddings: Longest sequence of pretraining.
     """
 
     rope_type: str = dataclasses.field(init=False, default="llama3")
@@ -198,7 +198,7 @@ class FactorsScaling(RotaryScaling):
     """Each frequency is divided by a factor of its own, as a GGUF file may have them.
 
     Args:
-        factors: the divisors, `head_dim / 2` of them, that of the fastest pair first.
+        factors: The divisors, `head_dim / 2` of them, that of the fastest pair first.
     """
 
     rope_type: str = dataclasses.field(init=False, default="factors")
@@ -223,11 +223,11 @@ def make_rotary_scaling(scaling: RotaryScaling | Mapping[str, Any] | None) -> Ro
     """Return a `RotaryScaling` from a mapping with the keys of transformers' `rope_scaling`.
 
     Args:
-        scaling: a mapping with `rope_type` and the keys that go with it, see this module; or a
+        scaling: A mapping with `rope_type` and the keys that go with it, see this module; or a
             `RotaryScaling` or None, which are returned as they are.
 
     Raises:
-        ValueError: the type or a key is unknown, a key is missing, or a value is not allowed.
+        ValueError: The type or a key is unknown, a key is missing, or a value is not allowed.
 
     Example:
         >>> from gpt_keras.rotary_scaling import make_rotary_scaling

@@ -17,7 +17,7 @@ def weight_shapes(config: GPTConfig) -> dict[str, Shape]:
     `GPTConfig` and the files of other libraries.
 
     Args:
-        config: a `GPTConfig`.
+        config: A `GPTConfig`.
 
     Returns:
         Shapes by `variable.path`, in the order of the layers.

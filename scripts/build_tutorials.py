@@ -72,16 +72,16 @@ def build(source: Path, target: Path, fast: bool = False) -> float:
     """Run a chapter and write its notebook.
 
     Args:
-        source: a file in jupytext's percent format.
-        target: the notebook to write; nothing is written if a cell fails.
-        fast: whether to set the environment variable that cuts steps.
+        source: A file in jupytext's percent format.
+        target: The notebook to write; nothing is written if a cell fails.
+        fast: Whether to set the environment variable that cuts steps.
 
     Returns:
         Seconds that the cells took, the start of the kernel included.
 
     Raises:
-        ChapterError: a cell failed.
-        nbclient.exceptions.DeadKernelError: the kernel crashed, or the build was interrupted.
+        ChapterError: A cell failed.
+        nbclient.exceptions.DeadKernelError: The kernel crashed, or the build was interrupted.
     """
     notebook = read_source(source)
     started = time.perf_counter()
@@ -226,7 +226,7 @@ def thumbnail(notebook: nbformat.NotebookNode) -> PIL.Image.Image:
     """Return the first picture of a chapter's section Look, at most 320 pixels wide.
 
     Raises:
-        ValueError: there is no such picture.
+        ValueError: There is no such picture.
     """
     looking = False
     for cell in notebook.cells:

@@ -17,12 +17,12 @@ class LossWatch(keras.callbacks.Callback):
     stop training: it is reported, and removed from the metrics if its loss is not finite.
 
     Args:
-        stop_above: a loss of a batch above so many times the running mean of the last hundred or
+        stop_above: A loss of a batch above so many times the running mean of the last hundred or
             so stops the training; None: only one that is not finite does.
-        print_fn: what each message is handed to. Default: `print`.
+        print_fn: What each message is handed to. Default: `print`.
 
     Attributes:
-        incidents: a dict for each time: `step` (batches since the training began, the first one is
+        incidents: A dict for each time: `step` (batches since the training began, the first one is
             1), `epoch` and `batch` (both from 0, as Keras counts them), `loss` in nats per token,
             `gradient_norm` (None if the optimizer does not say) and `action`, `"stopped"` or
             `"skipped"`.

@@ -14,7 +14,7 @@ class BatchCounter:
     """The number of batches since a training began; Keras counts within an epoch.
 
     Attributes:
-        total: the number of batches that have ended.
+        total: The number of batches that have ended.
 
     Example:
         >>> counter = BatchCounter()
@@ -48,14 +48,14 @@ class SampleText(keras.callbacks.Callback):
     """Shows what the model makes of a prompt while it learns.
 
     Args:
-        prompt: text to continue.
-        every: show a sample after this many batches; None: at the end of each epoch.
-        print_fn: what each sample is handed to. Default: `print`.
-        **settings: arguments of `CausalLM.generate`, such as `max_new_tokens` and `seed`. The seed
+        prompt: Text to continue.
+        every: Show a sample after this many batches; None: at the end of each epoch.
+        print_fn: What each sample is handed to. Default: `print`.
+        **settings: Arguments of `CausalLM.generate`, such as `max_new_tokens` and `seed`. The seed
             is 0 unless given, so that samples differ by what was learnt and by nothing else.
 
     Attributes:
-        samples: list of `(batches seen, text)`.
+        samples: List of `(batches seen, text)`.
 
     Example:
         >>> import gpt_keras as gk
@@ -111,7 +111,7 @@ class Throughput(keras.callbacks.Callback):
     training is left out: it compiles.
 
     Raises:
-        ValueError: when training starts, if the model was compiled without `Perplexity`.
+        ValueError: When training starts, if the model was compiled without `Perplexity`.
 
     Example:
         >>> import gpt_keras as gk
@@ -154,7 +154,7 @@ def perplexity_of(model: keras.Model) -> Perplexity:
     """Return the metric with which callbacks count tokens.
 
     Raises:
-        ValueError: the model was compiled without it.
+        ValueError: The model was compiled without it.
     """
     for metric in _flatten(model.metrics):
         if isinstance(metric, Perplexity):

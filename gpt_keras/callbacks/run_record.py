@@ -32,17 +32,17 @@ class RunRecord(keras.callbacks.Callback):
     each epoch, so that a run that breaks off leaves them, too.
 
     Args:
-        directory: where to write.
-        settings: what else the run was given, as JSON can hold it, such as the arguments of a
+        directory: Where to write.
+        settings: What else the run was given, as JSON can hold it, such as the arguments of a
             script.
-        data: what it was trained on, such as `{"sha256": gk.datasets.digest(corpus)}`.
-        samples: the `SampleText` callback whose samples are to be kept.
-        watch: the `LossWatch` callback whose incidents are to be kept.
-        watts: power that the machine is taken to use, for the estimate of the energy. Default: 300
+        data: What it was trained on, such as `{"sha256": gk.datasets.digest(corpus)}`.
+        samples: The `SampleText` callback whose samples are to be kept.
+        watch: The `LossWatch` callback whose incidents are to be kept.
+        watts: Power that the machine is taken to use, for the estimate of the energy. Default: 300
             for each GPU, or without one 15 for each core.
 
     Attributes:
-        record: what `run.json` holds.
+        record: What `run.json` holds.
 
     Raises:
         ValueError: `watts` is not above 0, or `settings` or `data` is not for JSON.

@@ -23,15 +23,15 @@ class TensorBoard(keras.callbacks.TensorBoard):
     `tensorboard --logdir runs`.
 
     Args:
-        log_dir: directory to write.
-        every: of every so many batches scalars are written.
-        samples: the `SampleText` callback whose samples are shown; it must come first.
-        attention_text: text whose attention weights are shown, a picture a layer, for models of
+        log_dir: Directory to write.
+        every: Of every so many batches scalars are written.
+        samples: The `SampleText` callback whose samples are shown; it must come first.
+        attention_text: Text whose attention weights are shown, a picture a layer, for models of
             `TransformerBlock`s; at most 64 tokens of it.
-        **kwargs: further arguments of `keras.callbacks.TensorBoard`.
+        **kwargs: Further arguments of `keras.callbacks.TensorBoard`.
 
     Raises:
-        ImportError: the package `tensorboard` is not installed.
+        ImportError: The package `tensorboard` is not installed.
 
     Example:
         >>> import gpt_keras as gk

@@ -29,15 +29,15 @@ class Conversation:
     """Conversation with a model; each turn computes only the tokens that are new.
 
     Args:
-        model: a `CausalLM` with a tokenizer and a `chat_template`.
-        system: what the model is told before the conversation; None for what its template says.
-        **settings: settings of `CausalLM.generate` for all answers, such as `temperature`.
+        model: A `CausalLM` with a tokenizer and a `chat_template`.
+        system: What the model is told before the conversation; None for what its template says.
+        **settings: Settings of `CausalLM.generate` for all answers, such as `temperature`.
 
     Attributes:
-        messages: the conversation so far, dicts of `role` and `content`.
+        messages: The conversation so far, dicts of `role` and `content`.
 
     Raises:
-        ValueError: the model has no tokenizer or no chat template.
+        ValueError: The model has no tokenizer or no chat template.
 
     Example:
         >>> import gpt_keras as gk
@@ -104,8 +104,8 @@ class Conversation:
         Where the conversation has grown too long for the model, its oldest turns are left out.
 
         Args:
-            text: what the user says.
-            **settings: settings of `CausalLM.generate` for this answer.
+            text: What the user says.
+            **settings: Settings of `CausalLM.generate` for this answer.
 
         Yields:
             Pieces of the answer. It is kept as far as it was read.

@@ -67,7 +67,7 @@ def raise_exception(message: str) -> NoReturn:
     """Refuse a conversation; a template calls this.
 
     Raises:
-        jinja2.TemplateError: always.
+        jinja2.TemplateError: Always.
     """
     raise jinja2.TemplateError(message)
 

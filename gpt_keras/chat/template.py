@@ -25,12 +25,12 @@ class ChatTemplate:
     controls, `{% generation %}`, `tojson`, `raise_exception` and `strftime_now`.
 
     Args:
-        source: the template's text.
-        variables: texts that the template may use, such as `bos_token` and `eos_token`.
+        source: The template's text.
+        variables: Texts that the template may use, such as `bos_token` and `eos_token`.
 
     Raises:
-        ValueError: the template has an error.
-        ImportError: jinja2 is not installed.
+        ValueError: The template has an error.
+        ImportError: Jinja2 is not installed.
 
     Example:
         >>> import gpt_keras as gk
@@ -73,17 +73,17 @@ class ChatTemplate:
         """Write a conversation as one text.
 
         Args:
-            messages: dicts of a `role` (`"system"`, `"developer"`, `"user"`, `"assistant"` or
+            messages: Dicts of a `role` (`"system"`, `"developer"`, `"user"`, `"assistant"` or
                 `"tool"`) and a `content`: a string, or a list of text parts such as `{"type":
                 "text", "text": "Hello"}`. A template that does not go through such parts gets their
                 texts joined by line ends. Other entries, such as `tool_calls`, go to the template
                 as they are; a message that has `tool_calls` needs no content.
-            add_generation_prompt: whether the text ends where the assistant's answer begins.
-            tools: descriptions of functions that the model may call, as JSON schemas; None for
+            add_generation_prompt: Whether the text ends where the assistant's answer begins.
+            tools: Descriptions of functions that the model may call, as JSON schemas; None for
                 none.
 
         Raises:
-            ValueError: a message or a tool is something else, or the template refuses the
+            ValueError: A message or a tool is something else, or the template refuses the
                 conversation.
         """
         return self._render(self._read(messages), add_generation_prompt, tools, {})
@@ -137,17 +137,17 @@ class ChatTemplate:
         text, too, is the template's to write: it is not added again.
 
         Args:
-            messages: as in `render`.
-            tokenizer: the model's tokenizer. Its start and end of text are `bos_token` and
+            messages: As in `render`.
+            tokenizer: The model's tokenizer. Its start and end of text are `bos_token` and
                 `eos_token` to the template, unless these are given.
-            add_generation_prompt: as in `render`.
-            tools: as in `render`.
+            add_generation_prompt: As in `render`.
+            tools: As in `render`.
 
         Returns:
             The ids.
 
         Raises:
-            ValueError: as in `render`; or a message holds the text of a special token outside of
+            ValueError: As in `render`; or a message holds the text of a special token outside of
                 its content, or in it where the template changes contents, so that the one cannot be
                 told from the other.
         """

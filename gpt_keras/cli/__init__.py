@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: what stands after `gpt-keras`. Default: `sys.argv[1:]`.
+        arguments: What stands after `gpt-keras`. Default: `sys.argv[1:]`.
 
     Returns:
         The exit code: 0, 2 after a bad argument, 130 after Ctrl-C.

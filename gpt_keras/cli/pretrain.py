@@ -73,7 +73,7 @@ def train(
         accumulate: Number of batches in each step; more than 1 for steps on more sequences than
             fit into memory.
         steps: Number of training steps.
-        optimizer: muon for the matrices of the blocks with adamw for the rest, or adamw for all.
+        optimizer: Muon for the matrices of the blocks with adamw for the rest, or adamw for all.
         learning_rate: Highest learning rate, reached after the warm-up; a cosine then takes it
             down, to 0 with muon and to a tenth with adamw. 0.02 and 0.001 unless given.
         warmup_steps: Number of first steps, in which the learning rate rises from 0; a tenth of

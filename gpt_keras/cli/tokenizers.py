@@ -96,7 +96,7 @@ def encode(
     For example: gpt-keras tokenizer encode gpt2 "Hello world" --pieces true
 
     Args:
-        tokenizer: gpt2, or the path of a tokenizer's file or folder, or of a model's folder.
+        tokenizer: Gpt2, or the path of a tokenizer's file or folder, or of a model's folder.
         texts: Texts to encode; a line of ids for each. Standard input is one text if none is given.
         pieces: Whether to print a line for each id, with the piece of text that it stands for;
             ␣ is a space, ⏎ a line end, and ‹E8› the byte of a part of a character.
@@ -122,7 +122,7 @@ def decode(tokenizer: str, *ids: str) -> None:
     For example: gpt-keras tokenizer decode gpt2 15496 995
 
     Args:
-        tokenizer: gpt2, or the path of a tokenizer's file or folder, or of a model's folder.
+        tokenizer: Gpt2, or the path of a tokenizer's file or folder, or of a model's folder.
         ids: Ids of one text. Each line of standard input is one if none are given.
     """
     loaded = _load(tokenizer)

@@ -27,12 +27,12 @@ def load(source, dtype=None):
     """Load a model from any form that is known; `CausalLM.from_preset` calls this.
 
     Args:
-        source: a folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, or
+        source: A folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, or
             `hf://owner/name[@revision]` for either kind of folder on the Hugging Face hub; a GGUF
             file; a folder as OpenAI released GPT-1 or GPT-2, or as keras-hub writes one; or the
             name of a pretrained model, one of `gk.convert.PRETRAINED`. On the hub the newest
             revision is taken unless one is named; `gk.convert.pinned` tells which.
-        dtype: dtype policy of the model, such as `"bfloat16"`, whose weights take half the memory
+        dtype: Dtype policy of the model, such as `"bfloat16"`, whose weights take half the memory
             of `"float32"`. Default: the one that the model was saved with; of files from elsewhere,
             whose weights are read in any dtype, Keras's global policy.
 
@@ -40,9 +40,9 @@ def load(source, dtype=None):
         The model, not compiled.
 
     Raises:
-        ValueError: there is no such model, it is damaged, or it cannot be read; or `dtype` is no
+        ValueError: There is no such model, it is damaged, or it cannot be read; or `dtype` is no
             policy for floats, or is given for a model that is quantized.
-        ImportError: a package of the `hub` extra is missing.
+        ImportError: A package of the `hub` extra is missing.
 
     Example:
         >>> import tempfile
@@ -97,15 +97,15 @@ def read_config(path) -> GPTConfig:
     """Read the shape of a model from a file or folder, without reading or making its weights.
 
     Args:
-        path: a folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, a GGUF
+        path: A folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, a GGUF
             file, or a `config.json` of any of these folders.
 
     Returns:
         The `GPTConfig`.
 
     Raises:
-        ValueError: there is no config in it, or its architecture is not known.
-        ImportError: a package that reads GGUF is missing.
+        ValueError: There is no config in it, or its architecture is not known.
+        ImportError: A package that reads GGUF is missing.
 
     Example:
         >>> import tempfile
@@ -138,7 +138,7 @@ def pinned(source: str) -> str:
         `hf://owner/name@commit`, which `gk.convert.load` and `from_preset` take.
 
     Raises:
-        ValueError: there is no such model, or it is not on the hub.
+        ValueError: There is no such model, or it is not on the hub.
         ImportError: huggingface_hub is not installed.
 
     Example:

@@ -36,11 +36,11 @@ class Architecture(abc.ABC):
     comes back the same when it is read.
 
     Attributes:
-        name: what the files call it.
-        fields: its settings and the fields of `GPTConfig` that they are. Of several settings that
+        name: What the files call it.
+        fields: Its settings and the fields of `GPTConfig` that they are. Of several settings that
             are one rate of dropout the largest counts.
-        choices: for settings whose values have other names, by setting: their value, ours.
-        ours: fields of `GPTConfig` that it always has, or has where the setting is left out.
+        choices: For settings whose values have other names, by setting: their value, ours.
+        ours: Fields of `GPTConfig` that it always has, or has where the setting is left out.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Architecture(abc.ABC):
         """Return the config that comes back if `config` is written and read.
 
         Raises:
-            ValueError: what is written cannot be read.
+            ValueError: What is written cannot be read.
         """
 
     def sources(self, config: GPTConfig) -> dict[str, Source]:
@@ -76,11 +76,11 @@ class Architecture(abc.ABC):
         """Return the `GPTConfig` of settings.
 
         Args:
-            settings: the settings, each one a key of `fields` or without `objection`.
-            found: fields that are known otherwise, of less weight than the settings.
+            settings: The settings, each one a key of `fields` or without `objection`.
+            found: Fields that are known otherwise, of less weight than the settings.
 
         Raises:
-            ValueError: settings ask for what a `GPT` does not have, are not known, contradict each
+            ValueError: Settings ask for what a `GPT` does not have, are not known, contradict each
                 other or are missing; the message lists them.
         """
         refused, given = [], {}
@@ -133,12 +133,12 @@ def first_that_fits(architectures: Mapping[str, Table], config: GPTConfig, whose
     """Return the first of several architectures that can hold a config.
 
     Args:
-        architectures: the architectures by their names.
-        config: the `GPTConfig` to hold.
-        whose: whose architectures they are, for the message.
+        architectures: The architectures by their names.
+        config: The `GPTConfig` to hold.
+        whose: Whose architectures they are, for the message.
 
     Raises:
-        ValueError: there is none; the message says why, for each.
+        ValueError: There is none; the message says why, for each.
     """
     misfits = {}
     for name, architecture in architectures.items():

@@ -21,7 +21,7 @@ def download(source: str) -> pathlib.Path:
             variables (`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`) are honoured.
 
     Raises:
-        ValueError: the name is not of that form, or there is no such model.
+        ValueError: The name is not of that form, or there is no such model.
         ImportError: huggingface_hub is not installed.
     """
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", source)

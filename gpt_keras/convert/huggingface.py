@@ -49,9 +49,9 @@ def from_huggingface(folder, dtype=None) -> GPTCausalLM:
     Everything is checked before the model is built, and the weights are read one tensor at a time.
 
     Args:
-        folder: the folder, with `config.json`, with `model.safetensors` or shards and their index,
+        folder: The folder, with `config.json`, with `model.safetensors` or shards and their index,
             and with a tokenizer's files if the model is to take texts.
-        dtype: dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
+        dtype: Dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
         A `GPTCausalLM`, not compiled. Float64, float16 and bfloat16 weights are cast to the dtype
@@ -59,9 +59,9 @@ def from_huggingface(folder, dtype=None) -> GPTCausalLM:
         folder has a tokenizer that cannot be read, a warning says why and the model has none.
 
     Raises:
-        ValueError: the architecture is not known, a setting is not supported, or the weights do
+        ValueError: The architecture is not known, a setting is not supported, or the weights do
             not fit; the message lists what is wrong.
-        ImportError: safetensors is not installed.
+        ImportError: Safetensors is not installed.
 
     Example:
         >>> import tempfile
@@ -129,12 +129,12 @@ def to_huggingface(model: GPTCausalLM, folder, max_shard_bytes: int = _MAX_SHARD
     not at all.
 
     Args:
-        model: a `CausalLM` whose backbone is a `GPT`.
-        folder: a new or an empty folder.
-        max_shard_bytes: weights of more than this go to several files.
+        model: A `CausalLM` whose backbone is a `GPT`.
+        folder: A new or an empty folder.
+        max_shard_bytes: Weights of more than this go to several files.
 
     Raises:
-        ValueError: the folder exists and is not empty, or no architecture holds the model; the
+        ValueError: The folder exists and is not empty, or no architecture holds the model; the
             message says what does not fit.
 
     Example:
@@ -215,7 +215,7 @@ def read_config(folder) -> GPTConfig:
     """Read the shape of the model in a Hugging Face folder from its `config.json` alone.
 
     Raises:
-        ValueError: the architecture is not known, or a setting is not supported.
+        ValueError: The architecture is not known, or a setting is not supported.
     """
     path = pathlib.Path(folder) / CONFIG
     settings = _read_settings(path)

@@ -36,15 +36,15 @@ def from_keras_hub(source, dtype=None) -> GPTCausalLM:
     """Copy a GPT-2 of keras-hub into a model of this package.
 
     Args:
-        source: a `keras_hub.models.GPT2CausalLM` or `GPT2Backbone`, or a folder that one of them
+        source: A `keras_hub.models.GPT2CausalLM` or `GPT2Backbone`, or a folder that one of them
             was saved to by `save_to_preset`.
-        dtype: dtype policy of the copy, such as `"bfloat16"`. Default: that of `source`.
+        dtype: Dtype policy of the copy, such as `"bfloat16"`. Default: that of `source`.
 
     Returns:
         A `GPTCausalLM`, not compiled, with the tokenizer of a `GPT2CausalLM`.
 
     Raises:
-        ValueError: it is another model, or has been changed (quantized, LoRA).
+        ValueError: It is another model, or has been changed (quantized, LoRA).
         ImportError: `source` is a folder and keras-hub is not installed.
 
     Example:

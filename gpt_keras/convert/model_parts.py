@@ -15,8 +15,8 @@ def require_plain_gpt(model: CausalLM, whose: str) -> GPT:
     """Return the `GPT` in a `CausalLM`, if there is nothing in it that its config does not say.
 
     Args:
-        model: a `CausalLM`.
-        whose: what is to hold the model, for the message.
+        model: A `CausalLM`.
+        whose: What is to hold the model, for the message.
 
     Raises:
         ValueError: `model` is something else, or has weights of its own.
@@ -45,8 +45,8 @@ def read_tokenizer(path, vocabulary_size: int) -> tokenizers.Tokenizer | None:
     Called before the model is built: what reading takes for a while is then free for the weights.
 
     Args:
-        path: the file or folder.
-        vocabulary_size: number of ids that the model knows.
+        path: The file or folder.
+        vocabulary_size: Number of ids that the model knows.
 
     Returns:
         The tokenizer, without added tokens beyond the model's ids; or None if it cannot be read.
@@ -84,8 +84,8 @@ def write_tokenizer_files(tokenizer: tokenizers.Tokenizer, folder) -> dict[str, 
     """Write a tokenizer's own file to a Hugging Face folder.
 
     Args:
-        tokenizer: the tokenizer.
-        folder: where a `tokenizer.json` goes, or the `tokenizer.model` of a SentencePiece model.
+        tokenizer: The tokenizer.
+        folder: Where a `tokenizer.json` goes, or the `tokenizer.model` of a SentencePiece model.
 
     Returns:
         What transformers' `tokenizer_config.json` is to say; None for a kind of tokenizer that
@@ -124,9 +124,9 @@ def read_chat_template(model: CausalLM, source: str | None, variables: Mapping[s
     """Give a model its chat template, with the tokens that the template names written into it.
 
     Args:
-        model: the model.
-        source: the template, or None.
-        variables: texts of tokens by the names that templates have for them, such as `bos_token`.
+        model: The model.
+        source: The template, or None.
+        variables: Texts of tokens by the names that templates have for them, such as `bos_token`.
     """
     # `+%}` leaves the template's own white space as it is.
     values = [

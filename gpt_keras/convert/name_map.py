@@ -33,21 +33,21 @@ class Source(NamedTuple):
     """Place of the values of one of our weights in a file.
 
     Attributes:
-        name: name of the tensor in the file.
-        transpose: whether its two axes are the other way round there (PyTorch's `Linear`).
+        name: Name of the tensor in the file.
+        transpose: Whether its two axes are the other way round there (PyTorch's `Linear`).
         part: `(index, count)`: the weight is this one of `count` equal parts, along the last axis
             of the weight, that the tensor holds (queries, keys and values side by side); None for
             all of it.
-        entry: the weight is in this entry of the tensor's first axis (experts on top of each
+        entry: The weight is in this entry of the tensor's first axis (experts on top of each
             other); None where the tensor has no such axis. For writing, all its entries must be
             there.
-        num_entries: how many entries that axis has.
-        interleaved_heads: number of heads, each of whose columns go in neighbouring pairs
+        num_entries: How many entries that axis has.
+        interleaved_heads: Number of heads, each of whose columns go in neighbouring pairs
             (0, 1), (2, 3), ... for the rotary embedding; ours pairs the halves. None if theirs
             does, too.
-        shape: shape of the tensor if it is ours in another form of the same order, such as
+        shape: Shape of the tensor if it is ours in another form of the same order, such as
             `(hidden_dim, num_heads, head_dim)` for a kernel; None if it is the same.
-        factor: what the values there are multiplied by.
+        factor: What the values there are multiplied by.
     """
 
     name: str
@@ -93,7 +93,7 @@ def whole(pieces: Iterable[tuple[Source, np.ndarray]]) -> np.ndarray:
     """Return the tensor that holds one weight, or several as its parts and entries.
 
     Args:
-        pieces: for each of its weights where it stands, and its values.
+        pieces: For each of its weights where it stands, and its values.
     """
     entries: dict[int | None, list[tuple[int, np.ndarray]]] = {}
     for source, values in pieces:
@@ -133,18 +133,18 @@ def sources(
     """Return where every weight of a config's `GPT` stands, from a table with a line a layer.
 
     Args:
-        names: the table. A key is a layer's path, and its source's name gets the suffix of the
+        names: The table. A key is a layer's path, and its source's name gets the suffix of the
             weight; or a weight's path, and the name is the whole one. In keys and names `{i}` is
             the number of the block and `{e}` that of the expert; a key may have the expert's number
             itself.
-        config: the `GPTConfig`.
-        suffixes: what follows a layer's name in the file for each of our weights.
+        config: The `GPTConfig`.
+        suffixes: What follows a layer's name in the file for each of our weights.
 
     Returns:
         Sources by `variable.path`.
 
     Raises:
-        ValueError: the table has no line for a weight.
+        ValueError: The table has no line for a weight.
 
     Example:
         >>> import gpt_keras as gk
@@ -204,13 +204,13 @@ def check_fits(
     """Raise `ValueError` unless the tensors are just those that the weights come from.
 
     Args:
-        config: the `GPTConfig` of the model to fill; it need not be built yet.
-        sources: where each of its weights stands.
-        shapes: names and shapes of the tensors that there are.
-        where: their file or folder, for the message.
+        config: The `GPTConfig` of the model to fill; it need not be built yet.
+        sources: Where each of its weights stands.
+        shapes: Names and shapes of the tensors that there are.
+        where: Their file or folder, for the message.
 
     Raises:
-        ValueError: tensors are missing, not known or of another shape; the message lists them.
+        ValueError: Tensors are missing, not known or of another shape; the message lists them.
     """
     wanted = tensor_shapes(config, sources)
     problems = listed("missing", [name for name in wanted if name not in shapes])
@@ -231,9 +231,9 @@ def assign(gpt: keras.Model, sources: Mapping[str, Source], tensors: Tensors) ->
     """Fill the weights of a `GPT`, tensor by tensor, from tensors that `check_fits` has passed.
 
     Args:
-        gpt: a `GPT`.
-        sources: for each of its weights, by `variable.path`, where the values stand.
-        tensors: the tensors.
+        gpt: A `GPT`.
+        sources: For each of its weights, by `variable.path`, where the values stand.
+        tensors: The tensors.
     """
     variables = {variable.path: variable for variable in gpt.variables}
     for name, users in _by_tensor(sources).items():
@@ -250,8 +250,8 @@ def collect(gpt: keras.Model, sources: Mapping[str, Source]) -> Iterator[tuple[s
     """Yield names and values of the tensors that hold the weights of a `GPT`, one at a time.
 
     Args:
-        gpt: a `GPT`.
-        sources: for each of its weights, by `variable.path`, where the values go.
+        gpt: A `GPT`.
+        sources: For each of its weights, by `variable.path`, where the values go.
 
     Yields:
         Pairs of a name and an array, in the order of the layers.

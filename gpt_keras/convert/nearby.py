@@ -21,7 +21,7 @@ def hint(source: str) -> str:
     """Return a sentence that says what a source of a model may have meant.
 
     Args:
-        source: a path or name from which no model could be loaded.
+        source: A path or name from which no model could be loaded.
 
     Returns:
         The sentence, or an empty string if nothing is near.

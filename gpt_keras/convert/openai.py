@@ -72,19 +72,19 @@ def from_openai(folder, dtype=None) -> GPTCausalLM:
     Everything is checked before the model is built, and the weights are read one tensor at a time.
 
     Args:
-        folder: for GPT-2 one with `hparams.json` and a TensorFlow checkpoint (`model.ckpt.*`, or
+        folder: For GPT-2 one with `hparams.json` and a TensorFlow checkpoint (`model.ckpt.*`, or
             what its file `checkpoint` names); for GPT-1 one with `params_shapes.json` and
             `params_0.npy`, `params_1.npy`, ... The tokenizer's files are `encoder.json` and
             `vocab.bpe`, or `encoder_bpe_40000.json` and `vocab_40000.bpe`. What an optimizer kept
             in a checkpoint beside the weights is left out.
-        dtype: dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
+        dtype: Dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
         A `GPTCausalLM`, not compiled. Where the folder has a tokenizer that cannot be read, a
         warning says why and the model has none.
 
     Raises:
-        ValueError: files are missing, damaged or cut short, or do not fit together.
+        ValueError: Files are missing, damaged or cut short, or do not fit together.
 
     Example:
         >>> import gpt_keras as gk

@@ -19,8 +19,8 @@ class WordVectors(NamedTuple):
     Attributes:
         matrix: `(rows, dim)` of the dtype of the initial one.
         found: `(rows,)` bool, True where a row got a vector.
-        token_coverage: share of the tokenizer's tokens that got one.
-        corpus_coverage: share of a corpus's running tokens that got one; None without a corpus.
+        token_coverage: Share of the tokenizer's tokens that got one.
+        corpus_coverage: Share of a corpus's running tokens that got one; None without a corpus.
     """
 
     matrix: np.ndarray
@@ -48,11 +48,11 @@ def word_vectors(
     words that the file does not have keep their initial row.
 
     Args:
-        path: the file, UTF-8 text.
-        tokenizer: its tokens get the vectors.
+        path: The file, UTF-8 text.
+        tokenizer: Its tokens get the vectors.
         initial: `(rows, dim)`, at least one row for each token; not changed. Usually the weights
             of a model's token embedding.
-        corpus: texts to report the share of running tokens of, as
+        corpus: Texts to report the share of running tokens of, as
             `gk.datasets.language_modeling` takes them.
 
     Returns:

@@ -48,13 +48,13 @@ class SafetensorsFolder:
     """The tensors of a folder's `model.safetensors`, or of the shards that its index names.
 
     Args:
-        folder: the folder.
-        prefix: what names begin with in some files and not in others; it is taken off.
+        folder: The folder.
+        prefix: What names begin with in some files and not in others; it is taken off.
 
     Raises:
-        ValueError: there is no such file, shards are missing or cut short, or tensors are not
+        ValueError: There is no such file, shards are missing or cut short, or tensors are not
             floating-point; the message lists all of it.
-        ImportError: safetensors is not installed.
+        ImportError: Safetensors is not installed.
     """
 
     def __init__(self, folder, prefix: str):
@@ -133,11 +133,11 @@ def write_safetensors(
     """Write tensors as they come to one `model.safetensors`, or to shards and their index.
 
     Args:
-        folder: an existing folder.
-        shapes: names and shapes of all tensors, in the order in which they come.
+        folder: An existing folder.
+        shapes: Names and shapes of all tensors, in the order in which they come.
         dtype: `"float32"`, `"float16"` or `"bfloat16"`, that of all.
-        tensors: pairs of a name and an array.
-        max_shard_bytes: a file gets no more than this, or one tensor.
+        tensors: Pairs of a name and an array.
+        max_shard_bytes: A file gets no more than this, or one tensor.
 
     Raises:
         ValueError: `dtype` is another one.
@@ -183,7 +183,7 @@ def require(package: str):
     """Import a package of the `hub` extra.
 
     Raises:
-        ImportError: it is not installed; the message gives the line that installs it.
+        ImportError: It is not installed; the message gives the line that installs it.
     """
     try:
         return importlib.import_module(package)

@@ -28,7 +28,7 @@ def load(name: str) -> list[str]:
         The documents: one play, or one poem, each.
 
     Raises:
-        ValueError: If there is no corpus of that name.
+        ValueError: There is no corpus of that name.
 
     Example:
         >>> import gpt_keras as gk

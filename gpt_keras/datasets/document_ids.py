@@ -16,7 +16,7 @@ class Document(NamedTuple):
 
     Attributes:
         ids: `(tokens,)` integers, without start of text and end-of-text token; at least one.
-        text: its text, or None if it came as ids.
+        text: Its text, or None if it came as ids.
     """
 
     ids: np.ndarray

@@ -24,12 +24,12 @@ class PerplexityResult(NamedTuple):
     """Result of `perplexity`.
 
     Attributes:
-        perplexity: exponential of `loss`.
-        loss: mean negative log-probability of a token, in nats.
-        num_tokens: how many tokens were scored (of a dataset with sample weights, their sum).
-        bits_per_character: the loss of all tokens together, in bits, over the number of characters
+        perplexity: Exponential of `loss`.
+        loss: Mean negative log-probability of a token, in nats.
+        num_tokens: How many tokens were scored (of a dataset with sample weights, their sum).
+        bits_per_character: The loss of all tokens together, in bits, over the number of characters
             (code points) of the texts; None where the texts are not known.
-        bits_per_byte: the same over the number of bytes in UTF-8. Both compare models whose
+        bits_per_byte: The same over the number of bytes in UTF-8. Both compare models whose
             tokenizers differ, as perplexities of tokens do not.
     """
 
@@ -61,25 +61,25 @@ def perplexity(
     but the first ones has a long context, and the computation takes as many times longer.
 
     Args:
-        model: a `CausalLM` or an `NGramLM`.
-        documents: texts, files or directories as `gk.datasets.language_modeling` takes them, where
+        model: A `CausalLM` or an `NGramLM`.
+        documents: Texts, files or directories as `gk.datasets.language_modeling` takes them, where
             an empty document counts as none; or the token ids of one document, without end of
             text, or rows of ids, one for each document; or, for a `CausalLM`, a dataset of
             `(inputs, targets)` or `(inputs, targets, sample_weight)`, whose targets are scored as
             they are.
-        stride: tokens from the beginning of a window to that of the next, from 1 to
+        stride: Tokens from the beginning of a window to that of the next, from 1 to
             `sequence_length`. Default: `sequence_length`, so that windows do not overlap.
-        sequence_length: tokens of a window. Default: the model's `max_sequence_length`, or 1,024
+        sequence_length: Tokens of a window. Default: the model's `max_sequence_length`, or 1,024
             if it has none. An `NGramLM` has its own context and takes neither.
-        batch_size: windows that are computed together.
-        keep_line_ends: whether the line ends `"\r\n"` and `"\r"` of files stay as they are; give
+        batch_size: Windows that are computed together.
+        keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are; give
             what the training data was made with.
 
     Returns:
         A `PerplexityResult`.
 
     Raises:
-        ValueError: an argument is out of its range, there is no token to score, an id is outside
+        ValueError: An argument is out of its range, there is no token to score, an id is outside
             the vocabulary, a dataset is endless or its sequences are too long, or texts are given
             to a model without a tokenizer.
 

@@ -13,9 +13,9 @@ class PowerLaw(NamedTuple):
     """`loss = floor + scale * size ** -exponent`; call it with sizes to get losses.
 
     Attributes:
-        floor: loss, in nats per token, that no size gets below.
-        scale: what a model of size 1 has above it.
-        exponent: how fast that falls: ten times the size divides it by `10 ** exponent`.
+        floor: Loss, in nats per token, that no size gets below.
+        scale: What a model of size 1 has above it.
+        exponent: How fast that falls: ten times the size divides it by `10 ** exponent`.
     """
 
     floor: float
@@ -33,14 +33,14 @@ def fit_power_law(sizes: Sequence[float], losses: Sequence[float]) -> PowerLaw:
     whose fit is best wins.
 
     Args:
-        sizes: numbers of parameters, or of tokens or operations; at least three different ones.
-        losses: in nats per token.
+        sizes: Numbers of parameters, or of tokens or operations; at least three different ones.
+        losses: In nats per token.
 
     Returns:
         The law. Its floor is not below 0.
 
     Raises:
-        ValueError: there are fewer than three sizes, they are not positive, or there are not as
+        ValueError: There are fewer than three sizes, they are not positive, or there are not as
             many losses.
 
     Example:

@@ -54,17 +54,17 @@ def saved_model(
     A model without a tokenizer gets `logits` alone.
 
     Args:
-        model: a `CausalLM`.
-        directory: a new or empty directory; it appears whole or not at all.
-        jit_compile: whether the step for one token is compiled by XLA. With it generation is
+        model: A `CausalLM`.
+        directory: A new or empty directory; it appears whole or not at all.
+        jit_compile: Whether the step for one token is compiled by XLA. With it generation is
             several times faster in Python and in any server that runs XLA functions on its device;
             TensorFlow Serving on a CPU does so only with a flag, so export with False for a
             server that refuses.
-        logits_processors: functions `(logits, context) -> logits` in TensorFlow ops, applied to
+        logits_processors: Functions `(logits, context) -> logits` in TensorFlow ops, applied to
             every request, as in `model.generate`. Variables that they read are saved, too.
 
     Raises:
-        ValueError: the directory is not empty, or `logits_processors` are no functions or are given
+        ValueError: The directory is not empty, or `logits_processors` are no functions or are given
             for a model without a tokenizer, which does not generate.
 
     Example:

@@ -27,8 +27,8 @@ def read_in_graph(given: Mapping[str, tf.Tensor], tokenizer) -> dict[str, tf.Ten
     """Return the tensors that the logits processors take.
 
     Args:
-        given: a tensor for each of `processor_inputs`.
-        tokenizer: in-graph tokenizer, for the texts among them.
+        given: A tensor for each of `processor_inputs`.
+        tokenizer: In-graph tokenizer, for the texts among them.
     """
     settings = {}
     for name, processor in PROCESSORS.items():

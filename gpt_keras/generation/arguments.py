@@ -29,10 +29,10 @@ class Prompts(NamedTuple):
     """Prompts as rows of token ids, and the form in which they came.
 
     Attributes:
-        rows: one list of ids for each prompt.
-        is_text: whether they came as texts.
-        is_single: whether there was one prompt and no list of them.
-        num_added: how many ids at the beginning of each row stand for no part of the prompt's
+        rows: One list of ids for each prompt.
+        is_text: Whether they came as texts.
+        is_single: Whether there was one prompt and no list of them.
+        num_added: How many ids at the beginning of each row stand for no part of the prompt's
             text: the start of text, where the tokenizer adds it.
     """
 
@@ -46,15 +46,15 @@ class Call(NamedTuple):
     """A call of `generate`, as the generation loop takes it.
 
     Attributes:
-        prompts: the prompts.
-        request: what `Generator.start` takes.
-        settings: what `Generator.advance` takes.
-        strategy: how tokens are chosen.
-        window: how many tokens a token sees at most; None for all.
-        stop: strings that end a text.
-        prompt_cache: what is known of the prompts already, or None.
-        callback: called after each step, whether to stop; or None.
-        logits_processors: the user's own processors.
+        prompts: The prompts.
+        request: What `Generator.start` takes.
+        settings: What `Generator.advance` takes.
+        strategy: How tokens are chosen.
+        window: How many tokens a token sees at most; None for all.
+        stop: Strings that end a text.
+        prompt_cache: What is known of the prompts already, or None.
+        callback: Called after each step, whether to stop; or None.
+        logits_processors: The user's own processors.
     """
 
     prompts: Prompts
@@ -76,7 +76,7 @@ def read_prompts(
     Texts begin with the start of text, where the tokenizer adds it; ids are left as they are.
 
     Raises:
-        ValueError: there is no prompt, one is empty or of another type, an id is outside the
+        ValueError: There is no prompt, one is empty or of another type, an id is outside the
             vocabulary, or texts are given without a tokenizer.
     """
     prompts = _from_container(prompts, name)
@@ -157,9 +157,9 @@ def read_call(
     """Check the arguments of `CausalLM.generate` and return them as the loop takes them.
 
     Raises:
-        ValueError: an argument is out of its range, does not go with another one, or a prompt
+        ValueError: An argument is out of its range, does not go with another one, or a prompt
             leaves no room.
-        TypeError: there is no argument of that name.
+        TypeError: There is no argument of that name.
     """
     given = read_prompts(prompts, model.tokenizer, model.vocabulary_size)
     rows = given.rows
@@ -218,7 +218,7 @@ def check_logits_processors(logits_processors) -> tuple[Callable, ...]:
     """Return the user's logits processors as a tuple.
 
     Raises:
-        ValueError: it is not a sequence of functions.
+        ValueError: It is not a sequence of functions.
     """
     is_list = isinstance(logits_processors, Sequence) and not isinstance(logits_processors, str)
     if not is_list or not all(callable(function) for function in logits_processors):

@@ -84,8 +84,8 @@ class Backbone(LayersFirst):
         """Return an empty cache.
 
         Args:
-            batch_size: scalar, number of sequences.
-            length: scalar, number of positions to make room for.
+            batch_size: Scalar, number of sequences.
+            length: Scalar, number of positions to make room for.
 
         Returns:
             Nested lists and tuples of tensors whose first axis is the batch. For the inherited
@@ -99,9 +99,9 @@ class Backbone(LayersFirst):
         Prompts of different lengths are padded on the left, so that all rows end together.
 
         Args:
-            token_ids: the new tokens, `(batch, new)`.
-            cache: what `initial_cache` made and `write` filled up to `index`.
-            index: scalar, position in the cache of the first new token.
+            token_ids: The new tokens, `(batch, new)`.
+            cache: What `initial_cache` made and `write` filled up to `index`.
+            index: Scalar, position in the cache of the first new token.
             starts: `(batch,)`, position in the cache of each row's first token; positions before
                 it are padding. Negative where the cache has lost the first tokens.
 
@@ -173,9 +173,9 @@ def require(backbone: keras.Model, *names: str, what: str) -> None:
     """Raise `ValueError` unless a backbone has these parts of the protocol.
 
     Args:
-        backbone: a Keras model.
-        *names: methods and attributes of `Backbone`.
-        what: the feature that needs them, the subject of the message.
+        backbone: A Keras model.
+        *names: Methods and attributes of `Backbone`.
+        what: The feature that needs them, the subject of the message.
     """
     lacking = missing(backbone, *names)
     if lacking:
@@ -190,7 +190,7 @@ def num_logits(backbone: keras.Model) -> int:
     """Return the number of token ids that a backbone has logits for.
 
     Raises:
-        ValueError: the backbone does not return one row of logits for each token.
+        ValueError: The backbone does not return one row of logits for each token.
     """
     token_ids = keras.KerasTensor((None, fixed_length(backbone)), dtype="int32")
     shape = getattr(backbone(token_ids), "shape", None)

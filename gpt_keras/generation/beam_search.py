@@ -44,9 +44,9 @@ class BeamSearch(Strategy):
     section 7, with the plain power in place of their formula, as Hugging Face has it).
 
     Args:
-        num_beams: how many beginnings are kept, and how many continuations are found.
-        length_penalty: above 0 longer continuations gain, below 0 shorter ones do.
-        early_stopping: when to stop. True: as soon as `num_beams` continuations have ended. False:
+        num_beams: How many beginnings are kept, and how many continuations are found.
+        length_penalty: Above 0 longer continuations gain, below 0 shorter ones do.
+        early_stopping: When to stop. True: as soon as `num_beams` continuations have ended. False:
             when the best running one, were it to end now, would be no better than the worst that
             ended. `"never"`: when it could not be better at any length.
 

@@ -17,7 +17,7 @@ def keep_choices(logits, choices, context: Context):
     Args:
         logits: `(rows, vocabulary_size)`.
         choices: `(n, longest)` int32, token ids, padded on the right with -1; n is at least 1.
-        context: the tokens so far, and which of them end a row.
+        context: The tokens so far, and which of them end a row.
 
     Returns:
         Logits of the same shape, minus infinity for all else. A row that has left the choices gets
@@ -45,8 +45,8 @@ def are_choices_complete(choices, context: Context):
     """Return `(rows,)` bool: the new tokens are a whole choice, and none longer begins with them.
 
     Args:
-        choices: as in `keep_choices`.
-        context: the tokens so far.
+        choices: As in `keep_choices`.
+        context: The tokens so far.
 
     Example:
         >>> import tensorflow as tf

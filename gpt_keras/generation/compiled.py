@@ -20,11 +20,11 @@ class Generators:
     """The generation loops of a `CausalLM`, one for each strategy, around one compiled step.
 
     Args:
-        model: the model.
-        jit_compile: whether XLA compiles the step.
+        model: The model.
+        jit_compile: Whether XLA compiles the step.
 
     Attributes:
-        log_probabilities: compiled function, see `compiled_log_probabilities`.
+        log_probabilities: Compiled function, see `compiled_log_probabilities`.
     """
 
     def __init__(self, model, jit_compile: bool = True):

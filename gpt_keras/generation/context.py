@@ -12,8 +12,8 @@ class Context(NamedTuple):
         token_ids: `(rows, width)` int32, prompts and what was drawn after them; rows are padded on
             the left, and all end at the same column.
         starts: `(rows,)` int32, column of the first token of each row.
-        first: scalar int32, column of the first new token: prompts end before it.
-        index: scalar int32, column of the next token; what stands there and after it means nothing.
+        first: Scalar int32, column of the first new token: prompts end before it.
+        index: Scalar int32, column of the next token; what stands there and after it means nothing.
         end_token_ids: `(n,)` int32, ids that end a row; there may be none.
     """
 
@@ -29,7 +29,7 @@ class Context(NamedTuple):
 
         Args:
             token_ids: `(rows, length)`, all tokens so far.
-            num_new: how many of them, the last ones, are new; the others are the prompt.
+            num_new: How many of them, the last ones, are new; the others are the prompt.
             end_token_ids: `(n,)`, ids that end a row.
 
         Example:

@@ -24,11 +24,11 @@ class Generator:
     since random numbers differ inside XLA and outside.
 
     Args:
-        runner: the backbone's `Runner`.
-        strategy: how tokens are chosen: a `Strategy`, such as `Sampling()`.
-        rules: which tokens may come and where a text ends.
-        keep_log_probs: whether the log-probabilities of the tokens are kept.
-        window: with a number, a token sees so many tokens at most, itself among them, and the
+        runner: The backbone's `Runner`.
+        strategy: How tokens are chosen: a `Strategy`, such as `Sampling()`.
+        rules: Which tokens may come and where a text ends.
+        keep_log_probs: Whether the log-probabilities of the tokens are kept.
+        window: With a number, a token sees so many tokens at most, itself among them, and the
             cache holds little more than those; the backbone must take `window` in `extend`. None:
             a token sees all before it.
     """
@@ -106,8 +106,8 @@ class Generator:
         The loop then treats the last token of a prompt like any other.
 
         Args:
-            request: a `Request`.
-            prefix: a `Prefix` of all prompts, which then is not run again.
+            request: A `Request`.
+            prefix: A `Prefix` of all prompts, which then is not run again.
 
         Returns:
             A `State`.
@@ -194,9 +194,9 @@ class Generator:
         """Return for how many columns a cache is made, a scalar tensor.
 
         Args:
-            width: how many columns the prompts take, padding and all.
-            steps: how many tokens are to be generated at most.
-            least: how many columns it must have.
+            width: How many columns the prompts take, padding and all.
+            steps: How many tokens are to be generated at most.
+            least: How many columns it must have.
         """
         needed = width - 1 + steps + self.strategy.block - 1
         if self.window is not None:

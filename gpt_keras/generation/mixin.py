@@ -25,11 +25,11 @@ class Continuation(NamedTuple):
     """A text that was generated, with its scores.
 
     Attributes:
-        text: prompt and continuation; token ids where the prompt was given so.
-        token_ids: ids of the continuation.
-        log_probs: the model's log-probability, in nats, of each of them: its own, before
+        text: Prompt and continuation; token ids where the prompt was given so.
+        token_ids: Ids of the continuation.
+        log_probs: The model's log-probability, in nats, of each of them: its own, before
             temperature and the other settings.
-        score: mean log-probability of a token, the end of the text included; of `BeamSearch` the
+        score: Mean log-probability of a token, the end of the text included; of `BeamSearch` the
             score that it goes by.
     """
 
@@ -67,41 +67,41 @@ class GenerationMixin:
         of tokens, or where it fills `max_sequence_length`.
 
         Args:
-            prompts: a text, a row of token ids, or several of either in any container: a list, an
+            prompts: A text, a row of token ids, or several of either in any container: a list, an
                 array, a tensor, a pandas Series, for texts a `tf.data.Dataset`, too.
-            max_new_tokens: how many tokens to add at most. Default: 100, if `max_length` is not
+            max_new_tokens: How many tokens to add at most. Default: 100, if `max_length` is not
                 given either.
-            max_length: how many tokens prompt and continuation may have together.
-            seed: a number, from which row i draws as `gk.generation.fold_in(seed, i)`; or one
+            max_length: How many tokens prompt and continuation may have together.
+            seed: A number, from which row i draws as `gk.generation.fold_in(seed, i)`; or one
                 number for each row. The same row seed gives the same text, whatever the batch.
                 None takes a new seed each time, from the generator that
                 `keras.utils.set_random_seed` sets.
-            stop: a text or several; a continuation ends before the first of them, wherever the
+            stop: A text or several; a continuation ends before the first of them, wherever the
                 borders of its tokens are. Where prompts are token ids, the tokens with the stop
                 string are returned, too.
-            time_limit: seconds after which no more tokens are added.
-            strategy: how tokens are chosen: `gk.generation.Sampling()` unless given; or
+            time_limit: Seconds after which no more tokens are added.
+            strategy: How tokens are chosen: `gk.generation.Sampling()` unless given; or
                 `BeamSearch`, `BestOf`, `DraftModel`, `PromptLookup`.
-            callback: called after each step with the new ids of all rows so far; True ends the
+            callback: Called after each step with the new ids of all rows so far; True ends the
                 generation.
-            logits_processors: your own functions `(logits, context) -> logits` in TensorFlow ops,
+            logits_processors: Your own functions `(logits, context) -> logits` in TensorFlow ops,
                 applied in order after the penalties and bans below and before `temperature`.
                 `logits` is `(rows, vocabulary_size)` float32, `context` a
                 `gk.generation.Context` with the tokens so far. They become part of the compiled
                 loop, which is kept by the identity of the functions: define them once, since each
                 new lambda or bound method is compiled anew. A ban that would forbid every token of
                 a row is skipped for that row.
-            prompt_cache: a `gk.generation.PromptCache`, so that what prompts have in common with
+            prompt_cache: A `gk.generation.PromptCache`, so that what prompts have in common with
                 earlier ones is not run again.
-            sliding_window: whether to go on past `max_sequence_length` tokens. Each token then
+            sliding_window: Whether to go on past `max_sequence_length` tokens. Each token then
                 attends to that many at most, itself among them; cached keys and values of deeper
                 layers still depend on tokens that have left the window. Not for learned positions,
                 which end there.
-            cache_length: for how many tokens the cache has room at least. XLA compiles anew when
+            cache_length: For how many tokens the cache has room at least. XLA compiles anew when
                 prompt and continuation need more; a length given from the start avoids that until
                 they pass it. A prompt is run in chunks of 32 or 128 tokens and needs room for
                 whole ones.
-            **processors: what changes the probabilities of tokens; None is off. All are described
+            **processors: What changes the probabilities of tokens; None is off. All are described
                 in `gk.generation.PROCESSORS`:
 
                 - `temperature`: divides the logits; 0 always takes the most likely token (greedy);
@@ -115,9 +115,9 @@ class GenerationMixin:
             Prompt and continuation, in the form that the prompt had.
 
         Raises:
-            ValueError: an argument is out of its range, a prompt is empty or leaves no room, an id
+            ValueError: An argument is out of its range, a prompt is empty or leaves no room, an id
                 is outside the vocabulary, or texts are given without a tokenizer.
-            TypeError: there is no setting of that name.
+            TypeError: There is no setting of that name.
         """
         call = read_call(
             self,
@@ -144,16 +144,16 @@ class GenerationMixin:
         """Continue prompts and return the continuations with their log-probabilities.
 
         Args:
-            prompts: as in `generate`.
-            **settings: as in `generate`.
+            prompts: As in `generate`.
+            **settings: As in `generate`.
 
         Returns:
             For each prompt a list of `Continuation`s, the best first: one, or as many as the
             strategy finds (`num_beams`, `num_samples`). For a single prompt that list.
 
         Raises:
-            ValueError: as in `generate`.
-            TypeError: as in `generate`.
+            ValueError: As in `generate`.
+            TypeError: As in `generate`.
         """
         call = read_call(self, prompts, **settings)
         found = self._continuations(call, True)
@@ -167,16 +167,16 @@ class GenerationMixin:
         beginning of a stop string waits until it is known.
 
         Args:
-            prompts: as in `generate`.
-            **settings: the settings of `generate`, but for strategies whose texts are known only
+            prompts: As in `generate`.
+            **settings: The settings of `generate`, but for strategies whose texts are known only
                 at the end: `BeamSearch`, `BestOf`.
 
         Yields:
             Pieces of text; for a list of prompts lists with a piece for each, which may be empty.
 
         Raises:
-            ValueError: as in `generate`; at once, not at the first piece.
-            TypeError: as in `generate`.
+            ValueError: As in `generate`; at once, not at the first piece.
+            TypeError: As in `generate`.
         """
         require_tokenizer(self.tokenizer)
         call = read_call(self, prompts, **settings)
@@ -197,8 +197,8 @@ class GenerationMixin:
         Only ids that the tokenizer has are possible, as in generation.
 
         Args:
-            texts: as the prompts of `generate`.
-            prompts: for each text what stands before it; its own tokens have no score. By default
+            texts: As the prompts of `generate`.
+            prompts: For each text what stands before it; its own tokens have no score. By default
                 the tokenizer's `id_before_text`: the start of text where it is added to prompts,
                 else the end-of-text token. Without either, and for ids that begin with the start
                 of text themselves, nothing stands there, and the first token has no score.
@@ -208,7 +208,7 @@ class GenerationMixin:
             single text that array.
 
         Raises:
-            ValueError: a text is empty, is with what stands before it longer than
+            ValueError: A text is empty, is with what stands before it longer than
                 `max_sequence_length` and one token, or there are not as many prompts as texts.
 
         Example:
@@ -257,13 +257,13 @@ class GenerationMixin:
         """Run a prompt once, for later prompts that begin with it.
 
         Args:
-            prompt: a text, or its token ids.
+            prompt: A text, or its token ids.
 
         Returns:
             A `PromptCache` for the `prompt_cache` of `generate` and `stream`.
 
         Raises:
-            ValueError: the prompt is empty, or fills `max_sequence_length`.
+            ValueError: The prompt is empty, or fills `max_sequence_length`.
 
         Example:
             >>> import gpt_keras as gk
@@ -287,13 +287,13 @@ class GenerationMixin:
         for each size of the pieces in which they are run: one size from 4 prompts on, else two.
 
         Args:
-            batch_size: number of prompts.
-            length: most tokens of a prompt and its continuation together.
-            **settings: settings of `generate` that change the program: `strategy`,
+            batch_size: Number of prompts.
+            length: Most tokens of a prompt and its continuation together.
+            **settings: Settings of `generate` that change the program: `strategy`,
                 `sliding_window`; and `cache_length`, below which nothing is compiled.
 
         Raises:
-            ValueError: as in `generate`.
+            ValueError: As in `generate`.
         """
         check_positive_int("batch_size", batch_size)
         check_positive_int("length", length)

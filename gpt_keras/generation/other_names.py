@@ -37,8 +37,8 @@ def hint(name: str, known: Iterable[str]) -> str:
     """Return a sentence on the name that an unknown setting has here.
 
     Args:
-        name: the name that was given.
-        known: all names that exist.
+        name: The name that was given.
+        known: All names that exist.
 
     Returns:
         The sentence with a space before it, or an empty string.

@@ -17,8 +17,8 @@ def penalize_repetition(logits, penalty, context: Context):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        penalty: scalar float tensor above 0; 1 changes nothing.
-        context: the tokens so far.
+        penalty: Scalar float tensor above 0; 1 changes nothing.
+        context: The tokens so far.
 
     Returns:
         Logits of the same shape.
@@ -43,8 +43,8 @@ def penalize_presence(logits, penalty, context: Context):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        penalty: scalar float tensor; below 0 it makes those tokens likelier.
-        context: the tokens so far.
+        penalty: Scalar float tensor; below 0 it makes those tokens likelier.
+        context: The tokens so far.
 
     Returns:
         Logits of the same shape.
@@ -69,8 +69,8 @@ def penalize_frequency(logits, penalty, context: Context):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        penalty: scalar float tensor; below 0 it makes those tokens likelier.
-        context: the tokens so far.
+        penalty: Scalar float tensor; below 0 it makes those tokens likelier.
+        context: The tokens so far.
 
     Returns:
         Logits of the same shape.
@@ -93,8 +93,8 @@ def ban_repeated_ngrams(logits, size, context: Context):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        size: scalar integer tensor, the n of the n-grams; at 1 no token comes twice.
-        context: the tokens so far.
+        size: Scalar integer tensor, the n of the n-grams; at 1 no token comes twice.
+        context: The tokens so far.
 
     Returns:
         Logits of the same shape, minus infinity for what is banned.
@@ -134,7 +134,7 @@ def bias_sequences(logits, sequences, biases, context: Context):
         logits: `(rows, vocabulary_size)`.
         sequences: `(n, longest)` int32, token ids, padded on the left with -1; n is at least 1.
         biases: `(n,)` float32; minus infinity bans.
-        context: the tokens so far, of the prompt or new.
+        context: The tokens so far, of the prompt or new.
 
     Returns:
         Logits of the same shape.
@@ -170,8 +170,8 @@ def ban_sequences(logits, sequences, context: Context):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        sequences: as in `bias_sequences`, of which this is the case of minus infinity.
-        context: the tokens so far, of the prompt or new.
+        sequences: As in `bias_sequences`, of which this is the case of minus infinity.
+        context: The tokens so far, of the prompt or new.
 
     Returns:
         Logits of the same shape, minus infinity for what is banned.
@@ -193,8 +193,8 @@ def ban_early_end(logits, min_new_tokens, context: Context):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        min_new_tokens: scalar integer tensor.
-        context: the tokens so far, and which of them end a row.
+        min_new_tokens: Scalar integer tensor.
+        context: The tokens so far, and which of them end a row.
 
     Returns:
         Logits of the same shape.

@@ -44,11 +44,11 @@ class Processor:
     """One way of changing logits, and the setting that it takes.
 
     Attributes:
-        name: keyword of `CausalLM.generate`, option of the command line, input of the SavedModel.
-        setting: what the user may give, and how it becomes tensors.
+        name: Keyword of `CausalLM.generate`, option of the command line, input of the SavedModel.
+        setting: What the user may give, and how it becomes tensors.
         apply: `(logits, *tensors of the setting, context) -> logits`, without the context if it is
             a warper; called only where the setting is on.
-        is_warper: whether it is for sampling only.
+        is_warper: Whether it is for sampling only.
     """
 
     name: str
@@ -192,18 +192,18 @@ def read_settings(
     stands for its ids, with no space added. Special tokens can be given by their ids only.
 
     Args:
-        given: settings by name; None is off, as is a setting that is missing.
-        tokenizer: turns texts into ids; None if there is none, for lists of ids alone.
-        vocabulary_size: number of logits; ids are below this.
-        end_token_ids: ids that end a row.
+        given: Settings by name; None is off, as is a setting that is missing.
+        tokenizer: Turns texts into ids; None if there is none, for lists of ids alone.
+        vocabulary_size: Number of logits; ids are below this.
+        end_token_ids: Ids that end a row.
 
     Returns:
         A tensor for each name in `tensor_specs`.
 
     Raises:
-        ValueError: a value is not allowed, a text is given without a tokenizer, or a choice begins
+        ValueError: A value is not allowed, a text is given without a tokenizer, or a choice begins
             with another and there are no end tokens.
-        TypeError: there is no processor of that name.
+        TypeError: There is no processor of that name.
 
     Example:
         >>> from gpt_keras.generation.processors import read_settings
@@ -247,10 +247,10 @@ def graph_checks(settings: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
     They are for tensors that `read_settings` did not make, such as the inputs of a SavedModel.
 
     Args:
-        settings: tensors as `read_settings` returns them.
+        settings: Tensors as `read_settings` returns them.
 
     Raises:
-        tf.errors.InvalidArgumentError: where they run, one is not allowed; it names the setting.
+        tf.errors.InvalidArgumentError: Where they run, one is not allowed; it names the setting.
     """
     checks = []
     for name, processor in PROCESSORS.items():
@@ -267,8 +267,8 @@ def process(logits, settings: Mapping[str, tf.Tensor], context: Context):
 
     Args:
         logits: `(rows, vocabulary_size)` float32.
-        settings: tensors as `read_settings` returns them.
-        context: the tokens so far.
+        settings: Tensors as `read_settings` returns them.
+        context: The tokens so far.
 
     Returns:
         Logits of the same shape. A row that had a finite one has one still.
@@ -289,7 +289,7 @@ def warp(logits, settings: Mapping[str, tf.Tensor]):
 
     Args:
         logits: `(rows, vocabulary_size)` float32.
-        settings: tensors as `read_settings` returns them; a temperature of 0 is left to the caller.
+        settings: Tensors as `read_settings` returns them; a temperature of 0 is left to the caller.
 
     Returns:
         Logits of the same shape.
@@ -310,8 +310,8 @@ def choices_complete(settings: Mapping[str, tf.Tensor], context: Context):
     Such a row has nothing to go on with, with end tokens or without. Without choices all are False.
 
     Args:
-        settings: tensors as `read_settings` returns them.
-        context: the tokens so far.
+        settings: Tensors as `read_settings` returns them.
+        context: The tokens so far.
 
     Example:
         >>> from gpt_keras.generation.processors import Context, choices_complete, read_settings

@@ -21,7 +21,7 @@ class PromptCache:
     It belongs to one model, as it was: after training begin with a new one.
 
     Attributes:
-        token_ids: the tokens that are remembered.
+        token_ids: The tokens that are remembered.
 
     Example:
         >>> import gpt_keras as gk

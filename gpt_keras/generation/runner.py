@@ -16,10 +16,10 @@ class Runner:
     in place: compiling the whole loop is several times slower on a CPU.
 
     Args:
-        backbone: a model with the cache protocol: `initial_cache`, `extend`, `write`.
-        vocabulary_size: logits of ids from here on are left out: a model may have more rows than
+        backbone: A model with the cache protocol: `initial_cache`, `extend`, `write`.
+        vocabulary_size: Logits of ids from here on are left out: a model may have more rows than
             its tokenizer has tokens. None: all are given.
-        jit_compile: whether XLA compiles the step.
+        jit_compile: Whether XLA compiles the step.
     """
 
     def __init__(self, backbone, vocabulary_size: int | None = None, jit_compile: bool = True):
@@ -57,10 +57,10 @@ class Runner:
 
         Args:
             token_ids: `(rows, new)`.
-            cache: the backbone's cache.
-            index: scalar, column in the cache of the first new token.
+            cache: The backbone's cache.
+            index: Scalar, column in the cache of the first new token.
             starts: `(rows,)`, column of each row's first token.
-            options: further arguments of the backbone's `extend`.
+            options: Further arguments of the backbone's `extend`.
 
         Returns:
             `(logits, update)`: float32 `(rows, new, vocabulary_size)`, and what is new in the
@@ -90,10 +90,10 @@ class Runner:
         Args:
             token_ids: `(rows, columns)`; its columns from `index` on are run but for the last, and
                 are a multiple of `chunk_size` without it.
-            cache: the backbone's cache, filled up to `index`.
-            index: scalar.
+            cache: The backbone's cache, filled up to `index`.
+            index: Scalar.
             starts: `(rows,)`, column of each row's first token.
-            options: further arguments of the backbone's `extend`.
+            options: Further arguments of the backbone's `extend`.
 
         Returns:
             The filled cache.

@@ -26,8 +26,8 @@ def fold_in(seed, row):
     """Return the seed of row `row` of a batch whose seed is `seed`.
 
     Args:
-        seed: integer, the seed of the batch.
-        row: integer, the row's number.
+        seed: Integer, the seed of the batch.
+        row: Integer, the row's number.
 
     Returns:
         Scalar int64 tensor.
@@ -51,7 +51,7 @@ def uniforms(seeds, count):
 
     Args:
         seeds: `(batch,)` int64.
-        count: scalar, how many are needed.
+        count: Scalar, how many are needed.
 
     Returns:
         float32 `(batch, at least count)`.

@@ -17,8 +17,8 @@ def compiled_log_probabilities(model, vocabulary_size: int | None = None) -> Cal
     All three are `(batch, length)`; `targets` are the tokens that follow `token_ids`.
 
     Args:
-        model: the model.
-        vocabulary_size: ids from here on are impossible. None: all are possible.
+        model: The model.
+        vocabulary_size: Ids from here on are impossible. None: all are possible.
     """
 
     @tf.function(autograph=False, reduce_retracing=True)
@@ -42,8 +42,8 @@ def log_probabilities(score: Callable, rows: list[list[int]]) -> list[np.ndarray
     """Return for each row of ids the log-probabilities of all but the first, float32.
 
     Args:
-        score: what `compiled_log_probabilities` returns.
-        rows: token ids, at least one in each row.
+        score: What `compiled_log_probabilities` returns.
+        rows: Token ids, at least one in each row.
     """
     scores = [np.zeros(0, np.float32)] * len(rows)
     # Rows of about the same length together, so that little is computed for padding.

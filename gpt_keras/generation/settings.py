@@ -20,9 +20,9 @@ class Vocabulary(NamedTuple):
     """Tokenizer and ids with which texts among the settings are read.
 
     Attributes:
-        tokenizer: turns texts into ids; None if there is none.
-        size: ids are below this.
-        end_token_ids: ids that end a row.
+        tokenizer: Turns texts into ids; None if there is none.
+        size: Ids are below this.
+        end_token_ids: Ids that end a row.
     """
 
     tokenizer: Any
@@ -35,10 +35,10 @@ class Number:
     """A number as a setting: one scalar tensor.
 
     Attributes:
-        off: the tensor's value where the user gives None; an integer makes it int32, else float32.
-        allowed: what the number may be, in words.
-        is_allowed: the same for a number or a tensor; `off` is left to the caller.
-        is_on: whether a scalar tensor changes anything.
+        off: The tensor's value where the user gives None; an integer makes it int32, else float32.
+        allowed: What the number may be, in words.
+        is_allowed: The same for a number or a tensor; `off` is left to the caller.
+        is_on: Whether a scalar tensor changes anything.
 
     Example:
         >>> from gpt_keras.generation.settings import Number, Vocabulary
@@ -60,7 +60,7 @@ class Number:
         """Return the tensors for what the user gave; None is off.
 
         Raises:
-            ValueError: the value is not allowed.
+            ValueError: The value is not allowed.
         """
         del vocabulary
         if value is None:
@@ -96,9 +96,9 @@ class TokenSequences:
     """Lists of token ids as a setting: an int32 tensor `(n, longest)`, padded with -1.
 
     Attributes:
-        pads_left: whether padding stands before a list, and not after it.
-        may_be_empty: whether an empty list is a setting, which is off.
-        with_space: whether a text stands for two lists: its ids, and those with a space before it.
+        pads_left: Whether padding stands before a list, and not after it.
+        may_be_empty: Whether an empty list is a setting, which is off.
+        with_space: Whether a text stands for two lists: its ids, and those with a space before it.
 
     Example:
         >>> from gpt_keras.generation.settings import TokenSequences, Vocabulary
@@ -126,7 +126,7 @@ class TokenSequences:
         """Return the tensors for what the user gave; None is off.
 
         Raises:
-            ValueError: the value is no list, or one of its texts or ids is not allowed.
+            ValueError: The value is no list, or one of its texts or ids is not allowed.
         """
         if value is None:
             return {name: self.tensor([])}
@@ -178,7 +178,7 @@ class Choices(TokenSequences):
         """Return the tensors for what the user gave; None is off.
 
         Raises:
-            ValueError: as in `TokenSequences`, or one begins with another, and no end token can
+            ValueError: As in `TokenSequences`, or one begins with another, and no end token can
                 tell them apart.
         """
         tensors = super().read(name, value, vocabulary)
@@ -212,7 +212,7 @@ class SequenceBiases(TokenSequences):
         """Return the tensors for what the user gave; None is off.
 
         Raises:
-            ValueError: the value is no mapping, or an id or a number is not allowed.
+            ValueError: The value is no mapping, or an id or a number is not allowed.
         """
         value = {} if value is None else value
         if not isinstance(value, Mapping):
@@ -247,13 +247,13 @@ def check_ids(name: str, ids: Any, vocabulary_size: int, given: Any = None) -> t
     """Return token ids as a tuple.
 
     Args:
-        name: the argument that they belong to.
-        ids: what are to be integers in `[0, vocabulary_size)`, at least one.
-        vocabulary_size: ids are below this.
-        given: what the user gave in their place, for the message.
+        name: The argument that they belong to.
+        ids: What are to be integers in `[0, vocabulary_size)`, at least one.
+        vocabulary_size: Ids are below this.
+        given: What the user gave in their place, for the message.
 
     Raises:
-        ValueError: they are something else.
+        ValueError: They are something else.
     """
     given = ids if given is None else given
     message = (

@@ -41,7 +41,7 @@ class Speculative(Strategy):
     Subclasses say how tokens are guessed.
 
     Attributes:
-        num_tokens: how many are guessed at once.
+        num_tokens: How many are guessed at once.
     """
 
     @property
@@ -120,12 +120,12 @@ class PromptLookup(Speculative):
     corrections, code (Saxena 2023, "Prompt Lookup Decoding").
 
     Args:
-        num_tokens: how many tokens are guessed at once.
-        ngram_size: how many last tokens are looked for at most; of shorter matches the longest
+        num_tokens: How many tokens are guessed at once.
+        ngram_size: How many last tokens are looked for at most; of shorter matches the longest
             counts, of several the latest.
 
     Raises:
-        ValueError: an argument is below 1.
+        ValueError: An argument is below 1.
 
     Example:
         >>> import gpt_keras as gk
@@ -171,9 +171,9 @@ class DraftModel(Speculative):
     on the same data.
 
     Args:
-        model: a `CausalLM` with the same vocabulary, whose backbone has the cache protocol. Past
+        model: A `CausalLM` with the same vocabulary, whose backbone has the cache protocol. Past
             its own `max_sequence_length` it guesses badly, which costs time and changes no text.
-        num_tokens: how many tokens are guessed at once.
+        num_tokens: How many tokens are guessed at once.
 
     Raises:
         ValueError: `num_tokens` is below 1.

@@ -13,7 +13,7 @@ class Request(NamedTuple):
         lengths: `(prompts,)` int32, tokens of each prompt, at least 1.
         limits: `(prompts,)` int32, how many tokens each may get.
         seeds: `(rows,)` int64, one for each continuation.
-        cache_length: scalar int32, the fewest columns that the cache may have.
+        cache_length: Scalar int32, the fewest columns that the cache may have.
     """
 
     token_ids: tf.Tensor
@@ -36,9 +36,9 @@ class Prefix(NamedTuple):
     """KV cache of a prefix that all prompts share.
 
     Attributes:
-        cache: the backbone's cache of one row.
-        start: scalar int32, the column of the row's first token.
-        length: scalar int32, how many of its tokens the prompts begin with.
+        cache: The backbone's cache of one row.
+        start: Scalar int32, the column of the row's first token.
+        length: Scalar int32, how many of its tokens the prompts begin with.
     """
 
     cache: Any
@@ -53,20 +53,20 @@ class State(NamedTuple):
     index serves.
 
     Attributes:
-        cache: the backbone's cache, filled up to `index`.
+        cache: The backbone's cache, filled up to `index`.
         token_ids: `(rows, columns)` int32, prompts and what was generated.
         log_probs: `(rows, columns)` float32, log-probabilities of the generated tokens; `()`
             if they are not kept.
-        index: scalar, column of the newest token, whose successor comes next.
-        first: scalar, column of the first generated token.
-        dropped: scalar, how many columns the cache has lost on its left.
+        index: Scalar, column of the newest token, whose successor comes next.
+        first: Scalar, column of the first generated token.
+        dropped: Scalar, how many columns the cache has lost on its left.
         starts: `(rows,)`, column of each row's first token.
         lengths: `(rows,)`, tokens of each row so far, those of the prompt included.
         max_lengths: `(rows,)`, how many each row may have.
         finished: `(rows,)` bool.
         ended: `(rows,)` bool, whether it was an end token that finished the row.
         uniforms: `(rows, steps)`, the random number of each row for each token.
-        memory: what the strategy keeps for itself.
+        memory: What the strategy keeps for itself.
     """
 
     cache: Any

@@ -22,10 +22,10 @@ class Rules:
     """Rules for the next token of a text, and for its end.
 
     Args:
-        end_token_ids: ids that end a text, each.
-        token_bytes: the bytes of each token, in the order of the ids, as they are inside a text;
+        end_token_ids: Ids that end a text, each.
+        token_bytes: The bytes of each token, in the order of the ids, as they are inside a text;
             None where there is no tokenizer, and so no stop string.
-        logits_processors: functions `(logits, context) -> logits`, applied after the processors of
+        logits_processors: Functions `(logits, context) -> logits`, applied after the processors of
             `PROCESSORS` that are not warpers.
     """
 

@@ -33,11 +33,11 @@ class Strategy:
     frozen dataclass, since the loop is compiled once for each strategy that compares equal.
 
     Attributes:
-        copies: rows for each prompt.
-        block: tokens that are run at once.
-        needs_log_probs: whether the log-probabilities of the tokens must be kept.
-        streams: whether a token is final as soon as it is chosen.
-        draws: whether tokens are drawn by their probabilities.
+        copies: Rows for each prompt.
+        block: Tokens that are run at once.
+        needs_log_probs: Whether the log-probabilities of the tokens must be kept.
+        streams: Whether a token is final as soon as it is chosen.
+        draws: Whether tokens are drawn by their probabilities.
     """
 
     copies = 1
@@ -61,10 +61,10 @@ class Strategy:
 
         Args:
             logits: `(rows, block, vocabulary_size)`, after the newest token and each proposal.
-            proposals: what `propose` gave.
-            state: the state, whose cache is that of all these tokens.
-            rules: which tokens may come, and where a text ends.
-            settings: dict of tensors.
+            proposals: What `propose` gave.
+            state: The state, whose cache is that of all these tokens.
+            rules: Which tokens may come, and where a text ends.
+            settings: Dict of tensors.
         """
         raise NotImplementedError(f"{type(self).__name__} must write `take`.")
 
@@ -121,7 +121,7 @@ class BestOf(Sampling):
     Each prompt is run once for all of them.
 
     Args:
-        num_samples: how many are drawn.
+        num_samples: How many are drawn.
 
     Raises:
         ValueError: `num_samples` is below 1.
@@ -160,11 +160,11 @@ def append(state: State, tokens, logits, rules, settings) -> State:
     """Return the state with one more token in each row that is not finished.
 
     Args:
-        state: the state.
+        state: The state.
         tokens: `(rows,)`.
         logits: `(rows, vocabulary_size)`, the model's own, from which log-probabilities follow.
-        rules: where a text ends.
-        settings: dict of tensors.
+        rules: Where a text ends.
+        settings: Dict of tensors.
     """
     index = state.index + 1
     ended = ~state.finished & rules.is_end(tokens)

@@ -9,9 +9,9 @@ def cut_at_stop(text: str, start: int, stop: Sequence[str]) -> str:
     """Return the text without what comes from the first stop string on.
 
     Args:
-        text: prompt and continuation.
-        start: where the continuation begins; stop strings before it do not count.
-        stop: strings.
+        text: Prompt and continuation.
+        start: Where the continuation begins; stop strings before it do not count.
+        stop: Strings.
 
     Example:
         >>> from gpt_keras.generation.text_pieces import cut_at_stop
@@ -43,9 +43,9 @@ class TextPieces:
     A piece never ends inside a character, nor in what may be the beginning of a stop string.
 
     Args:
-        tokenizer: whose ids they are.
-        prompt: the ids before the continuation.
-        stop: strings that end the text and are not part of it.
+        tokenizer: Whose ids they are.
+        prompt: The ids before the continuation.
+        stop: Strings that end the text and are not part of it.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str]):
@@ -59,8 +59,8 @@ class TextPieces:
         """Take further ids and return the text that is certain with them.
 
         Args:
-            token_ids: the next ids of the continuation.
-            is_last: whether no more will come.
+            token_ids: The next ids of the continuation.
+            is_last: Whether no more will come.
 
         Returns:
             A piece of text, which may be empty; after the end, or a stop string, it always is.

@@ -15,7 +15,7 @@ def apply_temperature(logits, temperature):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        temperature: scalar float tensor, at least 0.
+        temperature: Scalar float tensor, at least 0.
 
     Returns:
         Logits of the same shape.
@@ -36,7 +36,7 @@ def apply_top_k(logits, k):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        k: scalar integer tensor, at least 1.
+        k: Scalar integer tensor, at least 1.
 
     Returns:
         Logits of the same shape.
@@ -59,7 +59,7 @@ def apply_top_p(logits, p):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        p: scalar float tensor in (0, 1].
+        p: Scalar float tensor in (0, 1].
 
     Returns:
         Logits of the same shape, minus infinity outside the set.
@@ -85,7 +85,7 @@ def apply_min_p(logits, p):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        p: scalar float tensor in [0, 1].
+        p: Scalar float tensor in [0, 1].
 
     Returns:
         Logits of the same shape, minus infinity for the others.
@@ -110,7 +110,7 @@ def apply_typical_p(logits, p):
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        p: scalar float tensor in (0, 1].
+        p: Scalar float tensor in (0, 1].
 
     Returns:
         Logits of the same shape, minus infinity outside the set.

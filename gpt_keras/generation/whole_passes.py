@@ -16,7 +16,7 @@ class WholePasses:
     `write_cache` takes. The model must be causal: a token's logits must not depend on later tokens.
 
     Args:
-        model: a Keras model from ids `(batch, length)` to logits `(batch, length,
+        model: A Keras model from ids `(batch, length)` to logits `(batch, length,
             vocabulary_size)`.
     """
 

@@ -20,16 +20,16 @@ def head_ablation(
     """Return by how much the loss grows without each head (Michel et al. 2019, section 3).
 
     Args:
-        model: a causal `CausalLM`, or a Keras model with `TransformerBlock`s that gives logits.
-        token_ids: integers, `(batch, length)`; each token but the first is one to be predicted.
-        replacement: what takes the place of what the head gives: zeros, or its mean over all these
+        model: A causal `CausalLM`, or a Keras model with `TransformerBlock`s that gives logits.
+        token_ids: Integers, `(batch, length)`; each token but the first is one to be predicted.
+        replacement: What takes the place of what the head gives: zeros, or its mean over all these
             tokens, which keeps what the head always adds.
 
     Returns:
         `(layers, heads)`, in nats per token; below 0 where the model does better without.
 
     Raises:
-        ValueError: an argument is out of its range, or there is no `TransformerBlock`.
+        ValueError: An argument is out of its range, or there is no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -67,17 +67,17 @@ def layer_ablation(
     """Return by how much the loss grows without a part of each block.
 
     Args:
-        model: as in `head_ablation`.
-        token_ids: as in `head_ablation`.
-        part: a sub-layer, or the whole block.
-        replacement: what takes the place of what the part adds to the stream: zeros, or its mean
+        model: As in `head_ablation`.
+        token_ids: As in `head_ablation`.
+        part: A sub-layer, or the whole block.
+        replacement: What takes the place of what the part adds to the stream: zeros, or its mean
             over all these tokens.
 
     Returns:
         `(layers,)`, in nats per token.
 
     Raises:
-        ValueError: an argument is out of its range, or there is no `TransformerBlock`.
+        ValueError: An argument is out of its range, or there is no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -121,17 +121,17 @@ def head_patching(model: keras.Model, token_ids, source_ids, target: int) -> np.
     """Return how the loss of a target changes when a head gives what it gives for another text.
 
     Args:
-        model: as in `head_ablation`.
-        token_ids: the text, integers, `(length,)`.
-        source_ids: the other text, of the same length, which differs in what one asks about.
-        target: id of the token whose loss, after the last one, is looked at.
+        model: As in `head_ablation`.
+        token_ids: The text, integers, `(length,)`.
+        source_ids: The other text, of the same length, which differs in what one asks about.
+        target: Id of the token whose loss, after the last one, is looked at.
 
     Returns:
         `(layers, heads)`, in nats; far below 0 for a head that brings what makes `target` likely
         after the other text.
 
     Raises:
-        ValueError: the texts have not one length, or there is no `TransformerBlock`.
+        ValueError: The texts have not one length, or there is no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk
@@ -160,17 +160,17 @@ def layer_patching(
     2.1, "causal tracing", with a second text in place of noise).
 
     Args:
-        model: as in `head_ablation`.
-        token_ids: the text, integers, `(length,)`.
-        source_ids: the other text, of the same length.
-        target: id of the token whose loss, after the last one, is looked at.
-        point: what is exchanged, see `run`: the stream or what a sub-layer adds to it.
+        model: As in `head_ablation`.
+        token_ids: The text, integers, `(length,)`.
+        source_ids: The other text, of the same length.
+        target: Id of the token whose loss, after the last one, is looked at.
+        point: What is exchanged, see `run`: the stream or what a sub-layer adds to it.
 
     Returns:
         `(layers, length)`, in nats.
 
     Raises:
-        ValueError: an argument is out of its range, the texts have not one length, or there is no
+        ValueError: An argument is out of its range, the texts have not one length, or there is no
             `TransformerBlock`.
 
     Example:

@@ -25,15 +25,15 @@ def run(model: keras.Model, token_ids, edit: Callable | None = None):
     - `"output"`: the stream after the block.
 
     Args:
-        model: a `CausalLM` or any Keras model with `TransformerBlock`s.
-        token_ids: integers, `(batch, length)`, or what else the model takes.
-        edit: the function; the tensor that it returns replaces `value`, and None keeps it.
+        model: A `CausalLM` or any Keras model with `TransformerBlock`s.
+        token_ids: Integers, `(batch, length)`, or what else the model takes.
+        edit: The function; the tensor that it returns replaces `value`, and None keeps it.
 
     Returns:
         The output of the model, a tensor.
 
     Raises:
-        ValueError: there is no `TransformerBlock` in the model.
+        ValueError: There is no `TransformerBlock` in the model.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -78,15 +78,15 @@ def record(model: keras.Model, token_ids, point: str) -> np.ndarray:
     """Return what a model computes at one point of every block.
 
     Args:
-        model: as in `run`.
-        token_ids: as in `run`.
-        point: one of the points in `run`.
+        model: As in `run`.
+        token_ids: As in `run`.
+        point: One of the points in `run`.
 
     Returns:
         `(layers, batch, length, ...)`.
 
     Raises:
-        ValueError: there is no such point, or no `TransformerBlock` in the model.
+        ValueError: There is no such point, or no `TransformerBlock` in the model.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -115,14 +115,14 @@ def residual_stream(model: keras.Model, token_ids) -> np.ndarray:
     """Return the residual stream before the first block and after each.
 
     Args:
-        model: as in `run`.
-        token_ids: as in `run`.
+        model: As in `run`.
+        token_ids: As in `run`.
 
     Returns:
         `(layers + 1, batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: there is no `TransformerBlock` in the model.
+        ValueError: There is no `TransformerBlock` in the model.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -148,15 +148,15 @@ def logit_lens(model: keras.Model, token_ids) -> np.ndarray:
     projection (nostalgebraist 2020, "interpreting GPT: the logit lens").
 
     Args:
-        model: as in `run`.
-        token_ids: as in `run`.
+        model: As in `run`.
+        token_ids: As in `run`.
 
     Returns:
         Logits, `(layers + 1, batch, length, vocabulary_size)`: before the first block and after
         each; the last ones are those of the model.
 
     Raises:
-        ValueError: there is no `TransformerBlock` in the model.
+        ValueError: There is no `TransformerBlock` in the model.
 
     Example:
         >>> import gpt_keras as gk, numpy as np

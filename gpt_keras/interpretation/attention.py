@@ -12,15 +12,15 @@ def attention_weights(model: keras.Model, token_ids) -> np.ndarray:
     """Return the attention weights of every layer and head.
 
     Args:
-        model: a `CausalLM` or any Keras model with `TransformerBlock`s.
-        token_ids: integers, `(batch, length)`, or the dict that a model takes which is not causal.
+        model: A `CausalLM` or any Keras model with `TransformerBlock`s.
+        token_ids: Integers, `(batch, length)`, or the dict that a model takes which is not causal.
 
     Returns:
         float32 `(layers, batch, heads, length, length)`: how much the token of the row takes of
         the token of the column; each row sums to 1.
 
     Raises:
-        ValueError: there is no `TransformerBlock` in the model.
+        ValueError: There is no `TransformerBlock` in the model.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -57,17 +57,17 @@ def induction_scores(
     induction head (Olsson et al. 2022, "In-context Learning and Induction Heads").
 
     Args:
-        model: as in `attention_weights`, causal.
-        vocabulary_size: the tokens are drawn from the ids below. Default: all the model's.
-        length: number of tokens that are repeated.
-        batch_size: number of sequences.
-        seed: number from which the tokens follow.
+        model: As in `attention_weights`, causal.
+        vocabulary_size: The tokens are drawn from the ids below. Default: all the model's.
+        length: Number of tokens that are repeated.
+        batch_size: Number of sequences.
+        seed: Number from which the tokens follow.
 
     Returns:
         `(layers, heads)`, from 0 to 1: the mean share of the attention, over the repetition.
 
     Raises:
-        ValueError: an argument is out of its range, or there is no `TransformerBlock`.
+        ValueError: An argument is out of its range, or there is no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk

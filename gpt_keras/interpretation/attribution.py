@@ -20,9 +20,9 @@ def gradient_times_input(model: keras.Model, token_ids, target: int | None = Non
     and blind where the model is saturated.
 
     Args:
-        model: a causal `CausalLM`, or a Keras model with `TransformerBlock`s that gives logits.
-        token_ids: integers, `(length,)`.
-        target: id of the token whose logit, after the last one, is explained. Default: the most
+        model: A causal `CausalLM`, or a Keras model with `TransformerBlock`s that gives logits.
+        token_ids: Integers, `(length,)`.
+        target: Id of the token whose logit, after the last one, is explained. Default: the most
             likely one.
 
     Returns:
@@ -60,18 +60,18 @@ def integrated_gradients(
     section 3). The parts add up to the difference of the two logits; that they do is checked.
 
     Args:
-        model: as in `gradient_times_input`.
-        token_ids: as in `gradient_times_input`.
-        target: as in `gradient_times_input`.
-        baseline: id of a token that says nothing. Default: the tokenizer's end of text.
-        tolerance: by how much the parts may miss the difference of the logits, as a share of it.
-        max_steps: the largest number of points on the way; as many are taken as `tolerance` needs.
+        model: As in `gradient_times_input`.
+        token_ids: As in `gradient_times_input`.
+        target: As in `gradient_times_input`.
+        baseline: Id of a token that says nothing. Default: the tokenizer's end of text.
+        tolerance: By how much the parts may miss the difference of the logits, as a share of it.
+        max_steps: The largest number of points on the way; as many are taken as `tolerance` needs.
 
     Returns:
         `(length,)`, in units of the logit.
 
     Raises:
-        ValueError: an argument is out of its range, there is no `baseline`, or the parts do not
+        ValueError: An argument is out of its range, there is no `baseline`, or the parts do not
             add up with `max_steps` either.
 
     Example:
@@ -115,10 +115,10 @@ def occlusion(
     """Return for each token by how much a target's logit falls when another takes its place.
 
     Args:
-        model: as in `gradient_times_input`.
-        token_ids: as in `gradient_times_input`.
-        target: as in `gradient_times_input`.
-        baseline: id of the token that takes the place. Default: the tokenizer's end of text.
+        model: As in `gradient_times_input`.
+        token_ids: As in `gradient_times_input`.
+        target: As in `gradient_times_input`.
+        baseline: Id of the token that takes the place. Default: the tokenizer's end of text.
 
     Returns:
         `(length,)`, in units of the logit (Zeiler and Fergus 2014, section 4.2, for pictures).

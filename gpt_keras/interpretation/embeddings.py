@@ -12,13 +12,13 @@ def token_embeddings(model: keras.Model) -> np.ndarray:
     """Return the vectors that a model has for its tokens.
 
     Args:
-        model: a `CausalLM` or any Keras model; the first `keras.layers.Embedding` in it counts.
+        model: A `CausalLM` or any Keras model; the first `keras.layers.Embedding` in it counts.
 
     Returns:
         `(vocabulary_size, hidden_dim)`.
 
     Raises:
-        ValueError: there is no `keras.layers.Embedding`.
+        ValueError: There is no `keras.layers.Embedding`.
 
     Example:
         >>> import gpt_keras as gk
@@ -48,14 +48,14 @@ def nearest_tokens(vectors: np.ndarray, query: np.ndarray, k: int = 5):
         vectors: `(vocabulary_size, hidden_dim)`, such as `token_embeddings` returns.
         query: `(hidden_dim,)`: a row of `vectors`, which is then its own neighbour, or a sum of
             such rows.
-        k: number of ids.
+        k: Number of ids.
 
     Returns:
         `(ids, similarities)`, each `(k,)`, the nearest first; a similarity is the cosine of the
         angle.
 
     Raises:
-        ValueError: the shapes do not fit, or `k` is not from 1 to the number of vectors.
+        ValueError: The shapes do not fit, or `k` is not from 1 to the number of vectors.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -82,7 +82,7 @@ def principal_components(vectors: np.ndarray, k: int = 2):
 
     Args:
         vectors: `(number, width)`.
-        k: number of directions.
+        k: Number of directions.
 
     Returns:
         `(coordinates, shares)`: `(number, k)`, and `(k,)`, the share of the variance along each.

@@ -26,15 +26,15 @@ def explanation_page(model, text: str, name: str = "a GPT") -> str:
     Everything is in the page; it needs no network.
 
     Args:
-        model: a causal `CausalLM` with a tokenizer.
-        text: the text, of at most 128 tokens.
-        name: what the page calls the model.
+        model: A causal `CausalLM` with a tokenizer.
+        text: The text, of at most 128 tokens.
+        name: What the page calls the model.
 
     Returns:
         The page, to be written to a file whose name ends in .html.
 
     Raises:
-        ValueError: the model has no tokenizer, or the text is empty or too long.
+        ValueError: The model has no tokenizer, or the text is empty or too long.
 
     Example:
         >>> import gpt_keras as gk

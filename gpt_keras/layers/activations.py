@@ -34,11 +34,11 @@ def activation_function(activation) -> Callable:
     """Return the function for an activation.
 
     Args:
-        activation: one of our names, a name of `keras.activations`, a callable, or the config of
+        activation: One of our names, a name of `keras.activations`, a callable, or the config of
             one.
 
     Raises:
-        ValueError: there is no such activation.
+        ValueError: There is no such activation.
 
     Example:
         >>> activation_function("relu_squared")(3.0).numpy().tolist()

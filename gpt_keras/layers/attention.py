@@ -38,25 +38,25 @@ class CausalMultiHeadAttention(keras.layers.Layer):
     the keys and values of the earlier ones.
 
     Args:
-        num_heads: number of query heads.
-        num_key_value_heads: number of key and value heads, a divisor of `num_heads`. Default:
+        num_heads: Number of query heads.
+        num_key_value_heads: Number of key and value heads, a divisor of `num_heads`. Default:
             `num_heads`.
-        head_dim: width of a head. Default: `hidden_dim / num_heads`.
-        dropout: rate of the dropout on the attention weights, in [0, 1).
-        use_bias: whether the four projections have biases.
-        use_qkv_bias: whether the ones to queries, keys and values do. Default: `use_bias`.
-        use_qk_norm: whether each head's queries and keys go through an RMSNorm before they are
+        head_dim: Width of a head. Default: `hidden_dim / num_heads`.
+        dropout: Rate of the dropout on the attention weights, in [0, 1).
+        use_bias: Whether the four projections have biases.
+        use_qkv_bias: Whether the ones to queries, keys and values do. Default: `use_bias`.
+        use_qk_norm: Whether each head's queries and keys go through an RMSNorm before they are
             turned (Henry et al. 2020).
-        norm_epsilon: added to the mean square inside these norms.
-        window: number of tokens that a token sees, itself included, and without `causal` as many
+        norm_epsilon: Added to the mean square inside these norms.
+        window: Number of tokens that a token sees, itself included, and without `causal` as many
             after it; None for all.
-        causal: whether a token sees only itself and what came before.
-        rotary_embedding: a `RotaryEmbedding` that turns queries and keys, or None.
-        kernel_initializer: initializer of the query, key and value kernels. Default: GPT-2's
+        causal: Whether a token sees only itself and what came before.
+        rotary_embedding: A `RotaryEmbedding` that turns queries and keys, or None.
+        kernel_initializer: Initializer of the query, key and value kernels. Default: GPT-2's
             normal of deviation 0.02.
-        output_initializer: initializer of the output kernel. Default: `kernel_initializer`.
-        kernel_regularizer: regularizer of the four kernels, or None.
-        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+        output_initializer: Initializer of the output kernel. Default: `kernel_initializer`.
+        kernel_regularizer: Regularizer of the four kernels, or None.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
@@ -69,7 +69,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: the heads do not divide evenly, another argument is out of its range, the input
+        ValueError: The heads do not divide evenly, another argument is out of its range, the input
             has another number of axes, or there is a `padding_mask` with `causal`.
 
     Example:
@@ -236,21 +236,21 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         """Attend from new tokens to the cached ones and to each other.
 
         Args:
-            x: the new tokens, `(batch, new, hidden_dim)`.
+            x: The new tokens, `(batch, new, hidden_dim)`.
             cache: `(keys, values)` of earlier tokens, each
                 `(batch, num_key_value_heads, cached, head_dim)`; positions from `index` on are
                 ignored.
-            index: scalar, the position in the cache of the first new token.
+            index: Scalar, the position in the cache of the first new token.
             starts: `(batch,)`, first valid position of each row; those before it are padding. May
                 be negative, for rows whose first positions are no longer in the cache.
-            window: with a number, a token sees at most so many tokens, itself among them; besides
+            window: With a number, a token sees at most so many tokens, itself among them; besides
                 the layer's own window.
 
         Returns:
             `(y, update)`: `y` of the shape of `x`, and `(keys, values)` of the new tokens alone.
 
         Raises:
-            ValueError: the attention is not causal.
+            ValueError: The attention is not causal.
         """
         if not self.causal:
             raise ValueError("`extend` needs causal attention: earlier tokens see the new ones.")
@@ -278,7 +278,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
 
         Args:
             x: `(batch, length, hidden_dim)`, as the layer is called with.
-            padding_mask: as the layer is called with, the implicit mask of `x` included.
+            padding_mask: As the layer is called with, the implicit mask of `x` included.
         """
         if padding_mask is None and not self.causal:
             padding_mask = getattr(x, "_keras_mask", None)

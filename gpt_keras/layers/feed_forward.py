@@ -19,14 +19,14 @@ class FeedForward(keras.layers.Layer):
     `"swiglu"` multiplies `silu(gate(x))` with `up(x)`, a third projection (Shazeer 2020).
 
     Args:
-        intermediate_dim: width between the projections.
+        intermediate_dim: Width between the projections.
         activation: `"gelu_tanh"`, `"gelu"`, `"relu"`, `"relu_squared"` or `"swiglu"`; or, as in
             other Keras layers, a name of `keras.activations` or a callable.
-        use_bias: whether the projections have biases.
-        kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
-        output_initializer: initializer of the last kernel. Default: `kernel_initializer`.
-        kernel_regularizer: regularizer of the kernels, or None.
-        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+        use_bias: Whether the projections have biases.
+        kernel_initializer: Initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
+        output_initializer: Initializer of the last kernel. Default: `kernel_initializer`.
+        kernel_regularizer: Regularizer of the kernels, or None.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
@@ -35,7 +35,7 @@ class FeedForward(keras.layers.Layer):
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: An argument is out of its range.
 
     Example:
         >>> import gpt_keras as gk, numpy as np

@@ -24,12 +24,12 @@ class GRUGate(keras.layers.Layer):
     No GPT that was published has one. Pass it to `TransformerBlock(residual=...)`.
 
     Args:
-        bias: initial value of the bias that holds the gate shut, so that the block begins near
+        bias: Initial value of the bias that holds the gate shut, so that the block begins near
             the identity; trained like the kernels.
-        kernel_initializer: initializer of the six kernels. Default: GPT-2's normal of deviation
+        kernel_initializer: Initializer of the six kernels. Default: GPT-2's normal of deviation
             0.02.
-        kernel_regularizer: regularizer of the six kernels, or None.
-        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+        kernel_regularizer: Regularizer of the six kernels, or None.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: the residual stream, `(batch, length, hidden_dim)`.

@@ -11,9 +11,9 @@ def write_cache(cache, update, index):
     what is new.
 
     Args:
-        cache: nested lists and tuples of tensors `(batch, heads, length, dim)`.
-        update: the same structure, `(batch, heads, new, dim)`.
-        index: scalar, the position along `length` at which the new part begins.
+        cache: Nested lists and tuples of tensors `(batch, heads, length, dim)`.
+        update: The same structure, `(batch, heads, new, dim)`.
+        index: Scalar, the position along `length` at which the new part begins.
 
     Returns:
         The filled cache, of the structure of `cache`.
@@ -47,9 +47,9 @@ def move_cache(cache, length, offsets):
     """Return the cache with its columns moved to the right.
 
     Args:
-        cache: nested lists and tuples of tensors `(batch, heads, cached, dim)`; with a batch of 1
+        cache: Nested lists and tuples of tensors `(batch, heads, cached, dim)`; with a batch of 1
             for all rows.
-        length: scalar, the number of columns of the new cache.
+        length: Scalar, the number of columns of the new cache.
         offsets: `(batch,)`, by how many columns each row is moved; negative to the left.
 
     Returns:

@@ -28,16 +28,16 @@ class MixtureOfExperts(keras.layers.Layer):
     (Switch Transformers, Fedus et al. 2021, section 2.2).
 
     Args:
-        num_experts: number of experts.
-        num_experts_per_token: how many experts' outputs a token gets.
-        intermediate_dim: width inside each expert.
-        activation: that of `FeedForward`.
-        use_bias: whether the experts' projections have biases; the router has none.
-        router_loss_weight: weight of the load-balancing loss; 0 for none.
-        kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
-        output_initializer: initializer of the experts' last kernels. Default: `kernel_initializer`.
-        kernel_regularizer: regularizer of the kernels, or None.
-        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+        num_experts: Number of experts.
+        num_experts_per_token: How many experts' outputs a token gets.
+        intermediate_dim: Width inside each expert.
+        activation: That of `FeedForward`.
+        use_bias: Whether the experts' projections have biases; the router has none.
+        router_loss_weight: Weight of the load-balancing loss; 0 for none.
+        kernel_initializer: Initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
+        output_initializer: Initializer of the experts' last kernels. Default: `kernel_initializer`.
+        kernel_regularizer: Regularizer of the kernels, or None.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
@@ -47,7 +47,7 @@ class MixtureOfExperts(keras.layers.Layer):
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: there are fewer experts than a token gets, another argument is out of its
+        ValueError: There are fewer experts than a token gets, another argument is out of its
             range, or the input has another number of axes.
 
     Example:

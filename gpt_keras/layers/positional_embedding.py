@@ -20,9 +20,9 @@ class PositionalEmbedding(keras.layers.Layer):
     sinusoidal version".
 
     Args:
-        max_sequence_length: number of positions there is a vector for.
-        initializer: initializer of the vectors. Default: GPT-2's normal of deviation 0.01.
-        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+        max_sequence_length: Number of positions there is a vector for.
+        initializer: Initializer of the vectors. Default: GPT-2's normal of deviation 0.01.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
@@ -85,8 +85,8 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
     the pair. It has no weights and no longest sequence.
 
     Args:
-        base: ratio of the longest wavelength to the shortest.
-        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+        base: Ratio of the longest wavelength to the shortest.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`, `hidden_dim` even.
@@ -141,12 +141,12 @@ class RotaryEmbedding(keras.layers.Layer):
     pairs neighbours, which is the same up to a fixed order of the components.
 
     Args:
-        base: ratio of the longest wavelength to the shortest.
-        scaling: for contexts longer than those of pretraining: a mapping with `rope_type` and the
+        base: Ratio of the longest wavelength to the shortest.
+        scaling: For contexts longer than those of pretraining: a mapping with `rope_type` and the
             keys that transformers' `rope_scaling` has, see `gpt_keras.rotary_scaling`. Its
             `rope_type` is `"linear"`, `"dynamic"`, `"yarn"`, `"llama3"` or `"factors"`. Default:
             None, unscaled.
-        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: queries or keys, `(batch, heads, length, head_dim)`, `head_dim` even.

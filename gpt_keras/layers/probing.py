@@ -11,9 +11,9 @@ def probed(layer, point: str, value):
     """Return the value that goes on from a point: `value`, unless a probe is set and replaces it.
 
     Args:
-        layer: the layer that is at this point.
-        point: the name of the point.
-        value: a tensor.
+        layer: The layer that is at this point.
+        point: The name of the point.
+        value: A tensor.
     """
     probe = _PROBE.get()
     return value if probe is None else probe(layer, point, value)

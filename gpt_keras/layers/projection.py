@@ -30,13 +30,13 @@ def dense(
     start with the same numbers.
 
     Args:
-        units: width of the output.
-        use_bias: whether there is a bias.
-        initializer: initializer of the kernel.
-        dtype: dtype policy of the layer that this one is part of; it says whether this one is
+        units: Width of the output.
+        use_bias: Whether there is a bias.
+        initializer: Initializer of the kernel.
+        dtype: Dtype policy of the layer that this one is part of; it says whether this one is
             quantized.
-        name: name of the layer.
-        regularizer: regularizer of the kernel, or None.
+        name: Name of the layer.
+        regularizer: Regularizer of the kernel, or None.
     """
     return Projection(
         units,

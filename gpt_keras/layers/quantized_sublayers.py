@@ -27,8 +27,8 @@ class QuantizedSublayers(keras.dtype_policies.DTypePolicyMap):
     that quantize their inputs, too.
 
     Args:
-        name: the policy of what is not quantized, such as `"float32"`.
-        quantized: by the name of a sublayer, such as `"attention/query"`: the name of its policy,
+        name: The policy of what is not quantized, such as `"float32"`.
+        quantized: By the name of a sublayer, such as `"attention/query"`: the name of its policy,
             and its `keras.quantizers.QuantizationConfig` or None.
 
     Example:
@@ -79,8 +79,8 @@ def policy_below(policy: keras.DTypePolicy, name: str) -> keras.DTypePolicy:
     """Return the policy for a sublayer that has sublayers itself.
 
     Args:
-        policy: the policy of the layer.
-        name: name of the sublayer.
+        policy: The policy of the layer.
+        name: Name of the sublayer.
     """
     if not isinstance(policy, QuantizedSublayers):
         return policy
@@ -97,8 +97,8 @@ def dtype_arguments(policy: keras.DTypePolicy, name: str) -> dict[str, Any]:
     """Return the arguments that make a `Dense` or an embedding the sublayer that a policy says.
 
     Args:
-        policy: the policy of the layer that makes it.
-        name: name of the sublayer.
+        policy: The policy of the layer that makes it.
+        name: Name of the sublayer.
     """
     if not isinstance(policy, QuantizedSublayers):
         return {"dtype": policy}

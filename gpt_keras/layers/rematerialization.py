@@ -12,9 +12,9 @@ def rematerialized(layer: keras.layers.Layer, function: Callable, x):
     and losses that sublayers add arrive at `layer`.
 
     Args:
-        layer: the layer whose variables `function` uses.
-        function: from one tensor to one tensor.
-        x: the tensor.
+        layer: The layer whose variables `function` uses.
+        function: From one tensor to one tensor.
+        x: The tensor.
 
     Example:
         >>> import keras, numpy as np

@@ -5,8 +5,8 @@ def check_axes(shape, *axes: str) -> None:
     """Raise `ValueError` unless a shape has the given axes.
 
     Args:
-        shape: shape of the input, with None for sizes that are unknown.
-        *axes: name of each axis, such as `"batch"`.
+        shape: Shape of the input, with None for sizes that are unknown.
+        *axes: Name of each axis, such as `"batch"`.
 
     Example:
         >>> check_axes((2, 5, 16), "batch", "length", "hidden_dim")

@@ -38,33 +38,33 @@ class TransformerBlock(keras.layers.Layer):
     - `gk.interpretation.attention_weights`: `attention_weights(x, padding_mask)`.
 
     Args:
-        num_heads: number of query heads. Required unless `attention` is given.
-        num_key_value_heads: number of key and value heads. Default: `num_heads`.
-        intermediate_dim: width inside the feed-forward layer. Default: `4 * hidden_dim`.
-        activation: that of `FeedForward`.
-        dropout: rate on the attention weights and on the output of both sub-layers.
+        num_heads: Number of query heads. Required unless `attention` is given.
+        num_key_value_heads: Number of key and value heads. Default: `num_heads`.
+        intermediate_dim: Width inside the feed-forward layer. Default: `4 * hidden_dim`.
+        activation: That of `FeedForward`.
+        dropout: Rate on the attention weights and on the output of both sub-layers.
         norm: `"layer_norm"` or `"rms_norm"`.
         norm_position: `"pre"` or `"post"`.
-        norm_epsilon: added to the variance inside the norms.
-        use_bias: whether the projections have biases.
-        rotary_embedding: a `RotaryEmbedding` for queries and keys, or None.
-        attention: a layer that replaces the `CausalMultiHeadAttention` that the arguments describe:
+        norm_epsilon: Added to the variance inside the norms.
+        use_bias: Whether the projections have biases.
+        rotary_embedding: A `RotaryEmbedding` for queries and keys, or None.
+        attention: A layer that replaces the `CausalMultiHeadAttention` that the arguments describe:
             one with other arguments, such as `window` or `causal`, or a layer of your own. The
             block's other arguments then describe the rest of the block alone.
-        feed_forward: a layer that replaces the `FeedForward` that the arguments describe.
-        residual: a layer, called with the stream and the output of a sub-layer and built with both
+        feed_forward: A layer that replaces the `FeedForward` that the arguments describe.
+        residual: A layer, called with the stream and the output of a sub-layer and built with both
             shapes, that replaces their sum; each of the two sub-layers gets a new one of its
             config. None for sums.
-        kernel_initializer: initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
-        residual_initializer: initializer of the two kernels whose products are added to the
+        kernel_initializer: Initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
+        residual_initializer: Initializer of the two kernels whose products are added to the
             residual stream. GPT-2 divides their deviation by `sqrt(2 * num_layers)`. Default:
             `kernel_initializer`.
-        kernel_regularizer: regularizer of the kernels of the layers that the block makes itself, or
+        kernel_regularizer: Regularizer of the kernels of the layers that the block makes itself, or
             None.
-        rematerialize: whether training computes what is inside the block a second time instead of
+        rematerialize: Whether training computes what is inside the block a second time instead of
             keeping it until the gradient is made: a third slower, in much less memory. An
             attribute, too, which may be set before the model is compiled.
-        **kwargs: arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
@@ -76,7 +76,7 @@ class TransformerBlock(keras.layers.Layer):
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: an argument is out of its range, both or neither of `num_heads` and `attention`
+        ValueError: An argument is out of its range, both or neither of `num_heads` and `attention`
             are given, an argument belongs to the attention layer, or the input has another number
             of axes.
 
@@ -246,11 +246,11 @@ class TransformerBlock(keras.layers.Layer):
         """Run new tokens against the cache of the earlier ones.
 
         Args:
-            x: the new tokens, `(batch, new, hidden_dim)`.
-            cache: this block's cache, as `initial_cache` makes it.
-            index: scalar, the position in the cache of the first new token.
+            x: The new tokens, `(batch, new, hidden_dim)`.
+            cache: This block's cache, as `initial_cache` makes it.
+            index: Scalar, the position in the cache of the first new token.
             starts: `(batch,)`, first valid position of each row.
-            window: how many tokens a token sees at most, itself among them; None for all.
+            window: How many tokens a token sees at most, itself among them; None for all.
 
         Returns:
             `(y, update)`: `y` of the shape of `x`, and the keys and values of the new tokens.

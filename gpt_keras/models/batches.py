@@ -30,9 +30,9 @@ class TokenBatches:
     as `plain_batch` does.
 
     Args:
-        model: a `CausalLM`.
+        model: A `CausalLM`.
         has_targets: False for token ids alone, as `predict` takes them.
-        class_weight: weight of a target by its id; other targets have weight 1. Or None.
+        class_weight: Weight of a target by its id; other targets have weight 1. Or None.
 
     Raises:
         ValueError: `class_weight` has an id outside the vocabulary.
@@ -56,7 +56,7 @@ class TokenBatches:
         """Check arrays and return `(token_ids, targets, weights)`; what is missing is None.
 
         Raises:
-            ValueError: the shape or dtype of the ids is wrong, an id is outside the vocabulary, a
+            ValueError: The shape or dtype of the ids is wrong, an id is outside the vocabulary, a
                 sequence is too long, or the weights belong neither to rows nor to tokens.
         """
         x, y, sample_weight = plain_batch(x, y, sample_weight)
@@ -156,8 +156,8 @@ class LabelBatches(TokenBatches):
     Ids may be in a dict, as for a `CausalLM`, and rows ragged: they are padded with extract tokens.
 
     Args:
-        model: a `TaskModel`.
-        num_labels: number of the classes or choices, given the ids; None if labels are no classes.
+        model: A `TaskModel`.
+        num_labels: Number of the classes or choices, given the ids; None if labels are no classes.
     """
 
     ranks = (2, 3)
@@ -206,14 +206,14 @@ def checked_batches(source, batches: TokenBatches):
     """Return a source of batches in which each batch is checked.
 
     Args:
-        source: a `tf.data.Dataset`, a `keras.utils.PyDataset`, or an iterator.
-        batches: the checks.
+        source: A `tf.data.Dataset`, a `keras.utils.PyDataset`, or an iterator.
+        batches: The checks.
 
     Returns:
         A source of the same kind that holds the same batches; or None if `source` is another kind.
 
     Raises:
-        ValueError: the shape or dtype of a dataset's elements is wrong.
+        ValueError: The shape or dtype of a dataset's elements is wrong.
     """
     if isinstance(source, tf.data.Dataset):
         # Without AutoGraph an error is raised as it is.
@@ -247,7 +247,7 @@ def plain_errors():
     """Raise the `ValueError` of a bad batch where TensorFlow wraps it into its own error.
 
     Raises:
-        ValueError: a batch that came while the block ran is bad.
+        ValueError: A batch that came while the block ran is bad.
     """
     try:
         yield
@@ -272,7 +272,7 @@ def as_array(name: str, value) -> Any:
     """Return lists, which Keras would take for several inputs, as one array; all else as it is.
 
     Raises:
-        ValueError: the lists inside have different lengths.
+        ValueError: The lists inside have different lengths.
     """
     if not isinstance(value, list | tuple):
         return value
@@ -286,11 +286,11 @@ def checked_weights(sample_weight, shape: tuple[int, ...]):
     """Return sample weights in the shape of the losses; the weight of a row is that of its entries.
 
     Args:
-        sample_weight: numbers, one for each row or one for each entry; or None.
-        shape: shape of the losses.
+        sample_weight: Numbers, one for each row or one for each entry; or None.
+        shape: Shape of the losses.
 
     Raises:
-        ValueError: they are neither, or not finite numbers.
+        ValueError: They are neither, or not finite numbers.
     """
     if sample_weight is None:
         return None

@@ -25,22 +25,22 @@ class CausalLM(GenerationMixin, TextModel):
     """A backbone that predicts the next token, with a tokenizer: fits, generates, saves, exports.
 
     Args:
-        backbone: a Keras model from token ids `(batch, length)` to logits `(batch, length,
+        backbone: A Keras model from token ids `(batch, length)` to logits `(batch, length,
             vocabulary_size)`, causal. With the methods of `gk.Backbone` it generates with a KV
             cache, without them by running the whole sequence for each token. If it has an
             attribute `max_sequence_length`, or a `PositionalEmbedding` inside, longer sequences
             are refused and generation stops there.
-        tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
-        chat_template: how a conversation is written for the model, a Jinja template as GGUF files
+        tokenizer: A `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
+        chat_template: How a conversation is written for the model, a Jinja template as GGUF files
             and Hugging Face folders have it, or None; see `gk.chat`.
-        end_token_ids: ids at which a generated text ends. Default: the tokenizer's
+        end_token_ids: Ids at which a generated text ends. Default: the tokenizer's
             `end_of_text_id`, if it has one.
-        name: name of the model.
+        name: Name of the model.
 
     The arguments are attributes, too, which may be set; all are saved with the model.
 
     Raises:
-        ValueError: the tokenizer has more ids than the backbone.
+        ValueError: The tokenizer has more ids than the backbone.
 
     Example:
         >>> import gpt_keras as gk
@@ -117,10 +117,10 @@ class CausalLM(GenerationMixin, TextModel):
                 on biases, norms and embeddings.
             loss: `"auto"` is `gk.training.CrossEntropy()`: from logits, averaged over the tokens
                 whose sample weight is not 0.
-            metrics: as in Keras: they ignore sample weights. `"accuracy"` is the weighted metric of
+            metrics: As in Keras: they ignore sample weights. `"accuracy"` is the weighted metric of
                 this name if `weighted_metrics` is `"auto"`.
             weighted_metrics: `"auto"` is perplexity and accuracy.
-            **kwargs: the other arguments of `keras.Model.compile`. `jit_compile` is True unless
+            **kwargs: The other arguments of `keras.Model.compile`. `jit_compile` is True unless
                 given, or unless `run_eagerly` is: Keras's own choice would not use XLA on a CPU.
 
         Raises:
@@ -144,20 +144,20 @@ class CausalLM(GenerationMixin, TextModel):
         """Train; `keras.Model.fit` that also takes texts.
 
         Args:
-            x: a `tf.data.Dataset` (such as `gk.datasets.language_modeling` makes), a
+            x: A `tf.data.Dataset` (such as `gk.datasets.language_modeling` makes), a
                 `keras.utils.PyDataset`, a generator of batches, arrays of token ids, or texts in
                 any container: a list, a NumPy array, a pandas Series, a string tensor, a
                 generator, a dataset of strings. Each text is then one document, ended by the
                 end-of-text token, in one row of up to `max_sequence_length` tokens or several, the
                 last of them padded, with a loss that ignores padding. Rows of ragged tensors are
                 padded too, and a dict of the ids under `"token_ids"` counts as the ids.
-            y: for arrays, the targets: the ids that follow those in `x`. Ids without targets,
+            y: For arrays, the targets: the ids that follow those in `x`. Ids without targets,
                 here or in a batch of another source, are shifted: the targets of all but the last
                 id of a row are the ids that follow.
-            batch_size: for arrays and strings; 32 unless given.
-            epochs: number of passes.
-            verbose: as in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line an epoch).
-            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` may be texts too,
+            batch_size: For arrays and strings; 32 unless given.
+            epochs: Number of passes.
+            verbose: As in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line an epoch).
+            **kwargs: The other arguments of `keras.Model.fit`; `validation_data` may be texts too,
                 `validation_split` holds out the last texts as it does the last rows of arrays,
                 `sample_weight` holds a number for each row or for each token, and `class_weight`
                 gives weights to target ids. The loss is the mean over the tokens of a batch by
@@ -167,7 +167,7 @@ class CausalLM(GenerationMixin, TextModel):
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: token ids are outside the vocabulary, sequences are too long, or strings
+            ValueError: Token ids are outside the vocabulary, sequences are too long, or strings
                 come without a tokenizer. Arrays are checked in advance, a batch of any other
                 source when it comes.
         """
@@ -248,7 +248,7 @@ class CausalLM(GenerationMixin, TextModel):
         """Save to a new folder as config.json, tokenizer.json and model.weights.h5.
 
         Raises:
-            ValueError: the folder exists and is not empty.
+            ValueError: The folder exists and is not empty.
         """
         write_preset(self, directory)
 
@@ -257,16 +257,16 @@ class CausalLM(GenerationMixin, TextModel):
         """Load a model to generate with or to train further; it is not compiled.
 
         Args:
-            source: a folder that `save_to_preset` wrote, a file that `save` wrote, or what else
+            source: A folder that `save_to_preset` wrote, a file that `save` wrote, or what else
                 `gk.convert.load` takes, such as a Hugging Face folder or `hf://owner/name`.
-            dtype: dtype policy, such as `"bfloat16"`: weights of half the size, and results with
+            dtype: Dtype policy, such as `"bfloat16"`: weights of half the size, and results with
                 3 digits. Default: the one that the model was saved with, or Keras's global policy.
 
         Returns:
             A model of the class that was saved.
 
         Raises:
-            ValueError: there is no such model, it is damaged, or it is of another class; or `dtype`
+            ValueError: There is no such model, it is damaged, or it is of another class; or `dtype`
                 is no policy for floats, or is given for a model that is quantized.
         """
         from gpt_keras import convert  # it stands above models, and reads into them
@@ -282,11 +282,11 @@ class CausalLM(GenerationMixin, TextModel):
         """Export for serving; as a SavedModel it takes strings and gives strings.
 
         Args:
-            filepath: directory to write.
+            filepath: Directory to write.
             format: `"tf_saved_model"` is `gk.export.saved_model(model, filepath, **kwargs)`; the
                 other formats are `keras.Model.export`'s, and give logits for token ids.
-            verbose: whether those other formats report what they write.
-            **kwargs: further arguments of those.
+            verbose: Whether those other formats report what they write.
+            **kwargs: Further arguments of those.
         """
         if format == "tf_saved_model":
             from gpt_keras.export import saved_model  # export stands above models

@@ -31,21 +31,21 @@ class GPTClassifier(TaskModel):
     The weights of a model that is passed in are shared, not copied.
 
     Args:
-        model: a `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
-        num_classes: number of classes. Default: that of `class_names`.
-        layout: what an example is: `"classification"`, a text; `"entailment"`, a pair (premise,
+        model: A `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
+        num_classes: Number of classes. Default: that of `class_names`.
+        layout: What an example is: `"classification"`, a text; `"entailment"`, a pair (premise,
             hypothesis); `"similarity"`, a pair without order, which is run in both orders, and the
             two hidden states added.
-        dropout: rate of the dropout before the head (0.1 in the paper).
-        language_modeling_weight: weight of a second loss in training, that of predicting the
+        dropout: Rate of the dropout before the head (0.1 in the paper).
+        language_modeling_weight: Weight of a second loss in training, that of predicting the
             tokens of the example; the paper's is 0.5. 0 is none.
-        tokenizer: needed for texts where `model` has none.
-        special_ids: ids of the start, delimiter and extract tokens, in place of the last three;
+        tokenizer: Needed for texts where `model` has none.
+        special_ids: Ids of the start, delimiter and extract tokens, in place of the last three;
             needed where there is no tokenizer.
-        class_names: name of each class, in the order of the logits; with them `fit` and `evaluate`
+        class_names: Name of each class, in the order of the logits; with them `fit` and `evaluate`
             take names as labels. Default: when `fit` gets names as labels, the sorted names, which
             must be `num_classes`. An attribute, saved with the model.
-        name: name of the model.
+        name: Name of the model.
 
     Call arguments:
         token_ids: integers, `(batch, length)`, or `(batch, orders, length)`, whose hidden states
@@ -55,7 +55,7 @@ class GPTClassifier(TaskModel):
         Logits, float32, `(batch, num_classes)`.
 
     Raises:
-        ValueError: an argument is out of its range, the backbone gives no hidden states or has no
+        ValueError: An argument is out of its range, the backbone gives no hidden states or has no
             ids to spare, or there is neither `tokenizer` nor `special_ids`.
 
     Example:
@@ -176,14 +176,14 @@ class GPTMultipleChoice(TaskModel):
     choice. Extract token, padding, special ids and sharing are as in `GPTClassifier`.
 
     Args:
-        model: a `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
-        dropout: rate of the dropout before the head.
-        language_modeling_weight: as in `GPTClassifier`; here all choices are learned as text, also
+        model: A `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
+        dropout: Rate of the dropout before the head.
+        language_modeling_weight: As in `GPTClassifier`; here all choices are learned as text, also
             the wrong ones.
-        tokenizer: needed for texts where `model` has none.
-        special_ids: ids of the start, delimiter and extract tokens, in place of the last three;
+        tokenizer: Needed for texts where `model` has none.
+        special_ids: Ids of the start, delimiter and extract tokens, in place of the last three;
             needed where there is no tokenizer.
-        name: name of the model.
+        name: Name of the model.
 
     Call arguments:
         token_ids: integers, `(batch, choices, length)`. An example of text is a pair (context, list
@@ -193,7 +193,7 @@ class GPTMultipleChoice(TaskModel):
         Logits, float32, `(batch, choices)`.
 
     Raises:
-        ValueError: as in `GPTClassifier`.
+        ValueError: As in `GPTClassifier`.
 
     Example:
         >>> import gpt_keras as gk

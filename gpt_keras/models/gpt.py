@@ -47,13 +47,13 @@ class GPT(Backbone, keras.Model):
     section 2.3). With `norm_position="post"`, as in GPT-1, those have 0.02, too.
 
     Args:
-        config: a `GPTConfig`.
-        residual: a layer such as `GRUGate` that takes the place of the sums in every block; its
+        config: A `GPTConfig`.
+        residual: A layer such as `GRUGate` that takes the place of the sums in every block; its
             weights are not among the config's `num_parameters`.
-        dtype: dtype policy of every layer, such as `"mixed_bfloat16"`. Logits are always float32.
+        dtype: Dtype policy of every layer, such as `"mixed_bfloat16"`. Logits are always float32.
             Default: Keras's global policy.
-        name: name of the model.
-        rematerialize: whether training computes what is inside the blocks a second time instead of
+        name: Name of the model.
+        rematerialize: Whether training computes what is inside the blocks a second time instead of
             keeping it until the gradient is made: a third slower, in much less memory.
 
     Call arguments:
@@ -65,7 +65,7 @@ class GPT(Backbone, keras.Model):
         `(batch, length, vocabulary_size)`.
 
     Raises:
-        ValueError: the input is not `(batch, length)`, the sequence is longer than
+        ValueError: The input is not `(batch, length)`, the sequence is longer than
             `max_sequence_length`, or (outside compiled functions, where values are known) a token
             id is outside the vocabulary.
 
@@ -131,8 +131,8 @@ class GPT(Backbone, keras.Model):
         """Return the final hidden states, those from which `unembed` makes the logits.
 
         Args:
-            inputs: as the model is called with.
-            training: whether dropout is active.
+            inputs: As the model is called with.
+            training: Whether dropout is active.
 
         Returns:
             `(batch, length, hidden_dim)`, after the final norm where there is one.
@@ -195,8 +195,8 @@ class GPT(Backbone, keras.Model):
         """Return an empty cache: for each block `(keys, values)`.
 
         Args:
-            batch_size: number of sequences.
-            length: number of positions to make room for.
+            batch_size: Number of sequences.
+            length: Number of positions to make room for.
 
         Returns:
             A list of pairs of tensors `(batch_size, num_key_value_heads, length, head_dim)`.
@@ -210,12 +210,12 @@ class GPT(Backbone, keras.Model):
         row `i` begins at `starts[i]`, and its position 0 is there.
 
         Args:
-            token_ids: the new tokens, `(batch, new)`.
-            cache: what `initial_cache` made and `write` filled up to `index`.
-            index: scalar, the position in the cache of the first new token.
+            token_ids: The new tokens, `(batch, new)`.
+            cache: What `initial_cache` made and `write` filled up to `index`.
+            index: Scalar, the position in the cache of the first new token.
             starts: `(batch,)`, first valid position of each row; negative where the cache has lost
                 the first ones, see `move`.
-            window: how many tokens a token sees at most, itself among them; None for all.
+            window: How many tokens a token sees at most, itself among them; None for all.
 
         Returns:
             `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the part of the cache
@@ -239,7 +239,7 @@ class GPT(Backbone, keras.Model):
         """Return a copy with more token ids, such as special ones that a task needs.
 
         Args:
-            vocabulary_size: number of ids of the copy. The weights of the new ones are drawn as
+            vocabulary_size: Number of ids of the copy. The weights of the new ones are drawn as
                 those of a new model; all others are this model's.
 
         Raises:
@@ -253,7 +253,7 @@ class GPT(Backbone, keras.Model):
 
         Args:
             mode: `"int8"` or another one of Keras's: the inputs of each layer are rounded, too.
-            config: instead of `mode`, a `keras.quantizers.QuantizationConfig`, such as
+            config: Instead of `mode`, a `keras.quantizers.QuantizationConfig`, such as
                 `Int8QuantizationConfig(activation_quantizer=None)`, which rounds weights only.
             **kwargs: `filters`, as in Keras.
         """

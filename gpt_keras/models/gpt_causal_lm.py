@@ -12,12 +12,12 @@ class GPTCausalLM(CausalLM):
     """A `CausalLM` whose backbone is the `GPT` of a config.
 
     Args:
-        config: a `GPTConfig`.
-        tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
-        dtype: dtype policy, such as `"mixed_bfloat16"`. Default: Keras's global policy.
-        name: name of the model.
-        rematerialize: as in `GPT`.
-        **kwargs: further arguments of `CausalLM`: `chat_template`, `end_token_ids`.
+        config: A `GPTConfig`.
+        tokenizer: A `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
+        dtype: Dtype policy, such as `"mixed_bfloat16"`. Default: Keras's global policy.
+        name: Name of the model.
+        rematerialize: As in `GPT`.
+        **kwargs: Further arguments of `CausalLM`: `chat_template`, `end_token_ids`.
 
     Example:
         >>> import gpt_keras as gk

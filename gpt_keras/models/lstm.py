@@ -26,16 +26,16 @@ class LSTMBackbone(Backbone, keras.Model):
     own next step (Zaremba et al. 2014, section 3.2).
 
     Args:
-        vocabulary_size: number of token ids.
-        num_layers: number of LSTMs, each on top of the one before.
-        hidden_dim: width of the embeddings and of every LSTM.
-        max_sequence_length: longest sequence, in tokens, that the model takes; None for any.
-        dropout: rate of the dropouts, in [0, 1).
-        tie_embeddings: whether the output projection is the transposed token embedding
+        vocabulary_size: Number of token ids.
+        num_layers: Number of LSTMs, each on top of the one before.
+        hidden_dim: Width of the embeddings and of every LSTM.
+        max_sequence_length: Longest sequence, in tokens, that the model takes; None for any.
+        dropout: Rate of the dropouts, in [0, 1).
+        tie_embeddings: Whether the output projection is the transposed token embedding
             (Press and Wolf 2016).
-        dtype: dtype policy of every layer. Logits are always float32. Default: Keras's global
+        dtype: Dtype policy of every layer. Logits are always float32. Default: Keras's global
             policy.
-        name: name of the model.
+        name: Name of the model.
 
     Call arguments:
         token_ids: integers, `(batch, length)`.
@@ -44,7 +44,7 @@ class LSTMBackbone(Backbone, keras.Model):
         Logits of the next token at each position, float32, `(batch, length, vocabulary_size)`.
 
     Raises:
-        ValueError: an argument is out of its range, the input is not `(batch, length)`, the
+        ValueError: An argument is out of its range, the input is not `(batch, length)`, the
             sequence is longer than `max_sequence_length`, or a token id is outside the vocabulary.
 
     Example:
@@ -125,13 +125,13 @@ class LSTMBackbone(Backbone, keras.Model):
         """Make the model whose number of parameters is nearest to a given one.
 
         Args:
-            num_parameters: how many parameters it should have.
-            vocabulary_size: number of token ids.
-            num_layers: number of LSTMs.
-            **kwargs: the other arguments of the constructor.
+            num_parameters: How many parameters it should have.
+            vocabulary_size: Number of token ids.
+            num_layers: Number of LSTMs.
+            **kwargs: The other arguments of the constructor.
 
         Raises:
-            ValueError: even a width of 1 has more parameters.
+            ValueError: Even a width of 1 has more parameters.
 
         Example:
             >>> import gpt_keras as gk
@@ -189,8 +189,8 @@ class LSTMBackbone(Backbone, keras.Model):
         """Return the state before the first token: for each LSTM `(output, cell)`, all 0.
 
         Args:
-            batch_size: number of sequences.
-            length: taken for the sake of the protocol; the state has the same size always.
+            batch_size: Number of sequences.
+            length: Taken for the sake of the protocol; the state has the same size always.
 
         Returns:
             A list of pairs of tensors `(batch_size, hidden_dim)`.
@@ -203,9 +203,9 @@ class LSTMBackbone(Backbone, keras.Model):
         """Run new tokens from the state that the earlier ones left.
 
         Args:
-            token_ids: the new tokens, `(batch, new)`.
-            cache: the state after the tokens before `index`.
-            index: scalar, the column of the first new token.
+            token_ids: The new tokens, `(batch, new)`.
+            cache: The state after the tokens before `index`.
+            index: Scalar, the column of the first new token.
             starts: `(batch,)`, first valid column of each row; the columns before it are padding
                 and leave the state as it was.
 

@@ -23,10 +23,10 @@ class _Order(NamedTuple):
     its old end. So the parent of a context is the shorter one to back off to.
 
     Attributes:
-        contexts: sorted keys `parent * base + oldest token`; a context's number is its place.
-        backoffs: for each context, the probability that goes to the shorter one.
-        grams: sorted keys `context * base + next token`, of those that occur.
-        probabilities: for each of these, its discounted count over the context's sum.
+        contexts: Sorted keys `parent * base + oldest token`; a context's number is its place.
+        backoffs: For each context, the probability that goes to the shorter one.
+        grams: Sorted keys `context * base + next token`, of those that occur.
+        probabilities: For each of these, its discounted count over the context's sum.
     """
 
     contexts: np.ndarray
@@ -53,12 +53,12 @@ class NGramLM:
     and no context reaches back into the document before.
 
     Args:
-        order: tokens in an n-gram, the predicted one included: 3 predicts from two tokens.
-        tokenizer: a `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
-        vocabulary_size: number of token ids. Default: the tokenizer's.
+        order: Tokens in an n-gram, the predicted one included: 3 predicts from two tokens.
+        tokenizer: A `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
+        vocabulary_size: Number of token ids. Default: the tokenizer's.
 
     Raises:
-        ValueError: an argument is out of its range, or neither a tokenizer nor a vocabulary size
+        ValueError: An argument is out of its range, or neither a tokenizer nor a vocabulary size
             is given.
 
     Example:
@@ -106,16 +106,16 @@ class NGramLM:
         r"""Count a corpus; what was counted before is forgotten.
 
         Args:
-            corpus: texts, files or directories as `gk.datasets.language_modeling` takes them, or
+            corpus: Texts, files or directories as `gk.datasets.language_modeling` takes them, or
                 the token ids of one document, or a list of such.
-            keep_line_ends: whether the line ends `"\r\n"` and `"\r"` of files stay as they are
+            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are
                 instead of becoming `"\n"`.
 
         Returns:
             The model itself.
 
         Raises:
-            ValueError: there is no text, it is text and there is no tokenizer, or an id is outside
+            ValueError: There is no text, it is text and there is no tokenizer, or an id is outside
                 the vocabulary.
         """
         found = document_ids(corpus, self.tokenizer, keep_line_ends)
@@ -148,13 +148,13 @@ class NGramLM:
         """Return the natural logarithm of the probability of each token, given those before it.
 
         Args:
-            token_ids: ids that begin a document; after an end-of-text token another one begins.
+            token_ids: Ids that begin a document; after an end-of-text token another one begins.
 
         Returns:
             `(tokens,)` float64.
 
         Raises:
-            ValueError: an id is outside the vocabulary, or the model was not fitted.
+            ValueError: An id is outside the vocabulary, or the model was not fitted.
         """
         ids = self._checked(token_ids)
         probability = np.full(len(ids), 1 / self.vocabulary_size)
@@ -174,7 +174,7 @@ class NGramLM:
         """Return the probability of every token of the vocabulary to come next.
 
         Args:
-            token_ids: the ids before it, which begin a document; there may be none.
+            token_ids: The ids before it, which begin a document; there may be none.
 
         Returns:
             `(vocabulary_size,)` float64, which sums to 1.
@@ -204,11 +204,11 @@ class NGramLM:
         out, which a `CausalLM` cannot predict.
 
         Args:
-            corpus: as in `fit`.
-            keep_line_ends: as in `fit`.
+            corpus: As in `fit`.
+            keep_line_ends: As in `fit`.
 
         Raises:
-            ValueError: as in `fit`, or no document has a token to score.
+            ValueError: As in `fit`, or no document has a token to score.
         """
         total, count = 0.0, 0
         for document in document_ids(corpus, self.tokenizer, keep_line_ends):
@@ -234,19 +234,19 @@ class NGramLM:
         """Continue one prompt or several, each as the beginning of a document.
 
         Args:
-            prompts: a text, a list of texts, a list of token ids, or a list of such lists.
-            max_new_tokens: how many tokens to add at most; the end-of-text token ends a row
+            prompts: A text, a list of texts, a list of token ids, or a list of such lists.
+            max_new_tokens: How many tokens to add at most; the end-of-text token ends a row
                 earlier, and is not returned.
-            temperature: the probabilities are raised to the power of `1 / temperature`; 0 always
+            temperature: The probabilities are raised to the power of `1 / temperature`; 0 always
                 takes the most likely token.
-            seed: together with the number of a row decides what is drawn there. None takes a new
+            seed: Together with the number of a row decides what is drawn there. None takes a new
                 seed each time.
 
         Returns:
             Prompt and continuation, in the form that the prompt had.
 
         Raises:
-            ValueError: as in `CausalLM.generate`.
+            ValueError: As in `CausalLM.generate`.
         """
         check_positive_int("max_new_tokens", max_new_tokens)
         check_at_least_0("temperature", temperature)
@@ -282,7 +282,7 @@ class NGramLM:
         """Write the model to a new folder: its counts, and the tokenizer.
 
         Raises:
-            ValueError: the folder exists and is not empty, or the model was not fitted.
+            ValueError: The folder exists and is not empty, or the model was not fitted.
         """
         arrays = {
             f"{field}_{length}": values
@@ -300,7 +300,7 @@ class NGramLM:
         """Read a model from a folder that `save` wrote.
 
         Raises:
-            ValueError: there is no such model, or it is damaged.
+            ValueError: There is no such model, or it is damaged.
         """
         folder = pathlib.Path(directory)
         has_tokenizer = (folder / "tokenizer.json").exists()

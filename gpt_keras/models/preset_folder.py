@@ -25,7 +25,7 @@ def write_preset(model, directory) -> None:
     """Write `model`, a `CausalLM`, to `directory`, whole or not at all.
 
     Raises:
-        ValueError: the directory exists and is not empty.
+        ValueError: The directory exists and is not empty.
     """
     with tokenizer_beside_config():
         serialized = keras.saving.serialize_keras_object(model)
@@ -45,11 +45,11 @@ def read_preset(path, dtype=None):
     """Load a model from a folder that `write_preset` wrote, or from a `.keras` file.
 
     Args:
-        path: the folder or file.
-        dtype: dtype policy to build the model with; None for the one that it was saved with.
+        path: The folder or file.
+        dtype: Dtype policy to build the model with; None for the one that it was saved with.
 
     Raises:
-        ValueError: a file is missing, cut short, or not what the others say; the message names it.
+        ValueError: A file is missing, cut short, or not what the others say; the message names it.
             Or `dtype` is given for a model that cannot have another one.
     """
     path = pathlib.Path(path)
@@ -84,7 +84,7 @@ def read_config(path) -> GPTConfig:
     """Read the config alone from a preset folder, a `.keras` file or a JSON file; build no model.
 
     Raises:
-        ValueError: there is no config in it.
+        ValueError: There is no config in it.
     """
     path = pathlib.Path(path)
 

@@ -22,9 +22,9 @@ class SpecialIds(NamedTuple):
     """Ids of the three tokens that shape a task's input.
 
     Attributes:
-        start: begins a sequence.
-        delimiter: stands between two parts.
-        extract: ends a sequence; the model's answer is read there.
+        start: Begins a sequence.
+        delimiter: Stands between two parts.
+        extract: Ends a sequence; the model's answer is read there.
     """
 
     start: int
@@ -64,9 +64,9 @@ def classification(
     """Lay out one text: start, text, extract.
 
     Args:
-        text: token ids.
-        special: as `special_ids` gives them.
-        max_length: tokens that a sequence may have; None for any number.
+        text: Token ids.
+        special: As `special_ids` gives them.
+        max_length: Tokens that a sequence may have; None for any number.
 
     Returns:
         A list of one sequence.
@@ -91,10 +91,10 @@ def entailment(
     """Lay out a premise and a hypothesis: start, premise, delimiter, hypothesis, extract.
 
     Args:
-        premise: token ids.
-        hypothesis: token ids.
-        special: as `special_ids` gives them.
-        max_length: tokens that a sequence may have; None for any number.
+        premise: Token ids.
+        hypothesis: Token ids.
+        special: As `special_ids` gives them.
+        max_length: Tokens that a sequence may have; None for any number.
 
     Returns:
         A list of one sequence.
@@ -121,10 +121,10 @@ def similarity(
     The model runs both sequences and adds their hidden states.
 
     Args:
-        first: token ids.
-        second: token ids.
-        special: as `special_ids` gives them.
-        max_length: tokens that a sequence may have; None for any number.
+        first: Token ids.
+        second: Token ids.
+        special: As `special_ids` gives them.
+        max_length: Tokens that a sequence may have; None for any number.
 
     Returns:
         A list of two sequences.
@@ -152,16 +152,16 @@ def multiple_choice(
     Where there is a question, it is the end of the context (section 3.3 of the paper).
 
     Args:
-        context: token ids.
-        answers: token ids of each answer.
-        special: as `special_ids` gives them.
-        max_length: tokens that a sequence may have; None for any number.
+        context: Token ids.
+        answers: Token ids of each answer.
+        special: As `special_ids` gives them.
+        max_length: Tokens that a sequence may have; None for any number.
 
     Returns:
         A list of sequences, one for each answer.
 
     Raises:
-        ValueError: there is no answer, or `max_length` leaves no room for a token of each part.
+        ValueError: There is no answer, or `max_length` leaves no room for a token of each part.
 
     Example:
         >>> from gpt_keras.models.task_inputs import SpecialIds, multiple_choice
@@ -180,15 +180,15 @@ def pad(examples: Sequence[Sequence[Sequence[int]]], extract: int, length: int) 
     comes after it changes nothing in a causal model.
 
     Args:
-        examples: for each example the list of sequences that a layout gave; as many for each.
-        extract: id of the extract token.
-        length: length of the rows.
+        examples: For each example the list of sequences that a layout gave; as many for each.
+        extract: Id of the extract token.
+        length: Length of the rows.
 
     Returns:
         int32, `(examples, length)` if each has one sequence, else `(examples, sequences, length)`.
 
     Raises:
-        ValueError: the examples have different numbers of sequences.
+        ValueError: The examples have different numbers of sequences.
     """
     counts = {len(sequences) for sequences in examples}
     if len(counts) != 1:

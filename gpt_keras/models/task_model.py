@@ -75,12 +75,12 @@ class TaskModel(TextModel):
         """Put a new head on a causal model that was saved, with room for the special tokens.
 
         Args:
-            source: what `gk.CausalLM.from_preset` takes.
-            *args: arguments of the constructor after `model`.
-            **kwargs: further ones.
+            source: What `gk.CausalLM.from_preset` takes.
+            *args: Arguments of the constructor after `model`.
+            **kwargs: Further ones.
 
         Raises:
-            ValueError: as `gk.CausalLM.from_preset`, and as the constructor.
+            ValueError: As `gk.CausalLM.from_preset`, and as the constructor.
         """
         model = CausalLM.from_preset(source)
         kwargs.setdefault("tokenizer", model.tokenizer)
@@ -162,14 +162,14 @@ class TaskModel(TextModel):
         """Turn examples of text into the token ids that the model takes.
 
         Args:
-            examples: examples of text in any container that `fit` takes.
+            examples: Examples of text in any container that `fit` takes.
 
         Returns:
             int32 ids, `(examples, length)`, or `(examples, sequences, length)` where an example is
             more than one sequence.
 
         Raises:
-            ValueError: there is no tokenizer, or an example is not of the layout's form.
+            ValueError: There is no tokenizer, or an example is not of the layout's form.
         """
         tokenizer = require_tokenizer(self.tokenizer)
         if isinstance(examples, str):
@@ -226,7 +226,7 @@ class TaskModel(TextModel):
                 (section 4.1), for a pretrained model.
             loss: `"auto"` is `gk.training.CrossEntropy("sum_over_batch_size")`.
             metrics: `"auto"` is accuracy.
-            **kwargs: the other arguments of `keras.Model.compile`. `jit_compile` is True unless
+            **kwargs: The other arguments of `keras.Model.compile`. `jit_compile` is True unless
                 given, or unless `run_eagerly` is.
 
         Raises:
@@ -244,17 +244,17 @@ class TaskModel(TextModel):
         """Train; `keras.Model.fit` that also takes texts.
 
         Args:
-            x: examples of text in any container (a list, a NumPy array, a pandas Series, a string
+            x: Examples of text in any container (a list, a NumPy array, a pandas Series, a string
                 tensor, a generator); token ids as `encode` returns them, ragged, or in a dict under
                 `"token_ids"`; a `tf.data.Dataset` of labels with texts or with token ids; or a
                 `keras.utils.PyDataset` or generator of batches (token_ids, labels[, weights]).
-            y: for examples and arrays, the number of the right class or choice of each; a
+            y: For examples and arrays, the number of the right class or choice of each; a
                 `GPTClassifier` takes names of classes too.
-            **kwargs: the other arguments of `keras.Model.fit`; `validation_data` is any of these,
+            **kwargs: The other arguments of `keras.Model.fit`; `validation_data` is any of these,
                 or a tuple with labels; `sample_weight` is one number for each example.
 
         Raises:
-            ValueError: an example is not of the layout's form, an id is outside the vocabulary, or
+            ValueError: An example is not of the layout's form, an id is outside the vocabulary, or
                 a label is no class, or weights are not as many as the examples.
         """
         if isinstance(x, tf.data.Dataset | Iterator):

@@ -23,8 +23,8 @@ def find_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
     """Return the texts in a container, or None if it holds something else, and the container.
 
     Args:
-        name: the argument's name, for errors.
-        x: texts as `as_texts` takes them, or anything else.
+        name: The argument's name, for errors.
+        x: Texts as `as_texts` takes them, or anything else.
 
     Returns:
         `(texts, x)`; `x` in the form to use from now on, since an iterator was begun.
@@ -49,7 +49,7 @@ def find_training_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
     """Return what `find_texts` returns, but refuse texts that are all names of files.
 
     Raises:
-        ValueError: as `find_texts`, or all texts are names of files.
+        ValueError: As `find_texts`, or all texts are names of files.
     """
     texts, x = find_texts(name, x)
     if texts is not None:
@@ -61,7 +61,7 @@ def hold_out(texts: list[str], fraction: float) -> tuple[list[str], list[str]]:
     """Return texts to train on and, as Keras's `validation_split` does, the last ones to validate.
 
     Raises:
-        ValueError: either part would be empty.
+        ValueError: Either part would be empty.
     """
     at = int(len(texts) * (1 - fraction)) if 0 < fraction < 1 else 0
     if at in (0, len(texts)):
@@ -78,12 +78,12 @@ def plain_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, 
     Ragged rows are padded on the right, and padding has weight 0.
 
     Args:
-        x: token ids, or a dict of them as in `ids_in`, in eager mode or in a graph.
-        y: targets, as long as `x` in each row; or None.
-        sample_weight: weights of rows, or of tokens as ragged as `x`; or None.
+        x: Token ids, or a dict of them as in `ids_in`, in eager mode or in a graph.
+        y: Targets, as long as `x` in each row; or None.
+        sample_weight: Weights of rows, or of tokens as ragged as `x`; or None.
 
     Raises:
-        ValueError: a dict has other keys.
+        ValueError: A dict has other keys.
     """
     x = ids_in(x)
     if not isinstance(x, tf.RaggedTensor):
@@ -103,7 +103,7 @@ def ids_in(x: Any) -> Any:
     """Return the ids in a dict under `"token_ids"`; everything else is returned unchanged.
 
     Raises:
-        ValueError: the dict has other keys.
+        ValueError: The dict has other keys.
     """
     if not isinstance(x, Mapping):
         return x
@@ -119,15 +119,15 @@ def find_examples(name: str, x: Any) -> tuple[list | None, Any]:
     """Return the examples of text in a container, or None if it holds something else, and it.
 
     Args:
-        name: the argument's name, for errors.
-        x: texts in a container as `find_texts` takes it, but at least one; or several texts for
+        name: The argument's name, for errors.
+        x: Texts in a container as `find_texts` takes it, but at least one; or several texts for
             each example, as rows of an array of strings or as lists and tuples; or anything else.
 
     Returns:
         `(examples, x)`; `x` in the form to use from now on, since an iterator was begun.
 
     Raises:
-        ValueError: an array of texts has more than two dimensions, or texts are mixed with
+        ValueError: An array of texts has more than two dimensions, or texts are mixed with
             something else.
     """
     if isinstance(x, Iterator):
@@ -154,13 +154,13 @@ def find_labeled_texts(dataset: tf.data.Dataset) -> tuple[Any, Any, Any] | None:
     """Return examples, labels and weights of a dataset of `(text, label[, weight])`, as arrays.
 
     Args:
-        dataset: batches or single examples. A pair of texts is a row of two strings.
+        dataset: Batches or single examples. A pair of texts is a row of two strings.
 
     Returns:
         `(examples, labels, weights)`, weights maybe None; or None if the dataset holds no texts.
 
     Raises:
-        ValueError: it never ends.
+        ValueError: It never ends.
     """
     spec = dataset.element_spec
     parts = spec if isinstance(spec, tuple) else (spec,)

@@ -32,8 +32,8 @@ class TextModel(keras.Model):
     backbone.
 
     Args:
-        backbone: a Keras model on token ids.
-        name: name of the model.
+        backbone: A Keras model on token ids.
+        name: Name of the model.
     """
 
     # Shape of the token ids that the model is called with.
@@ -58,10 +58,10 @@ class TextModel(keras.Model):
         """Export the network, from token ids to its outputs; `keras.Model.export`.
 
         Args:
-            filepath: what to write.
-            format: one of `keras.Model.export`'s: `"tf_saved_model"`, `"litert"`, `"onnx"`, ...
-            verbose: whether to report what is written.
-            **kwargs: further arguments of `keras.Model.export`. `input_signature` is int32
+            filepath: What to write.
+            format: One of `keras.Model.export`'s: `"tf_saved_model"`, `"litert"`, `"onnx"`, ...
+            verbose: Whether to report what is written.
+            **kwargs: Further arguments of `keras.Model.export`. `input_signature` is int32
                 `token_ids` of any batch and length unless given; in ONNX of a batch of 1.
         """
         shape = self._input_shape

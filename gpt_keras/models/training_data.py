@@ -16,7 +16,7 @@ def read(
     Arrays are checked whole; a batch of any other source is checked when it comes.
 
     Raises:
-        ValueError: there is nothing, ids are outside the vocabulary or not integers, sequences are
+        ValueError: There is nothing, ids are outside the vocabulary or not integers, sequences are
             too long, or weights belong neither to rows nor to tokens.
     """
     if is_checked(x):
@@ -41,7 +41,7 @@ def read_ids(model, x):
     """Return token ids without targets as Keras takes them, checked as in `read`.
 
     Raises:
-        ValueError: as in `read`.
+        ValueError: As in `read`.
     """
     batches = TokenBatches(model, has_targets=False)
     source = checked_batches(x, batches)
@@ -60,7 +60,7 @@ def read_validation(model, data, batch_size=None):
     """Return `validation_data`, which holds what `read` takes, as Keras takes it.
 
     Raises:
-        ValueError: as `read`.
+        ValueError: As `read`.
     """
     if data is None:
         return None

@@ -16,7 +16,7 @@ def check_token_ids_if_known(token_ids, vocabulary_size: int) -> None:
     `keras.Sequential` casts its input to the compute dtype of its first layer.
 
     Raises:
-        ValueError: the ids are no integers, or outside the vocabulary.
+        ValueError: The ids are no integers, or outside the vocabulary.
     """
     dtype = keras.backend.standardize_dtype(token_ids.dtype)
     if dtype in ("bfloat16", "float16"):
@@ -38,12 +38,12 @@ def with_more_rows(
     """Return a copy of a backbone with more token ids.
 
     Args:
-        backbone: the model.
-        vocabulary_size: number of ids of the copy.
-        changes: what differs in the copy's `get_config`.
+        backbone: The model.
+        vocabulary_size: Number of ids of the copy.
+        changes: What differs in the copy's `get_config`.
 
     Raises:
-        ValueError: the model has more ids already, or is quantized.
+        ValueError: The model has more ids already, or is quantized.
     """
     check_positive_int("vocabulary_size", vocabulary_size)
     if is_quantized(backbone):

@@ -19,15 +19,15 @@ def training(
     epoch; the validation loss is measured at the epoch's end, and stands there.
 
     Args:
-        history: what `model.fit` returned, or its `history` dict: `"loss"` and, if there was
+        history: What `model.fit` returned, or its `history` dict: `"loss"` and, if there was
             validation data, `"val_loss"`, in nats per token.
-        validation_freq: what `model.fit` was given: how many epochs lie between validations.
+        validation_freq: What `model.fit` was given: how many epochs lie between validations.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: there is no `"loss"`, or it has no epochs.
+        ValueError: There is no `"loss"`, or it has no epochs.
 
     Example:
         >>> import gpt_keras as gk
@@ -77,8 +77,8 @@ def learning_rate(optimizer: keras.optimizers.Optimizer, num_steps: int) -> Figu
     """Draw the learning rate that an optimizer uses at each step.
 
     Args:
-        optimizer: a Keras optimizer, such as `gk.training.adamw()` makes.
-        num_steps: number of steps to draw.
+        optimizer: A Keras optimizer, such as `gk.training.adamw()` makes.
+        num_steps: Number of steps to draw.
 
     Returns:
         The figure.
@@ -107,13 +107,13 @@ def loss_by_position(losses: Mapping[str, np.ndarray]) -> Figure:
     """Draw the mean loss at each position of a window: what more context is worth.
 
     Args:
-        losses: for each label an array `(windows, length)` of losses in nats per token.
+        losses: For each label an array `(windows, length)` of losses in nats per token.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: there are no losses, or more series than `gk.plots.STYLES`, or an array has not
+        ValueError: There are no losses, or more series than `gk.plots.STYLES`, or an array has not
             two dimensions.
 
     Example:

@@ -36,7 +36,7 @@ def chinese_font() -> str:
         it for all figures.
 
     Raises:
-        RuntimeError: no installed font has them; the message says how to install one.
+        RuntimeError: No installed font has them; the message says how to install one.
 
     Example:
         >>> import gpt_keras as gk
@@ -102,7 +102,7 @@ def fonts_for(text: str) -> list[str]:
     """Return the fonts of a label; matplotlib takes from the second what the first lacks.
 
     Raises:
-        RuntimeError: the label has Chinese characters, and no installed font has them.
+        RuntimeError: The label has Chinese characters, and no installed font has them.
     """
     fonts = [_LATIN_FONT]
     if any(_is_chinese(character) for character in text):
@@ -124,7 +124,7 @@ def token_labels(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the labels of tokens, with marks for what would not be seen, and their fonts.
 
     Raises:
-        RuntimeError: a token has Chinese characters, and no installed font has them.
+        RuntimeError: A token has Chinese characters, and no installed font has them.
     """
     labels = [visible(token.encode("utf-8", errors="replace")) for token in tokens]
     fonts = fonts_for("".join(labels))

@@ -19,15 +19,15 @@ def attention(weights: np.ndarray, tokens: Sequence[str], title: str = "layer") 
         weights: `(heads, length, length)`, as `gk.interpretation.attention_weights` gives them for
             one layer and one text; or `(layers, heads, length, length)` for several, a row of
             panels each.
-        tokens: the text of each token; a space is drawn as ␣, a line end as ⏎.
-        title: what a row of panels is called, before its number.
+        tokens: The text of each token; a space is drawn as ␣, a line end as ⏎.
+        title: What a row of panels is called, before its number.
 
     Returns:
         The figure. All panels have the same scale, from 0 (white) to 1 (black).
 
     Raises:
         ValueError: `weights` has another shape, or there are more than 64 tokens.
-        RuntimeError: a token is Chinese and no font here has the glyphs.
+        RuntimeError: A token is Chinese and no font here has the glyphs.
 
     Example:
         >>> import gpt_keras as gk

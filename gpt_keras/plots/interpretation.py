@@ -15,7 +15,7 @@ def by_head(values: np.ndarray, label: str) -> Figure:
 
     Args:
         values: `(layers, heads)`, such as `gk.interpretation.head_ablation` returns.
-        label: what the numbers are, with their unit.
+        label: What the numbers are, with their unit.
 
     Returns:
         The figure: darker is further from 0, and each cell has its number, with its sign.
@@ -40,8 +40,8 @@ def by_token(values: np.ndarray, tokens: Sequence[str], label: str) -> Figure:
 
     Args:
         values: `(layers, length)`, such as `gk.interpretation.layer_patching` returns.
-        tokens: the text of each token; a space is drawn as ␣, a line end as ⏎.
-        label: what the numbers are, with their unit.
+        tokens: The text of each token; a space is drawn as ␣, a line end as ⏎.
+        label: What the numbers are, with their unit.
 
     Returns:
         The figure, as `by_head`'s.
@@ -49,7 +49,7 @@ def by_token(values: np.ndarray, tokens: Sequence[str], label: str) -> Figure:
     Raises:
         ValueError: `values` is not a table of numbers with a column for each token, or there are
             more than 64.
-        RuntimeError: a token is Chinese and no font here has the glyphs.
+        RuntimeError: A token is Chinese and no font here has the glyphs.
 
     Example:
         >>> import gpt_keras as gk
@@ -93,15 +93,15 @@ def logit_lens(logits: np.ndarray, tokens: Sequence[str], vocabulary: Sequence[s
     Args:
         logits: `(layers + 1, length, vocabulary_size)`, as `gk.interpretation.logit_lens` gives
             them for one text.
-        tokens: the text of each token.
-        vocabulary: the text of each id.
+        tokens: The text of each token.
+        vocabulary: The text of each id.
 
     Returns:
         The figure: a cell has the likeliest next token and is the darker, the more likely that is.
 
     Raises:
-        ValueError: the shapes do not fit, or there are more than 64 tokens.
-        RuntimeError: a token is Chinese and no font here has the glyphs.
+        ValueError: The shapes do not fit, or there are more than 64 tokens.
+        RuntimeError: A token is Chinese and no font here has the glyphs.
 
     Example:
         >>> import gpt_keras as gk
@@ -158,15 +158,15 @@ def attribution(scores: np.ndarray, tokens: Sequence[str], target: str) -> Figur
     Args:
         scores: `(length,)`, such as `gk.interpretation.integrated_gradients` returns; or
             `(methods, length)` for several, a panel each.
-        tokens: the text of each token.
-        target: the text of the token that is predicted.
+        tokens: The text of each token.
+        target: The text of the token that is predicted.
 
     Returns:
         The figure. Bars to the left, which are hatched, speak against the target.
 
     Raises:
-        ValueError: the shapes do not fit, or there are more than 64 tokens.
-        RuntimeError: a token is Chinese and no font here has the glyphs.
+        ValueError: The shapes do not fit, or there are more than 64 tokens.
+        RuntimeError: A token is Chinese and no font here has the glyphs.
 
     Example:
         >>> import gpt_keras as gk
@@ -202,15 +202,15 @@ def embeddings(coordinates: np.ndarray, labels: Sequence[str], shares: np.ndarra
 
     Args:
         coordinates: `(number, 2)`, as `gk.interpretation.principal_components` gives them.
-        labels: the text of each point.
+        labels: The text of each point.
         shares: `(2,)`, the share of the variance along each axis.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: the shapes do not fit.
-        RuntimeError: a label is Chinese and no font here has the glyphs.
+        ValueError: The shapes do not fit.
+        RuntimeError: A label is Chinese and no font here has the glyphs.
 
     Example:
         >>> import gpt_keras as gk

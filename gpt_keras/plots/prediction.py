@@ -14,16 +14,16 @@ def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
     """Draw the most likely next tokens after each prompt, with their probabilities.
 
     Args:
-        model: a `CausalLM` with a tokenizer.
-        prompts: one text or some, a panel each.
-        count: how many tokens to show of each.
+        model: A `CausalLM` with a tokenizer.
+        prompts: One text or some, a panel each.
+        count: How many tokens to show of each.
 
     Returns:
         The figure. White space is written as ␣ and ⏎.
 
     Raises:
-        ValueError: the model has no tokenizer, or a prompt is empty.
-        RuntimeError: the labels are Chinese and no font here has the glyphs.
+        ValueError: The model has no tokenizer, or a prompt is empty.
+        RuntimeError: The labels are Chinese and no font here has the glyphs.
 
     Example:
         >>> import gpt_keras as gk

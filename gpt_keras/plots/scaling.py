@@ -12,9 +12,9 @@ def scaling_law(sizes: Sequence[float], losses: Sequence[float], law: PowerLaw) 
     """Draw losses against sizes with the law that was fitted to them, and what it leaves over.
 
     Args:
-        sizes: numbers of parameters.
-        losses: in nats per token.
-        law: what `gk.evaluation.fit_power_law` returned.
+        sizes: Numbers of parameters.
+        losses: In nats per token.
+        law: What `gk.evaluation.fit_power_law` returned.
 
     Returns:
         The figure: losses above, on a logarithmic axis of sizes, and residuals below.

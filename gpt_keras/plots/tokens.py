@@ -36,16 +36,16 @@ def tokenization(text: str, tokenizers: Mapping[str, Tokenizer]) -> Figure:
     border; so are code points that no font here can draw, ‹U+1F44B›.
 
     Args:
-        text: what to cut.
-        tokenizers: the tokenizers, each under the name to show.
+        text: What to cut.
+        tokenizers: The tokenizers, each under the name to show.
 
     Returns:
         The figure; as tall as the text needs.
 
     Raises:
-        ValueError: there is no text, or so much that a tokenizer makes more than 2,000 tokens of
+        ValueError: There is no text, or so much that a tokenizer makes more than 2,000 tokens of
             it; or there are no tokenizers.
-        RuntimeError: the text is Chinese and no font here has the glyphs.
+        RuntimeError: The text is Chinese and no font here has the glyphs.
 
     Example:
         >>> import gpt_keras as gk

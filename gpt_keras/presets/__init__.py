@@ -22,13 +22,13 @@ def get(name: str) -> GPTConfig:
     """Return the config of a preset.
 
     Args:
-        name: one of `names()`.
+        name: One of `names()`.
 
     Returns:
         A `GPTConfig`; its method `replace` makes a variant of it.
 
     Raises:
-        ValueError: there is no preset of that name.
+        ValueError: There is no preset of that name.
 
     Example:
         >>> import gpt_keras as gk

@@ -9,7 +9,7 @@ def modern_decoder(**fields: Any) -> GPTConfig:
     """Return a config with rotary positions, RMSNorm, SwiGLU and no biases.
 
     Args:
-        **fields: the fields of `GPTConfig` that differ from model to model.
+        **fields: The fields of `GPTConfig` that differ from model to model.
 
     Example:
         >>> from gpt_keras.presets.modern import modern_decoder

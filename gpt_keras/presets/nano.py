@@ -14,9 +14,9 @@ def nano(hidden_dim: int = 128, **fields: Any) -> GPTConfig:
     """Return a decoder of the Llama type with norms of queries and keys.
 
     Args:
-        hidden_dim: width of the model. Inside the feed-forward layer it is 8/3 of that, a multiple
+        hidden_dim: Width of the model. Inside the feed-forward layer it is 8/3 of that, a multiple
             of 16, so that the three matrices have as many weights as two of four times the width.
-        **fields: other fields of `GPTConfig`. Default: those of the preset `nano`.
+        **fields: Other fields of `GPTConfig`. Default: those of the preset `nano`.
 
     Example:
         >>> from gpt_keras.presets.nano import nano

@@ -7,12 +7,12 @@ class AddedToken(NamedTuple):
     """A token that is added to a vocabulary.
 
     Attributes:
-        token_id: its id.
-        text: its text.
-        is_special: whether it is found only in texts in which special tokens are allowed; else it
+        token_id: Its id.
+        text: Its text.
+        is_special: Whether it is found only in texts in which special tokens are allowed; else it
             is found in every text.
-        lstrip: whether it takes the white space before it.
-        rstrip: whether it takes the white space after it.
+        lstrip: Whether it takes the white space before it.
+        rstrip: Whether it takes the white space after it.
     """
 
     token_id: int
@@ -26,8 +26,8 @@ def without_gaps(tokens: list[AddedToken], vocabulary_size: int) -> list[AddedTo
     """Return tokens in the order of their ids, with others for the ids that have none.
 
     Args:
-        tokens: tokens whose ids may begin anywhere from `vocabulary_size` on.
-        vocabulary_size: the first id that is not in the vocabulary.
+        tokens: Tokens whose ids may begin anywhere from `vocabulary_size` on.
+        vocabulary_size: The first id that is not in the vocabulary.
 
     Example:
         >>> from gpt_keras.tokenizers.added_tokens import AddedToken, without_gaps

@@ -18,9 +18,9 @@ class Boundaries(NamedTuple):
     """The tokens at the boundaries of a text.
 
     Attributes:
-        start_of_text_id: id of the token that begins a text, or None.
-        end_of_text_id: id of the token that ends a text, or None.
-        adds_start_of_text: whether prompts and documents of the model begin with the first.
+        start_of_text_id: Id of the token that begins a text, or None.
+        end_of_text_id: Id of the token that ends a text, or None.
+        adds_start_of_text: Whether prompts and documents of the model begin with the first.
     """
 
     start_of_text_id: int | None = None
@@ -35,7 +35,7 @@ def read_boundaries(post_processor: dict[str, Any] | None) -> Boundaries:
     and after a text.
 
     Args:
-        post_processor: that part of the file, or None.
+        post_processor: That part of the file, or None.
 
     Example:
         >>> from gpt_keras.tokenizers.boundaries import read_boundaries
@@ -62,9 +62,9 @@ def write_boundaries(
     """Return a post-processor that declares these boundaries, and does all else as before.
 
     Args:
-        post_processor: that part of a `tokenizer.json`, or None.
-        boundaries: what it is to declare.
-        token: gives the text of an id.
+        post_processor: That part of a `tokenizer.json`, or None.
+        boundaries: What it is to declare.
+        token: Gives the text of an id.
 
     Returns:
         What `read_boundaries` reads back as `boundaries`.

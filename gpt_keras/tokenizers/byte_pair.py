@@ -62,7 +62,7 @@ class BytePairTokenizer(EngineTokenizer):
         engine: A byte-level BPE `tokenizers.Tokenizer`.
 
     Raises:
-        ValueError: If `engine` is not byte-level BPE.
+        ValueError: `engine` is not byte-level BPE.
 
     Example:
         >>> import gpt_keras as gk
@@ -141,7 +141,7 @@ class BytePairTokenizer(EngineTokenizer):
             The tokenizer.
 
         Raises:
-            ValueError: If there is no text, a path does not exist, a file is not UTF-8, or
+            ValueError: There is no text, a path does not exist, a file is not UTF-8, or
                 `vocabulary_size`, `min_frequency` or `special_tokens` is not possible.
 
         Example:
@@ -202,7 +202,7 @@ class BytePairTokenizer(EngineTokenizer):
             The tokenizer.
 
         Raises:
-            ValueError: If the ids are not 0 to n - 1, the vocabulary lacks bytes of ASCII text, or
+            ValueError: The ids are not 0 to n - 1, the vocabulary lacks bytes of ASCII text, or
                 it lacks the parts or the result of a merge or a special token.
 
         Example:
@@ -255,7 +255,7 @@ class BytePairTokenizer(EngineTokenizer):
             An `InGraphBytePairTokenizer`.
 
         Raises:
-            ValueError: If the tokenizer was loaded from a file and splits words in another way
+            ValueError: The tokenizer was loaded from a file and splits words in another way
                 than GPT-2.
         """
         self._require_usual_split(
@@ -306,7 +306,7 @@ class BytePairTokenizer(EngineTokenizer):
             The path of the folder.
 
         Raises:
-            ValueError: If the tokenizer is not one that this format can hold.
+            ValueError: The tokenizer is not one that this format can hold.
 
         Example:
             >>> import tempfile

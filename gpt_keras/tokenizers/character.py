@@ -23,7 +23,7 @@ class CharacterTokenizer(Tokenizer):
             decodes to that literal string; no text encodes to it.
 
     Raises:
-        ValueError: If `characters` is empty, or a character stands in it twice.
+        ValueError: `characters` is empty, or a character stands in it twice.
 
     Example:
         >>> import gpt_keras as gk
@@ -74,7 +74,7 @@ class CharacterTokenizer(Tokenizer):
             A tokenizer of the distinct characters, sorted by code point.
 
         Raises:
-            ValueError: If there is no text, a path does not exist, or a file is not UTF-8.
+            ValueError: There is no text, a path does not exist, or a file is not UTF-8.
 
         Example:
             >>> import gpt_keras as gk

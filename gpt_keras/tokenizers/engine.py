@@ -197,7 +197,7 @@ def encode_in_pieces(
         safe_cut: `Tokenizer.safe_cut`, or a function like it.
 
     Raises:
-        ValueError: If a text has a lone surrogate.
+        ValueError: A text has a lone surrogate.
     """
     pieces, counts = [], []
     for text in texts:

@@ -17,12 +17,12 @@ class FolderSettings(NamedTuple):
     """The settings of a folder; those that it lacks are None or empty.
 
     Attributes:
-        start_of_text: text of the token that begins a text.
-        end_of_text: text of the token that ends a text.
-        adds_start_of_text: whether prompts begin with the first.
-        start_ids: ids of the token that begins a text, as the model's settings name it.
-        end_ids: ids of the tokens that end a text, as the model's settings name them.
-        added_tokens: tokens that the vocabulary's own file may lack.
+        start_of_text: Text of the token that begins a text.
+        end_of_text: Text of the token that ends a text.
+        adds_start_of_text: Whether prompts begin with the first.
+        start_ids: Ids of the token that begins a text, as the model's settings name it.
+        end_ids: Ids of the tokens that end a text, as the model's settings name them.
+        added_tokens: Tokens that the vocabulary's own file may lack.
     """
 
     start_of_text: str | None = None
@@ -57,10 +57,10 @@ def read_folder_settings(folder: Path) -> FolderSettings:
     """Read the settings of a folder.
 
     Args:
-        folder: the folder.
+        folder: The folder.
 
     Raises:
-        ValueError: a file is damaged; the message names it.
+        ValueError: A file is damaged; the message names it.
     """
     files = {name: _read(folder / name) for name in (*_TOKENIZER_FILES, *_MODEL_FILES)}
     config = files["tokenizer_config.json"]

@@ -29,11 +29,11 @@ class _Split(NamedTuple):
     """Settings of a tokenizer that go with its split of text into words.
 
     Attributes:
-        pre_tokenizer: the split.
-        normalizer: what is done to text before it.
-        ignore_merges: whether a word that is a token is taken as it is, even where no merges lead
+        pre_tokenizer: The split.
+        normalizer: What is done to text before it.
+        ignore_merges: Whether a word that is a token is taken as it is, even where no merges lead
             to it.
-        adds_start: whether prompts begin with the start of text unless the file denies it.
+        adds_start: Whether prompts begin with the start of text unless the file denies it.
     """
 
     pre_tokenizer: pre_tokenizers.PreTokenizer
@@ -76,7 +76,7 @@ def load(path: Path) -> BytePairTokenizer | MetaspaceTokenizer:
         The tokenizer. Control tokens are special; user-defined ones are found in every text.
 
     Raises:
-        ValueError: If the file is damaged, or its tokenizer is neither byte-level BPE with a split
+        ValueError: The file is damaged, or its tokenizer is neither byte-level BPE with a split
             into words that is known here nor a SentencePiece model; names the file.
     """
     with naming(path):

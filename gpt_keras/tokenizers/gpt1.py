@@ -65,7 +65,7 @@ class GPT1Tokenizer(EngineTokenizer):
         engine: A `tokenizers.Tokenizer` with a BPE model whose words end in `</w>`.
 
     Raises:
-        ValueError: If `engine` is of another kind.
+        ValueError: `engine` is of another kind.
 
     Example:
         >>> import gpt_keras as gk
@@ -143,7 +143,7 @@ class GPT1Tokenizer(EngineTokenizer):
             The tokenizer.
 
         Raises:
-            ValueError: If there is no text, a path does not exist, a file is not UTF-8, or
+            ValueError: There is no text, a path does not exist, a file is not UTF-8, or
                 `vocabulary_size`, `min_frequency` or `special_tokens` is not possible.
 
         Example:
@@ -202,7 +202,7 @@ class GPT1Tokenizer(EngineTokenizer):
             The tokenizer.
 
         Raises:
-            ValueError: If the ids are not 0 to n - 1, the vocabulary lacks `<unk>` or the parts or
+            ValueError: The ids are not 0 to n - 1, the vocabulary lacks `<unk>` or the parts or
                 the result of a merge, or a merge stands twice.
 
         Example:
@@ -259,7 +259,7 @@ class GPT1Tokenizer(EngineTokenizer):
             An `InGraphGPT1Tokenizer`.
 
         Raises:
-            ValueError: If the tokenizer was loaded from a file and splits words in another way
+            ValueError: The tokenizer was loaded from a file and splits words in another way
                 than GPT-1.
         """
         self._require_usual_split(
@@ -291,7 +291,7 @@ class GPT1Tokenizer(EngineTokenizer):
             The path of the folder.
 
         Raises:
-            ValueError: If the tokenizer has special tokens other than `<unk>`, or splits words in
+            ValueError: The tokenizer has special tokens other than `<unk>`, or splits words in
                 another way than GPT-1.
         """
         others = sorted(self._special_tokens.keys() - {UNKNOWN})

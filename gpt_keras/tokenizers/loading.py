@@ -59,8 +59,8 @@ def load(path: str | os.PathLike) -> Tokenizer:
         A tokenizer of the class that the content is of.
 
     Raises:
-        ValueError: If there is no such file, or its content is not a tokenizer; names the file.
-        ImportError: If it is a SentencePiece model and tensorflow-text is not installed.
+        ValueError: There is no such file, or its content is not a tokenizer; names the file.
+        ImportError: It is a SentencePiece model and tensorflow-text is not installed.
 
     Example:
         >>> import tempfile

@@ -38,7 +38,7 @@ class MetaspaceTokenizer(EngineTokenizer):
         engine: A `tokenizers.Tokenizer` with a BPE model and a decoder for `▁`.
 
     Raises:
-        ValueError: If `engine` is of another kind.
+        ValueError: `engine` is of another kind.
 
     Example:
         >>> import gpt_keras as gk
@@ -198,7 +198,7 @@ class MetaspaceTokenizer(EngineTokenizer):
             An `InGraphMetaspaceTokenizer`.
 
         Raises:
-            ValueError: If the tokenizer was loaded from a file and treats text in another way.
+            ValueError: The tokenizer was loaded from a file and treats text in another way.
         """
         self._require_usual_split(
             "tokens for all bytes and nothing done to text but to write its spaces as '▁'"

@@ -48,8 +48,8 @@ class SentencePieceTokenizer(Tokenizer):
         boundaries: The tokens that begin and end a text; None for those of the model.
 
     Raises:
-        ValueError: If `model` is not a SentencePiece model.
-        ImportError: If tensorflow-text is not installed.
+        ValueError: `model` is not a SentencePiece model.
+        ImportError: Tensorflow-text is not installed.
 
     Example:
         >>> import gpt_keras as gk
@@ -107,8 +107,8 @@ class SentencePieceTokenizer(Tokenizer):
             path: The file.
 
         Raises:
-            ValueError: If there is no such file, or it is not a SentencePiece model.
-            ImportError: If tensorflow-text is not installed.
+            ValueError: There is no such file, or it is not a SentencePiece model.
+            ImportError: Tensorflow-text is not installed.
         """
         path = Path(path)
         if not path.is_file():

@@ -74,7 +74,7 @@ def parse(data: bytes) -> SentencePieceModel:
         data: The bytes of the file.
 
     Raises:
-        ValueError: If they are no such message, hold no pieces, or ask for a denormalizer.
+        ValueError: They are no such message, hold no pieces, or ask for a denormalizer.
     """
     try:
         message = _message_class()()

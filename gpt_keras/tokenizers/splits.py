@@ -26,8 +26,8 @@ def gpt4_split(digits: str, marks: bool = False) -> pre_tokenizers.PreTokenizer:
     r"""Return the split of GPT-4's tokenizer, which others took over with small changes.
 
     Args:
-        digits: expression for a group of digits, such as `\p{N}{1,3}`.
-        marks: whether combining marks belong to words, as in Qwen 3.5.
+        digits: Expression for a group of digits, such as `\p{N}{1,3}`.
+        marks: Whether combining marks belong to words, as in Qwen 3.5.
     """
     letters = r"[\p{L}\p{M}]" if marks else r"\p{L}"
     other = r"[^\s\p{L}\p{M}\p{N}]" if marks else r"[^\s\p{L}\p{N}]"
@@ -40,8 +40,8 @@ def case_split(digits: str, contractions: bool) -> pre_tokenizers.PreTokenizer:
     r"""Return the split of GPT-4o's tokenizer and Mistral's Tekken, which cut before capitals.
 
     Args:
-        digits: expression for a group of digits.
-        contractions: whether a contraction belongs to the word before it.
+        digits: Expression for a group of digits.
+        contractions: Whether a contraction belongs to the word before it.
     """
     before = r"[^\r\n\p{L}\p{N}]?"
     after = f"{_CONTRACTIONS}?" if contractions else ""

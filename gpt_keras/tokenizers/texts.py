@@ -15,8 +15,8 @@ def as_texts(name: str, value: Any) -> str | list[str]:
     r"""Return texts as a string or a list of strings, whatever container holds them.
 
     Args:
-        name: the argument's name, for the error.
-        value: one string, or a one-dimensional container of strings: a list, tuple, NumPy array,
+        name: The argument's name, for the error.
+        value: One string, or a one-dimensional container of strings: a list, tuple, NumPy array,
             pandas Series, string tensor, generator, or a `tf.data.Dataset` of strings, batched or
             not. A string tensor without dimensions is one string. Bytes inside a container or a
             tensor are decoded as UTF-8.

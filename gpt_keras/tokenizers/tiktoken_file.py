@@ -70,12 +70,12 @@ def load(path: Path, added_tokens: Sequence[AddedToken] = ()) -> BytePairTokeniz
     """Load a vocabulary.
 
     Args:
-        path: the file.
-        added_tokens: tokens with the ids after the vocabulary's, instead of those that a file of
+        path: The file.
+        added_tokens: Tokens with the ids after the vocabulary's, instead of those that a file of
             this size usually has.
 
     Raises:
-        ValueError: a line is damaged, a rank is missing, or a token cannot be made by merging
+        ValueError: A line is damaged, a rank is missing, or a token cannot be made by merging
             earlier ones; the message names the file.
     """
     with naming(path):

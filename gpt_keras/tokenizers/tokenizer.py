@@ -132,7 +132,7 @@ class Tokenizer(abc.ABC):
                 changes nothing.
 
         Raises:
-            ValueError: If the vocabulary lacks a token, or `adds_start_of_text` is True without a
+            ValueError: The vocabulary lacks a token, or `adds_start_of_text` is True without a
                 start of text.
 
         Example:
@@ -164,7 +164,7 @@ class Tokenizer(abc.ABC):
                 a token such as `[PAD270]`. Tokens that the tokenizer has already are left out.
 
         Raises:
-            ValueError: If the vocabulary has another token of one of these ids or texts, or a
+            ValueError: The vocabulary has another token of one of these ids or texts, or a
                 tokenizer of this kind cannot have further tokens.
 
         Example:
@@ -196,7 +196,7 @@ class Tokenizer(abc.ABC):
             count: How many ids to keep.
 
         Raises:
-            ValueError: If that takes away tokens which text is made of.
+            ValueError: That takes away tokens which text is made of.
 
         Example:
             >>> import gpt_keras as gk
@@ -283,7 +283,7 @@ class Tokenizer(abc.ABC):
             A list of ids for one string, a list of lists for several.
 
         Raises:
-            ValueError: If `text` holds anything but strings, or
+            ValueError: `text` holds anything but strings, or
                 `allowed_special` names a token that is not special.
         """
         allowed = self._allowed(allowed_special)
@@ -384,7 +384,7 @@ class Tokenizer(abc.ABC):
             A string for one sequence, a list of strings for a batch.
 
         Raises:
-            ValueError: If an id is not an integer or is outside the vocabulary.
+            ValueError: An id is not an integer or is outside the vocabulary.
         """
         if hasattr(ids, "to_list"):  # tf.RaggedTensor
             ids = ids.to_list()
@@ -534,7 +534,7 @@ class Tokenizer(abc.ABC):
             parts: Strings and ids.
 
         Raises:
-            ValueError: If a part is neither a string nor an id of the vocabulary.
+            ValueError: A part is neither a string nor an id of the vocabulary.
 
         Example:
             >>> import gpt_keras as gk

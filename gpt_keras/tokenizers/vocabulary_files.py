@@ -53,7 +53,7 @@ def read_text_file(path: Path) -> str:
     """Read a UTF-8 file that is small enough to be part of a tokenizer.
 
     Raises:
-        ValueError: If it is empty, too large or not UTF-8.
+        ValueError: It is empty, too large or not UTF-8.
     """
     size = path.stat().st_size
     if size > _MAX_BYTES:
@@ -69,7 +69,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
     Raises:
-        ValueError: If it is no JSON, not an object, or a key stands twice in an object.
+        ValueError: It is no JSON, not an object, or a key stands twice in an object.
     """
     text = read_text_file(path)
     # Looked at before the rest is made into Python objects, which may be many.
@@ -108,7 +108,7 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
         The pairs of tokens, the earliest learned first.
 
     Raises:
-        ValueError: If it is empty or not UTF-8, or a line has not two tokens.
+        ValueError: It is empty or not UTF-8, or a line has not two tokens.
     """
     merges = []
     for number, line in enumerate(read_text_file(path).split("\n"), start=1):
@@ -183,7 +183,7 @@ def write_vocabulary_files(
         The path of the folder.
 
     Raises:
-        ValueError: If a token of a merge holds white space, which the format has no way to write.
+        ValueError: A token of a merge holds white space, which the format has no way to write.
     """
     folder = Path(folder)
     for token in (token for merge in merges for token in merge):

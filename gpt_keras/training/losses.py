@@ -21,10 +21,10 @@ class CrossEntropy(keras.losses.Loss):
     `ignore_class` are left out entirely: their targets may be any numbers.
 
     Args:
-        reduction: as in Keras. Default: the mean over tokens, weighted by their sample weights.
-        ignore_class: target that is left out, such as -100; None counts every target.
-        name: name of the loss.
-        dtype: dtype in which the loss is computed. Default: float32, or float64 if that is
+        reduction: As in Keras. Default: the mean over tokens, weighted by their sample weights.
+        ignore_class: Target that is left out, such as -100; None counts every target.
+        name: Name of the loss.
+        dtype: Dtype in which the loss is computed. Default: float32, or float64 if that is
             Keras's `floatx`; fewer digits would spoil a sum over a vocabulary.
 
     Call arguments:
@@ -88,12 +88,12 @@ def token_weights(targets, outputs, sample_weight=None, ignore_class=None, dtype
     """Return the weight of each target, or None if every target counts as 1.
 
     Args:
-        targets: ids or labels, `(...)`; needed only with `ignore_class`.
-        outputs: logits, `(..., classes)`. The mask that `keras.layers.Embedding(mask_zero=True)`
+        targets: Ids or labels, `(...)`; needed only with `ignore_class`.
+        outputs: Logits, `(..., classes)`. The mask that `keras.layers.Embedding(mask_zero=True)`
             passed on to them, if any, leaves out targets.
-        sample_weight: weights in the shape of the targets, or one for each row, or None.
-        ignore_class: target that is left out, or None.
-        dtype: dtype of the weights. Default: Keras's `floatx`.
+        sample_weight: Weights in the shape of the targets, or one for each row, or None.
+        ignore_class: Target that is left out, or None.
+        dtype: Dtype of the weights. Default: Keras's `floatx`.
 
     Returns:
         A tensor in the shape of the targets, or None.
@@ -129,10 +129,10 @@ def divisor_of_mean(loss, targets, outputs, sample_weight=None):
     their tokens together. A loss that is a sum has 1.
 
     Args:
-        loss: as `keras.Model.compile` takes it.
-        targets: ids or labels, `(...)`.
-        outputs: logits, `(..., classes)`.
-        sample_weight: as in `token_weights`.
+        loss: As `keras.Model.compile` takes it.
+        targets: Ids or labels, `(...)`.
+        outputs: Logits, `(..., classes)`.
+        sample_weight: As in `token_weights`.
     """
     reduction = getattr(loss, "reduction", "mean")  # of functions and names Keras takes the mean
     if reduction in ("sum", "none", None):
@@ -155,7 +155,7 @@ def cross_entropy(targets, logits):
     """Return the cross-entropy of each target, in nats.
 
     Args:
-        targets: ids, `(...)`.
+        targets: Ids, `(...)`.
         logits: `(..., vocabulary_size)`.
 
     Returns:

@@ -14,11 +14,11 @@ class Perplexity(keras.metrics.Metric):
     same, also where batches differ in length; Keras's own means would weigh rows.
 
     Args:
-        name: name of the metric.
-        dtype: dtype of the sums. Default: float32, or float64 if that is Keras's `floatx`.
+        name: Name of the metric.
+        dtype: Dtype of the sums. Default: float32, or float64 if that is Keras's `floatx`.
 
     Attributes:
-        count: variable, the sum of the weights: without weights, the number of tokens.
+        count: Variable, the sum of the weights: without weights, the number of tokens.
 
     Example:
         >>> import gpt_keras as gk
@@ -59,8 +59,8 @@ class MeanLoss(keras.metrics.Mean):
     It is no part of a saved model.
 
     Args:
-        name: name of the metric.
-        dtype: dtype of the sums. Default: float32, or float64 if that is Keras's `floatx`.
+        name: Name of the metric.
+        dtype: Dtype of the sums. Default: float32, or float64 if that is Keras's `floatx`.
     """
 
     def __init__(self, name: str = "loss", dtype=None):

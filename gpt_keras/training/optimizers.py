@@ -31,11 +31,11 @@ class MeasuredOptimizer:
       replaces the schedule.
 
     Attributes:
-        accumulation_steps: the batches of one update, or None: each batch is one.
-        gradient_norm: variable, the norm of all gradients of the last batch together.
-        mean_gradient_norm: variable, its running mean over the batches that were not skipped,
+        accumulation_steps: The batches of one update, or None: each batch is one.
+        gradient_norm: Variable, the norm of all gradients of the last batch together.
+        mean_gradient_norm: Variable, its running mean over the batches that were not skipped,
             which forgets them within about a hundred.
-        num_skipped: variable, the number of batches that were skipped.
+        num_skipped: Variable, the number of batches that were skipped.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class MeasuredOptimizer:
         """Set the weight of the next batch among the batches of its update.
 
         Args:
-            weight: number by which the batch's loss was divided, such as its number of tokens. A
+            weight: Number by which the batch's loss was divided, such as its number of tokens. A
                 batch without a call of `weigh` has the weight 1.
         """
         if self.accumulation_steps is not None or num_replicas() > 1:
@@ -277,12 +277,12 @@ class AdamW(MeasuredOptimizer, keras.optimizers.AdamW):
     """Keras's AdamW, with what `MeasuredOptimizer` adds; `adamw` makes one with GPT-3's settings.
 
     Args:
-        learning_rate: number or schedule.
-        no_decay: names of variables, such as `"bias"`, that are not decayed. Default: biases, the
+        learning_rate: Number or schedule.
+        no_decay: Names of variables, such as `"bias"`, that are not decayed. Default: biases, the
             weights of norms, and embeddings.
-        skip_above: a batch whose gradients have a norm above so many times its running mean, or
+        skip_above: A batch whose gradients have a norm above so many times its running mean, or
             one that is not finite, changes nothing; None: each batch counts.
-        **kwargs: arguments of `keras.optimizers.AdamW`.
+        **kwargs: Arguments of `keras.optimizers.AdamW`.
 
     Raises:
         ValueError: `no_decay` is no list, or `skip_above` is not above 1.
@@ -321,11 +321,11 @@ class Muon(MeasuredOptimizer, keras.optimizers.Muon):
     kernel is an error, unless `exclude_layers` names it.
 
     Args:
-        learning_rate: number or schedule.
-        no_decay: as in `AdamW`.
-        skip_above: as in `AdamW`.
-        exclude_layers: parts of the paths of variables that go to AdamW.
-        **kwargs: arguments of `keras.optimizers.Muon`.
+        learning_rate: Number or schedule.
+        no_decay: As in `AdamW`.
+        skip_above: As in `AdamW`.
+        exclude_layers: Parts of the paths of variables that go to AdamW.
+        **kwargs: Arguments of `keras.optimizers.Muon`.
 
     Raises:
         ValueError: `no_decay` is no list, or `skip_above` is not above 1; or, when the training
@@ -401,16 +401,16 @@ def adamw(
     to a global norm of 1, weight decay 0.1, linear warm-up, cosine decay to a tenth.
 
     Args:
-        learning_rate: the highest learning rate, reached after the warm-up.
-        warmup_steps: steps over which the learning rate grows from 0, linearly.
-        total_steps: number of steps of the whole training. If given, a cosine takes the learning
+        learning_rate: The highest learning rate, reached after the warm-up.
+        warmup_steps: Steps over which the learning rate grows from 0, linearly.
+        total_steps: Number of steps of the whole training. If given, a cosine takes the learning
             rate down to `final_learning_rate` at that step; if None, it stays constant.
-        final_learning_rate: learning rate at `total_steps`. Default: a tenth of `learning_rate`.
-        weight_decay: decoupled weight decay (Loshchilov and Hutter 2019), times the learning rate.
-        beta_1: decay of the mean of gradients.
-        beta_2: decay of the mean of squared gradients.
-        global_clipnorm: largest norm of all gradients together; None does not clip.
-        **kwargs: further arguments of `AdamW` and `keras.optimizers.AdamW`, such as `skip_above`,
+        final_learning_rate: Learning rate at `total_steps`. Default: a tenth of `learning_rate`.
+        weight_decay: Decoupled weight decay (Loshchilov and Hutter 2019), times the learning rate.
+        beta_1: Decay of the mean of gradients.
+        beta_2: Decay of the mean of squared gradients.
+        global_clipnorm: Largest norm of all gradients together; None does not clip.
+        **kwargs: Further arguments of `AdamW` and `keras.optimizers.AdamW`, such as `skip_above`,
             `gradient_accumulation_steps` (steps are then updates, of so many batches each), and
             `use_ema` for a moving average of the weights.
 
@@ -418,7 +418,7 @@ def adamw(
         A Keras optimizer, which saves and loads with its exclusions.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: An argument is out of its range.
 
     Example:
         >>> import gpt_keras as gk
@@ -463,25 +463,25 @@ def muon(
     The settings are those that `scripts/recipe_shakespeare.py` found.
 
     Args:
-        learning_rate: the highest learning rate, reached after the warm-up.
-        warmup_steps: as in `adamw`.
-        total_steps: as in `adamw`.
-        final_learning_rate: learning rate at `total_steps`. Default: 0.
-        weight_decay: decoupled weight decay, times the learning rate.
-        momentum: decay of the mean of a matrix's gradients, with Nesterov's correction.
+        learning_rate: The highest learning rate, reached after the warm-up.
+        warmup_steps: As in `adamw`.
+        total_steps: As in `adamw`.
+        final_learning_rate: Learning rate at `total_steps`. Default: 0.
+        weight_decay: Decoupled weight decay, times the learning rate.
+        momentum: Decay of the mean of a matrix's gradients, with Nesterov's correction.
         beta_1: AdamW's decay of the mean of gradients.
         beta_2: AdamW's decay of the mean of squared gradients.
         adam_ratio: AdamW's learning rate over Muon's.
-        ns_steps: iterations of Newton and Schulz in each update. Keras's default is five, which
+        ns_steps: Iterations of Newton and Schulz in each update. Keras's default is five, which
             take a small model longer, for a gain or loss within the noise of single runs.
-        global_clipnorm: largest norm of all gradients together; None does not clip.
-        **kwargs: further arguments of `Muon` and `keras.optimizers.Muon`.
+        global_clipnorm: Largest norm of all gradients together; None does not clip.
+        **kwargs: Further arguments of `Muon` and `keras.optimizers.Muon`.
 
     Returns:
         A Keras optimizer, which saves and loads with its exclusions.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: An argument is out of its range.
 
     Example:
         >>> import gpt_keras as gk

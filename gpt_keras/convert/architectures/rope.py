@@ -20,7 +20,7 @@ def read_rope(settings: dict[str, Any]) -> dict[str, Any]:
     """Replace settings in either layout by `rope_theta` and `rotary_scaling`.
 
     Raises:
-        ValueError: the angles are scaled in a way that is not known.
+        ValueError: The angles are scaled in a way that is not known.
     """
     rope: dict[str, Any] = {}
     for name in (_NEW, _OLD):

@@ -53,14 +53,14 @@ class HuggingFaceArchitecture(Architecture):
     """An architecture of transformers; its name is the `model_type` in `config.json`.
 
     Attributes:
-        class_name: name of the class in `transformers`.
-        prefix: what the names of all tensors but the head begin with.
-        theirs: settings that may have no other value than this one.
-        names: a function that gives the table of names for `name_map.sources`, without prefix.
-        other_names: the same for a second layout that files may have.
-        read: for settings that are not one field each: a function that changes all the settings
+        class_name: Name of the class in `transformers`.
+        prefix: What the names of all tensors but the head begin with.
+        theirs: Settings that may have no other value than this one.
+        names: A function that gives the table of names for `name_map.sources`, without prefix.
+        other_names: The same for a second layout that files may have.
+        read: For settings that are not one field each: a function that changes all the settings
             to ones that stand in `fields`.
-        write: the way back: a function that gives further settings for a config.
+        write: The way back: a function that gives further settings for a config.
     """
 
     class_name: str
@@ -75,7 +75,7 @@ class HuggingFaceArchitecture(Architecture):
         """Return the `GPTConfig` of the settings in a `config.json`.
 
         Raises:
-            ValueError: settings ask for what a `GPT` does not have, are not known, contradict each
+            ValueError: Settings ask for what a `GPT` does not have, are not known, contradict each
                 other or are missing; the message lists them.
         """
         return self.config_of(self.read(read_rope(dict(settings))), found={})

@@ -58,8 +58,8 @@ class GGUFArchitecture(Architecture):
     """An architecture of llama.cpp; `general.architecture` is its name, and its keys begin with it.
 
     Attributes:
-        interleaved: whether queries and keys go in neighbouring pairs for the rotary embedding.
-        fused: whether queries, keys and values are one tensor.
+        interleaved: Whether queries and keys go in neighbouring pairs for the rotary embedding.
+        fused: Whether queries, keys and values are one tensor.
     """
 
     interleaved: bool = False
@@ -78,12 +78,12 @@ class GGUFArchitecture(Architecture):
         """Return the `GPTConfig` of a file's metadata and tensors.
 
         Args:
-            metadata: the values by their names.
-            shapes: names and shapes of the tensors.
-            rope_factors: the values of the tensor `rope_freqs.weight`, if there is one.
+            metadata: The values by their names.
+            shapes: Names and shapes of the tensors.
+            rope_factors: The values of the tensor `rope_freqs.weight`, if there is one.
 
         Raises:
-            ValueError: keys are missing, contradict each other, or ask for what a `GPT` does not
+            ValueError: Keys are missing, contradict each other, or ask for what a `GPT` does not
                 have; the message lists them.
         """
         if len(shapes.get(EMBEDDING, ())) != 2:

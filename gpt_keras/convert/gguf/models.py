@@ -45,8 +45,8 @@ def from_gguf(path, dtype=None) -> GPTCausalLM:
     tensor at a time.
 
     Args:
-        path: the file. Its tensors may be F64 or of any type that the gguf package dequantizes.
-        dtype: dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
+        path: The file. Its tensors may be F64 or of any type that the gguf package dequantizes.
+        dtype: Dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
         A `GPTCausalLM`, not compiled, with the weights in the dtype that the policy says. Its
@@ -54,9 +54,9 @@ def from_gguf(path, dtype=None) -> GPTCausalLM:
         warning says why and the model has none.
 
     Raises:
-        ValueError: the file is damaged or cut short, the architecture or a type is not known, the
+        ValueError: The file is damaged or cut short, the architecture or a type is not known, the
             metadata ask for what a `GPT` does not have, or the tensors do not fit.
-        ImportError: gguf is not installed.
+        ImportError: Gguf is not installed.
 
     Example:
         >>> import tempfile
@@ -95,8 +95,8 @@ def read_config(path) -> GPTConfig:
     """Return the config of the model in a GGUF file, whose weights are not read.
 
     Raises:
-        ValueError: the file is damaged, or its architecture or a setting is not known.
-        ImportError: gguf is not installed.
+        ValueError: The file is damaged, or its architecture or a setting is not known.
+        ImportError: Gguf is not installed.
     """
     try:
         header = read_header(path)
@@ -112,16 +112,16 @@ def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
     appears whole or not at all.
 
     Args:
-        model: a `CausalLM` whose backbone is a `GPT`, with a byte-level tokenizer or none.
-        path: the file, whose name ends in `.gguf`.
-        dtype: type of the matrices: `"f32"`, `"f16"` or `"q8_0"`, 8 bits with a scale for 32
+        model: A `CausalLM` whose backbone is a `GPT`, with a byte-level tokenizer or none.
+        path: The file, whose name ends in `.gguf`.
+        dtype: Type of the matrices: `"f32"`, `"f16"` or `"q8_0"`, 8 bits with a scale for 32
             values. As llama.cpp does, vectors and learned positions stay in f32, and matrices whose
             rows are no multiple of 32 in f16.
 
     Raises:
         ValueError: `path` or `dtype` is something else, or the file cannot hold the model; the
             message says what does not fit.
-        ImportError: gguf is not installed.
+        ImportError: Gguf is not installed.
 
     Example:
         >>> import tempfile

@@ -39,11 +39,11 @@ def read_rope(
     """Replace the settings of a scaling by `rotary_scaling`; unknown ones stay as they are.
 
     Args:
-        settings: an architecture's settings, without its name.
-        factors: the values of the tensor `rope_freqs.weight`, if there is one.
+        settings: An architecture's settings, without its name.
+        factors: The values of the tensor `rope_freqs.weight`, if there is one.
 
     Raises:
-        ValueError: a value is not allowed.
+        ValueError: A value is not allowed.
     """
     rest = {key: value for key, value in settings.items() if _NEUTRAL.get(key) != value}
     rest.pop("rope.scaling.finetuned", None)  # whether the model was trained with it

@@ -20,11 +20,11 @@ class GGUFTensors:
     """The tensors of a GGUF file.
 
     Args:
-        path: the file.
-        header: its head.
+        path: The file.
+        header: Its head.
 
     Raises:
-        ValueError: tensors are of a type that is not known here, or end beyond the file; the
+        ValueError: Tensors are of a type that is not known here, or end beyond the file; the
             message does not name the file.
     """
 
@@ -68,9 +68,9 @@ class TensorInFile:
     """A tensor in a GGUF file, of which all or some rows can be read, in float32.
 
     Attributes:
-        path: the file.
-        info: what the file's head says of the tensor.
-        shape: its shape.
+        path: The file.
+        info: What the file's head says of the tensor.
+        shape: Its shape.
     """
 
     path: pathlib.Path

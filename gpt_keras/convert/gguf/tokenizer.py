@@ -43,7 +43,7 @@ def named_tokens(metadata: dict[str, Any]) -> dict[str, tuple[int, str]]:
     """Return id and text of the tokens that the file names, by their names in templates.
 
     Raises:
-        ValueError: an id is not that of a token.
+        ValueError: An id is not that of a token.
     """
     tokens = metadata.get(f"{_PREFIX}tokens", [])
     named = {}
@@ -61,12 +61,12 @@ def tokenizer_metadata(tokenizer, vocabulary_size: int) -> dict[str, Any]:
     """Return the metadata of a tokenizer.
 
     Args:
-        tokenizer: a `BytePairTokenizer` or a `MetaspaceTokenizer`.
-        vocabulary_size: number of ids of the model; ids that the tokenizer lacks get tokens
+        tokenizer: A `BytePairTokenizer` or a `MetaspaceTokenizer`.
+        vocabulary_size: Number of ids of the model; ids that the tokenizer lacks get tokens
             `[PAD5]`, ..., because llama.cpp wants one for each.
 
     Raises:
-        ValueError: the tokenizer is of another kind, or does with text what has no name.
+        ValueError: The tokenizer is of another kind, or does with text what has no name.
     """
     kinds = (tokenizers.BytePairTokenizer, tokenizers.MetaspaceTokenizer)
     if not isinstance(tokenizer, kinds):

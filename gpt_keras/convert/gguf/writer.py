@@ -12,7 +12,7 @@ def require_gguf():
     """Import the `gguf` package.
 
     Raises:
-        ImportError: it is not installed; the message gives the line that installs it.
+        ImportError: It is not installed; the message gives the line that installs it.
     """
     try:
         return importlib.import_module("gguf")
@@ -30,10 +30,10 @@ def open_writer(
     """Write all of a file but the tensors' values, and give the writer that takes these.
 
     Args:
-        path: the file.
-        architecture: what `general.architecture` says.
-        metadata: the values by their names: texts, numbers, lists of either.
-        tensors: shape in NumPy's order and `gguf.GGMLQuantizationType` of every tensor.
+        path: The file.
+        architecture: What `general.architecture` says.
+        metadata: The values by their names: texts, numbers, lists of either.
+        tensors: Shape in NumPy's order and `gguf.GGMLQuantizationType` of every tensor.
 
     Yields:
         A `gguf.GGUFWriter`, whose `write_tensor_data` takes the tensors in the same order.

@@ -112,7 +112,7 @@ class InGraphTokenizer(keras.layers.Layer):
             padding.
 
         Raises:
-            ValueError: If an argument is out of its range.
+            ValueError: An argument is out of its range.
         """
         tokenizer = self._tokenizer
         pad_id = tokenizer.check_padding(sequence_length, padding_side, truncation_side, pad_id)
@@ -142,7 +142,7 @@ class InGraphTokenizer(keras.layers.Layer):
             a sequence ends in the middle of a character.
 
         Raises:
-            tf.errors.InvalidArgumentError: If an id is outside the vocabulary.
+            tf.errors.InvalidArgumentError: An id is outside the vocabulary.
         """
 
     def detokenize_stream(
