@@ -14,7 +14,7 @@ import keras
 import gpt_keras as gk
 
 PROMPT = "DUKE.\nWhat news"
-STEPS_PER_EPOCH, EPOCHS = 150, 7
+STEPS_PER_EPOCH, EPOCHS = 110, 5
 
 # All that a server needs to know about the model.
 SERVE = """
@@ -48,18 +48,12 @@ def main() -> None:
     train, validation = gk.datasets.language_modeling(
         plays, tokenizer, sequence_length=128, batch_size=16, seed=0
     )
-    config = gk.GPTConfig(
-        vocabulary_size=tokenizer.vocabulary_size,
-        max_sequence_length=128,
-        num_layers=4,
-        num_heads=4,
-        hidden_dim=128,
-    )
+    config = gk.presets.get("nano").replace(vocabulary_size=tokenizer.vocabulary_size)
     model = gk.GPTCausalLM(config, tokenizer=tokenizer)
     model.backbone.summary()
 
     print("\n== Training with model.fit")
-    model.compile(gk.training.adamw(3e-3, warmup_steps=100, total_steps=EPOCHS * STEPS_PER_EPOCH))
+    model.compile(gk.training.muon(total_steps=EPOCHS * STEPS_PER_EPOCH))
     fit_began = time.perf_counter()
     history = model.fit(
         train.repeat(),
@@ -69,6 +63,7 @@ def main() -> None:
         callbacks=[
             gk.callbacks.SampleText(PROMPT, max_new_tokens=40, temperature=0.8, top_k=50),
             gk.callbacks.Throughput(),
+            gk.callbacks.CompileNotice(),
         ],
     )
     fit_seconds = time.perf_counter() - fit_began

@@ -1,8 +1,16 @@
 """Keras callbacks: samples, throughput, a watch on the loss, TensorBoard, run records."""
 
+from gpt_keras.callbacks.compile_notice import CompileNotice
 from gpt_keras.callbacks.loss_watch import LossWatch
 from gpt_keras.callbacks.progress import SampleText, Throughput
 from gpt_keras.callbacks.run_record import RunRecord
 from gpt_keras.callbacks.tensorboard import TensorBoard
 
-__all__ = ["LossWatch", "RunRecord", "SampleText", "TensorBoard", "Throughput"]
+__all__ = [
+    "CompileNotice",
+    "LossWatch",
+    "RunRecord",
+    "SampleText",
+    "TensorBoard",
+    "Throughput",
+]

@@ -143,7 +143,8 @@ def train(
     config = config.replace(vocabulary_size=encoder.vocabulary_size)
     model = gk.GPTCausalLM(config, tokenizer=encoder, dtype=dtype, rematerialize=rematerialize)
     model.compile(optimizer=new_optimizer)
-    callbacks, samples = [gk.callbacks.Throughput(), watch], None
+    notice = gk.callbacks.CompileNotice(lambda text: print(text, flush=True))
+    callbacks, samples = [notice, gk.callbacks.Throughput(), watch], None
     if prompt is None:
         prompt = _first_words(documents, config.max_sequence_length // 8 + 1)
     if prompt:
