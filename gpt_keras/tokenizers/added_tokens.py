@@ -27,7 +27,7 @@ def without_gaps(tokens: list[AddedToken], vocabulary_size: int) -> list[AddedTo
 
     Args:
         tokens: Tokens whose ids are `vocabulary_size` or larger.
-        vocabulary_size: The number of ids in the vocabulary. The first added token gets this id.
+        vocabulary_size: The number of ids in the vocabulary, and so the first id of the result.
 
     Returns:
         One token for each id from `vocabulary_size` to the largest id in `tokens`. The filler

@@ -132,7 +132,7 @@ def _template(post_processor: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _with_template(post_processor, template):
-    """Return the post-processor with its template replaced, or with a first template."""
+    """Return the post-processor with this template instead of its own, if any."""
     if post_processor is None or _template(post_processor) is post_processor:
         return template
     is_sequence = post_processor["type"] == "Sequence"

@@ -51,8 +51,9 @@ class BytePairTokenizer(EngineTokenizer):
     repeats until no learned pair is left.
 
     Every string of valid Unicode can be encoded, and decoding its ids returns the same string.
-    There is one exception: the vocabulary of a loaded file may lack some bytes. SmolLM's lacks a
-    few that hardly ever occur. Encoding drops these bytes, as the original tokenizer does.
+    A loaded file can make an exception. Its normalizer may change the text: Qwen2's is NFC. Its
+    vocabulary may lack some bytes: SmolLM's lacks a few that hardly ever occur. Encoding drops
+    these bytes, as the original tokenizer does.
 
     Byte-pair encoding of text is from Sennrich et al. 2016, "Neural Machine Translation of Rare
     Words with Subword Units", section 3.2. Radford et al. 2019 (GPT-2), section 2.2, use bytes
@@ -245,11 +246,10 @@ class BytePairTokenizer(EngineTokenizer):
         return [self._token_bytes[i] for i in self._checked(ids)]
 
     def safe_cut(self, text: str) -> int:
-        """Return the last position in `text` where a cut does not change the ids.
+        """Return a position where `text` can be cut without changing its ids.
 
-        This is the last place before a space or a line end that follows a word. The
-        result is 0 if the split is not GPT-2's or an added token is not special. See
-        `Tokenizer.safe_cut`.
+        This is the last place before a space or a line end that follows a word. The result is 0 if
+        the split is not GPT-2's or an added token is not special. See `Tokenizer.safe_cut`.
         """
         is_safe = self._has_usual_split and not self._always_found
         return _gpt2_safe_cut(text) if is_safe else 0

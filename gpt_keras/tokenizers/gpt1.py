@@ -256,7 +256,7 @@ class GPT1Tokenizer(EngineTokenizer):
         return texts
 
     def safe_cut(self, text: str) -> int:
-        """Return the last position in `text` where a cut does not change the ids.
+        """Return a position where `text` can be cut without changing its ids.
 
         This is the place after the last space or line end. The result is 0 if the split is not
         GPT-1's or an added token is not special. See `Tokenizer.safe_cut`.
