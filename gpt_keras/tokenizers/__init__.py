@@ -1,4 +1,4 @@
-"""Tokenizers: text to integer ids and back, in Python and inside a TensorFlow graph."""
+"""Tokenizers: text to integer ids and back, in Python and in a TensorFlow graph."""
 
 from gpt_keras.tokenizers.byte_pair import BytePairTokenizer
 from gpt_keras.tokenizers.character import CharacterTokenizer

@@ -1,18 +1,18 @@
-"""Tokens that stand beside a vocabulary: chat marks, padding, reserved ones."""
+"""Tokens added to a vocabulary: chat markers, padding and reserved tokens."""
 
 from typing import NamedTuple
 
 
 class AddedToken(NamedTuple):
-    """A token that is added to a vocabulary.
+    """A token added to a vocabulary, as in the `added_tokens` of a `tokenizer.json`.
 
     Attributes:
-        token_id: Its id.
-        text: Its text.
-        is_special: Whether it is found only in texts in which special tokens are allowed; else it
-            is found in every text.
-        lstrip: Whether it takes the white space before it.
-        rstrip: Whether it takes the white space after it.
+        token_id: The id of the token.
+        text: The text of the token.
+        is_special: True if texts are searched for the token only where `allowed_special` names
+            it. If False, every text is searched for it.
+        lstrip: True if the token removes the white space before it.
+        rstrip: True if the token removes the white space after it.
     """
 
     token_id: int
@@ -23,11 +23,15 @@ class AddedToken(NamedTuple):
 
 
 def without_gaps(tokens: list[AddedToken], vocabulary_size: int) -> list[AddedToken]:
-    """Return tokens in the order of their ids, with others for the ids that have none.
+    """Return the tokens sorted by id, with a filler token for each missing id.
 
     Args:
-        tokens: Tokens whose ids may begin anywhere from `vocabulary_size` on.
-        vocabulary_size: The first id that is not in the vocabulary.
+        tokens: Tokens whose ids are `vocabulary_size` or larger.
+        vocabulary_size: The number of ids in the vocabulary, and so the first id of the result.
+
+    Returns:
+        One token for each id from `vocabulary_size` to the largest id in `tokens`. The filler
+        token of id 6 is `[PAD6]`.
 
     Example:
         >>> from gpt_keras.tokenizers.added_tokens import AddedToken, without_gaps

@@ -1,8 +1,8 @@
-"""Where texts begin and end: the two tokens, and whether a prompt begins with the first.
+"""The start-of-text and end-of-text tokens that a `tokenizer.json` declares.
 
-A `tokenizer.json` holds this in its post-processor, a template such as `<s> $A`. The special tokens
-of a template have names. Ours are called `start_of_text` and `end_of_text`, so that a file can
-name a token that its template does not use.
+Its post-processor declares them with a template such as `<s> $A`: the token `<s>`, then the text.
+A template lists its special tokens by name. This package names them `start_of_text` and
+`end_of_text`, so a file can declare a token that its template does not add.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,18 @@ from typing import Any, NamedTuple
 
 START, END = "start_of_text", "end_of_text"
 
-# A template of two sequences, of which ours never has more than one.
+# A template has a form for one sequence and a form for a pair. This package never encodes a pair.
 _SEQUENCES = {"single": ("A",), "pair": ("A", "B")}
 
 
 class Boundaries(NamedTuple):
-    """The tokens at the boundaries of a text.
+    """The tokens that begin and end a text.
 
     Attributes:
-        start_of_text_id: Id of the token that begins a text, or None.
-        end_of_text_id: Id of the token that ends a text, or None.
-        adds_start_of_text: Whether prompts and documents of the model begin with the first.
+        start_of_text_id: The id of the token that begins a text, or None.
+        end_of_text_id: The id of the token that ends a text, or None.
+        adds_start_of_text: True if the model's prompts and training documents begin with
+            `start_of_text_id`.
     """
 
     start_of_text_id: int | None = None
@@ -31,11 +32,14 @@ class Boundaries(NamedTuple):
 def read_boundaries(post_processor: dict[str, Any] | None) -> Boundaries:
     """Return the boundaries that the post-processor of a `tokenizer.json` declares.
 
-    Tokens named `start_of_text` and `end_of_text` come first, then what its template puts before
-    and after a text.
+    Tokens named `start_of_text` and `end_of_text` take precedence. Without these names, the
+    boundaries are the first token that the template adds before a text and the first after it.
 
     Args:
-        post_processor: That part of the file, or None.
+        post_processor: The `post_processor` of the file, or None.
+
+    Returns:
+        The boundaries. Without a template, both ids are None.
 
     Example:
         >>> from gpt_keras.tokenizers.boundaries import read_boundaries
@@ -59,15 +63,18 @@ def read_boundaries(post_processor: dict[str, Any] | None) -> Boundaries:
 def write_boundaries(
     post_processor: dict[str, Any] | None, boundaries: Boundaries, token: Callable[[int], str]
 ) -> dict[str, Any] | None:
-    """Return a post-processor that declares these boundaries, and does all else as before.
+    """Return a post-processor that declares these boundaries.
+
+    Processors other than the template are kept. If the boundaries have an end of text, other
+    special tokens that the template adds after a text are kept, too.
 
     Args:
-        post_processor: That part of a `tokenizer.json`, or None.
-        boundaries: What it is to declare.
-        token: Gives the text of an id.
+        post_processor: The `post_processor` of a `tokenizer.json`, or None.
+        boundaries: The boundaries to declare.
+        token: A function that returns the text of an id.
 
     Returns:
-        What `read_boundaries` reads back as `boundaries`.
+        A post-processor from which `read_boundaries` returns `boundaries`.
     """
     if read_boundaries(post_processor) == boundaries:
         return post_processor
@@ -76,7 +83,8 @@ def write_boundaries(
     after = []
     if old is not None:
         template["special_tokens"] |= old["special_tokens"]
-        if boundaries.end_of_text_id is not None:  # else the first of these would be it
+        # Without an end of text, `read_boundaries` would take the first of these tokens for it.
+        if boundaries.end_of_text_id is not None:
             after = [name for name in _around(old["single"])[1] if name != END]
     for name, token_id in ((START, boundaries.start_of_text_id), (END, boundaries.end_of_text_id)):
         template["special_tokens"].pop(name, None)
@@ -97,13 +105,14 @@ def write_boundaries(
 
 
 def _template(post_processor: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The template in a post-processor, which may be one of a sequence."""
+    """Return the template of a post-processor or of a sequence of them, or None."""
     kind = post_processor["type"] if post_processor else None
     if kind == "TemplateProcessing":
         return post_processor
     if kind == "Sequence":
         return next(filter(None, map(_template, post_processor["processors"])), None)
-    if kind in ("BertProcessing", "RobertaProcessing"):  # templates under names of their own
+    # Two fixed templates: `cls`, the text, `sep`.
+    if kind in ("BertProcessing", "RobertaProcessing"):
         return {
             "single": [
                 _piece("SpecialToken", "cls", 0),
@@ -123,7 +132,7 @@ def _template(post_processor: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _with_template(post_processor, template):
-    """The post-processor with another template in the place of its own, or after the rest."""
+    """Return the post-processor with this template instead of its own, if any."""
     if post_processor is None or _template(post_processor) is post_processor:
         return template
     is_sequence = post_processor["type"] == "Sequence"
@@ -133,7 +142,7 @@ def _with_template(post_processor, template):
 
 
 def _around(pieces: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """The names of the special tokens before and after the text in a template."""
+    """Return the names of a template's special tokens before and after the text."""
     names = [piece.get("SpecialToken", {}).get("id") for piece in pieces]
     place = names.index(None) if None in names else len(names)
     return names[:place], [name for name in names[place + 1 :] if name]

@@ -1,4 +1,4 @@
-"""Byte-level byte-pair encoding, as in GPT-2."""
+"""Byte-level byte-pair encoding (BPE), as in GPT-2."""
 
 import json
 import os
@@ -38,28 +38,31 @@ from gpt_keras.tokenizers.vocabulary_files import read_merges, write_vocabulary_
 
 GPT2_MERGES = Path(__file__).parent / "data" / "gpt2_merges.txt"
 
-# GPT-2's split always has a border between a character that is not white space and one that is.
-# Greedy, so the end of the match is the last such place.
+# GPT-2's split always begins a new word where white space follows another character. The expression
+# is greedy, so the match ends at the last of these places that has a space or a line end.
 _LAST_BORDER = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 
 
 class BytePairTokenizer(EngineTokenizer):
-    """Byte-level byte-pair encoding: GPT-2's tokenizer, or one trained on your own text.
+    """Byte-level byte-pair encoding: GPT-2's tokenizer, or your own.
 
-    Text is split into words (a space belongs to the word after it), each word is taken as UTF-8
-    bytes, and inside a word the pair of tokens that was learned earliest is merged, again and
-    again. Every string can be encoded and comes back exactly; unless the tokenizer was loaded from
-    a file whose vocabulary lacks some bytes (SmolLM's lacks a few that hardly ever occur): it
-    leaves those out, as the tokenizer it was made from does.
+    Text is split into words, and each word into its UTF-8 bytes. A space belongs to the word
+    after it. Inside a word, the pair of tokens that was learned earliest is merged first. This
+    repeats until no learned pair is left.
 
-    Byte-pair encoding for text is from Sennrich et al. 2016, "Neural Machine Translation of Rare
-    Words with Subword Units", section 3.2; bytes instead of characters from Radford et al. 2019
-    (GPT-2), section 2.2. The engine is Hugging Face `tokenizers`.
+    Every string of valid Unicode can be encoded, and decoding its ids returns the same string.
+    A loaded file can make an exception. Its normalizer may change the text: Qwen2's is NFC. Its
+    vocabulary may lack some bytes: SmolLM's lacks a few that hardly ever occur. Encoding drops
+    these bytes, as the original tokenizer does.
 
-    Use `train`, `gpt2`, `from_vocabulary` or `gpt_keras.tokenizers.load` to make one.
+    Byte-pair encoding of text is from Sennrich et al. 2016, "Neural Machine Translation of Rare
+    Words with Subword Units", section 3.2. Radford et al. 2019 (GPT-2), section 2.2, use bytes
+    instead of characters. The engine is Hugging Face `tokenizers`.
+
+    Create a tokenizer with `train`, `gpt2`, `from_vocabulary` or `gpt_keras.tokenizers.load`.
 
     Args:
-        engine: A byte-level BPE `tokenizers.Tokenizer`.
+        engine: A `tokenizers.Tokenizer` of byte-level BPE.
 
     Raises:
         ValueError: `engine` is not byte-level BPE.
@@ -75,8 +78,8 @@ class BytePairTokenizer(EngineTokenizer):
 
     def __init__(self, engine: tokenizers.Tokenizer):
         content = json.loads(engine.to_str())
-        # Bytes are looked up in the table; a vocabulary without the bytes that every text needs is
-        # of another kind.
+        # Some published vocabularies lack rare bytes. A vocabulary without printable ASCII belongs
+        # to another kind of tokenizer.
         self._vocabulary = engine.get_vocab(with_added_tokens=False)
         characters = byte_characters()
         missing = [c for c in characters if c not in self._vocabulary]
@@ -86,10 +89,10 @@ class BytePairTokenizer(EngineTokenizer):
             or not has_decoder(content["decoder"], "ByteLevel")
         ):
             raise ValueError(
-                "`engine` must be byte-level BPE (a BPE model whose vocabulary holds the bytes of "
-                "ASCII text, if not all 256, and a ByteLevel decoder), but is "
-                f"{content['model']['type']} with {256 - len(missing)} of the bytes and decoder "
-                f"{part_type(content['decoder'])}."
+                "`engine` must be byte-level BPE (a BPE model, a vocabulary with at least the "
+                "bytes of printable ASCII, and a ByteLevel decoder), got a model of type "
+                f"{content['model']['type']} with {256 - len(missing)} of the 256 bytes and "
+                f"decoder {part_type(content['decoder'])}."
             )
         super().__init__(
             engine,
@@ -112,37 +115,42 @@ class BytePairTokenizer(EngineTokenizer):
         verbose: int = 0,
         keep_line_ends: bool = False,
     ) -> "BytePairTokenizer":
-        r"""Learn the merges from a corpus. The same corpus gives the same tokenizer.
+        r"""Train a tokenizer: learn the merges from a corpus.
 
-        Ids are laid out as in GPT-2: the 256 bytes, the merges in the order they were learned,
-        the special tokens. `reference_trainer` shows the algorithm in plain Python.
+        The same corpus gives the same tokenizer. The ids are in GPT-2's order: the 256 bytes, the
+        merges in the order they were learned, the special tokens. `reference_trainer` shows the
+        algorithm in plain Python.
 
-        Text is read as training goes and not kept. Memory grows with the distinct words: about
-        100 to 150 bytes for each of their bytes. English has few; in Chinese, written without
-        spaces, most words are clauses that occur once, so train on some megabytes of it. A word of
-        many thousand letters takes time that grows with the square of its length. A pair that
-        stands in 2**31 places or more is missed: the engine counts with 32 bits.
+        The corpus is read as a stream and not kept in memory. Memory grows with the number of
+        distinct words: about 100 to 150 bytes for each byte of a distinct word. English has few
+        distinct words. Chinese is written without spaces, so most of its words are clauses that
+        occur once: train on a few megabytes of it.
+
+        The training time of one very long word grows with the square of its length. The engine
+        counts with 32 bits, so it misses a pair that occurs 2**31 times or more.
 
         Args:
-            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory, which stands
-                for all `.txt` and `.md` files below it that are not hidden; or several of these in
-                any container: a list, a generator, a NumPy array, a pandas Series.
-            vocabulary_size: Number of ids wanted, bytes and special tokens included. A small
-                corpus may not have that many pairs worth merging; then the result has fewer, see
-                its `vocabulary_size`.
-            min_frequency: A pair that occurs less often is not merged.
-            special_tokens: Tokens that no text encodes to. `<|endoftext|>` among them is the one
-                that `end_of_text_id` tells.
-            verbose: 1 shows a progress bar.
-            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are
-                instead of becoming `"\n"`.
+            texts_or_paths: A `str` is text. A `pathlib.Path` is a file or a directory; a directory
+                stands for all its `.txt` and `.md` files at any depth, except hidden ones. Several
+                texts and paths may be in any container: a list, a generator, a NumPy array, a
+                pandas Series.
+            vocabulary_size: Number of ids to learn, bytes and special tokens included. If a small
+                corpus has too few pairs to merge, the `vocabulary_size` of the tokenizer is
+                smaller.
+            min_frequency: The smallest number of occurrences at which a pair is merged.
+            special_tokens: Tokens that text encodes to only where `allowed_special` names them. If
+                `<|endoftext|>` is one of them, its id is `end_of_text_id`.
+            verbose: 1 for a progress bar, 0 for none.
+            keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of files instead of
+                replacing them with `"\n"`.
 
         Returns:
             The tokenizer.
 
         Raises:
-            ValueError: There is no text, a path does not exist, a file is not UTF-8, or
-                `vocabulary_size`, `min_frequency` or `special_tokens` is not possible.
+            ValueError: There is no text, an entry is neither text nor a path, a path does not
+                exist, a file is not UTF-8, or `vocabulary_size`, `min_frequency` or
+                `special_tokens` is invalid.
 
         Example:
             >>> import gpt_keras as gk
@@ -169,7 +177,12 @@ class BytePairTokenizer(EngineTokenizer):
 
     @classmethod
     def gpt2(cls) -> "BytePairTokenizer":
-        """Return GPT-2's tokenizer: 50,257 ids, from the merges shipped with this package.
+        """Return GPT-2's tokenizer, with 50,257 ids.
+
+        Its merges are a file of this package, so nothing is downloaded.
+
+        Returns:
+            The tokenizer.
 
         Example:
             >>> import gpt_keras as gk
@@ -177,7 +190,7 @@ class BytePairTokenizer(EngineTokenizer):
             50257
         """
         merges = read_merges(GPT2_MERGES)
-        # Sorting the characters puts the bytes that stand for themselves first.
+        # GPT-2 gives printable bytes the first ids, and their characters are the first when sorted.
         tokens = [*sorted(byte_characters()), *(first + second for first, second in merges)]
         vocabulary = {token: i for i, token in enumerate([*tokens, END_OF_TEXT])}
         return cls.from_vocabulary(vocabulary, merges, [END_OF_TEXT])
@@ -189,21 +202,22 @@ class BytePairTokenizer(EngineTokenizer):
         merges: Sequence[tuple[str, str]],
         special_tokens: Collection[str] | None = None,
     ) -> "BytePairTokenizer":
-        """Make a tokenizer, with GPT-2's split into words, from a vocabulary and merges.
+        """Create a tokenizer with GPT-2's split from a vocabulary and its merges.
 
         Args:
-            vocabulary: The tokens and their ids, which are 0 to n - 1. Bytes are written as in
-                GPT-2's vocabulary (`byte_level.byte_characters`), special tokens as they are.
+            vocabulary: The tokens and their ids, which are 0 to n - 1. Bytes are written with
+                GPT-2's table (`byte_level.byte_characters`), special tokens as plain text.
             merges: The pairs of tokens that are merged, the earliest learned first.
-            special_tokens: Which tokens of the vocabulary are special; None for all that no text
-                encodes to: those that are no byte and the result of no merge.
+            special_tokens: The tokens of the vocabulary that are special. None selects every token
+                that is neither a single byte nor the result of a merge.
 
         Returns:
             The tokenizer.
 
         Raises:
-            ValueError: The ids are not 0 to n - 1, the vocabulary lacks bytes of ASCII text, or
-                it lacks the parts or the result of a merge or a special token.
+            ValueError: The ids are not 0 to n - 1, or the vocabulary lacks a byte of printable
+                ASCII, a token of a merge, or an entry of `special_tokens`. A special token is
+                invalid, too, if text encodes to it.
 
         Example:
             >>> import gpt_keras as gk
@@ -228,25 +242,31 @@ class BytePairTokenizer(EngineTokenizer):
         return b"".join([token_bytes[i] for i in ids]).decode("utf-8", errors="replace")
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Return the bytes that each id stands for, as `Tokenizer.pieces` describes."""
+        """Return the bytes of each id; see `Tokenizer.pieces`."""
         return [self._token_bytes[i] for i in self._checked(ids)]
 
     def safe_cut(self, text: str) -> int:
-        """Return the last place in `text` before a space or line end that follows a word."""
+        """Return a position where `text` can be cut without changing its ids.
+
+        This is the last place before a space or a line end that follows a word. The result is 0 if
+        the split is not GPT-2's or an added token is not special. See `Tokenizer.safe_cut`.
+        """
         is_safe = self._has_usual_split and not self._always_found
         return _gpt2_safe_cut(text) if is_safe else 0
 
     def ends_inside_character(self, ids: Sequence[int]) -> bool:
-        """Whether a further id may complete a character that `ids` end in the middle of."""
+        """Return whether `ids` end in the middle of a UTF-8 character."""
         return incomplete_length(b"".join([self._token_bytes[i] for i in ids[-3:]])) > 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Return a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that tokenizes with TensorFlow ops.
 
-        As `Tokenizer.in_graph` describes; the ids are those of `encode`. Bytes that are not valid
-        UTF-8 are read as U+FFFD. Which characters are letters, numbers and white space is as the
-        installed engine has it (`unicode_classes.unicode_version`; Unicode 16 in `tokenizers`
-        0.23) and stays so in a SavedModel.
+        `Tokenizer.in_graph` describes the layer. It returns the same ids as `encode`. It reads
+        bytes that are not valid UTF-8 as U+FFFD.
+
+        The installed engine's Unicode version (`unicode_classes.unicode_version`) decides which
+        characters are letters, numbers and white space: Unicode 16 in `tokenizers` 0.23. A
+        SavedModel keeps these classes.
 
         Args:
             allowed_special: As in `encode`.
@@ -255,8 +275,15 @@ class BytePairTokenizer(EngineTokenizer):
             An `InGraphBytePairTokenizer`.
 
         Raises:
-            ValueError: The tokenizer was loaded from a file and splits words in another way
-                than GPT-2.
+            ValueError: The tokenizer was loaded from a file whose split or options differ from
+                GPT-2's, or Keras does not run on TensorFlow.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.train("low low low lower lower", 260)
+            >>> layer = tokenizer.in_graph()
+            >>> layer(["low lower"]).to_list() == [tokenizer.encode("low lower")]
+            True
         """
         self._require_usual_split(
             "GPT-2's split into words (a ByteLevel pre-tokenizer with its regular expression, "
@@ -272,9 +299,10 @@ class BytePairTokenizer(EngineTokenizer):
         )
 
     def corpus_encoder(self) -> Callable[[list[str]], list[np.ndarray]]:
-        """Return the tokenizer in the graph as a function, which is several times faster.
+        """Return a function that encodes many texts with the in-graph tokenizer.
 
-        As `Tokenizer.corpus_encoder` describes.
+        This is several times faster than `encode`. If the split is not GPT-2's, or Keras does not
+        run on TensorFlow, the function calls `encode`. See `Tokenizer.corpus_encoder`.
         """
         if not self._has_usual_split or keras.backend.backend() != "tensorflow":
             return super().corpus_encoder()
@@ -286,27 +314,29 @@ class BytePairTokenizer(EngineTokenizer):
             try:
                 strings = [text.encode() for text in texts]
             except UnicodeEncodeError:
-                return self.encode(texts)  # which says what is wrong
+                return self.encode(texts)  # raises a `ValueError` that shows the text
             ids = in_graph(tf.constant(strings, tf.string))
             return np.split(ids.values.numpy(), ids.row_splits.numpy()[1:])[:-1]
 
         return encode
 
     def save_vocabulary(self, folder: str | os.PathLike) -> Path:
-        """Write `vocab.json` and `merges.txt`, which Hugging Face's GPT-2 classes read.
+        """Write `vocab.json` and `merges.txt`, the files of Hugging Face's GPT-2 classes.
 
-        `gpt_keras.tokenizers.load` reads them, too. The format says nothing of the split into
-        words, which is GPT-2's, nor which tokens are special: `load` takes for special those that
-        no text encodes to.
+        `gpt_keras.tokenizers.load` reads them, too. The files store neither the split into words
+        nor which tokens are special. `load` uses GPT-2's split, and every token that no text
+        encodes to becomes special.
 
         Args:
-            folder: The folder, made if missing.
+            folder: The folder. It is created if it does not exist.
 
         Returns:
             The path of the folder.
 
         Raises:
-            ValueError: The tokenizer is not one that this format can hold.
+            ValueError: The files cannot store the tokenizer: its split is not GPT-2's, an
+                added token is not special, or the special tokens are not exactly the tokens that
+                no text encodes to.
 
         Example:
             >>> import tempfile
@@ -319,14 +349,16 @@ class BytePairTokenizer(EngineTokenizer):
         """
         if not self._has_usual_split or self._single_digits or self._always_found:
             raise ValueError(
-                "`save_vocabulary` needs a tokenizer with GPT-2's split into words, which "
-                "vocab.json and merges.txt stand for; this one has another. Use `save`."
+                "`save_vocabulary` needs a tokenizer with GPT-2's split into words whose added "
+                "tokens are all special; vocab.json and merges.txt cannot store another one. Use "
+                "`save`."
             )
         vocabulary = self._vocabulary | self._added_tokens
         if self._special_tokens != literal_tokens(vocabulary, self._merges):
             raise ValueError(
-                "`save_vocabulary` needs a tokenizer whose special tokens are those that no text "
-                "encodes to, since the format does not tell them. Use `save`."
+                "`save_vocabulary` needs a tokenizer whose special tokens are exactly the tokens "
+                "that no text encodes to, because vocab.json and merges.txt do not store which "
+                "tokens are special. Use `save`."
             )
         check_merges_are_whole(vocabulary, self._merges)
         return write_vocabulary_files(folder, vocabulary, self._merges)

@@ -1,4 +1,4 @@
-"""One id for each character."""
+"""A tokenizer with one id for each character."""
 
 import json
 from collections.abc import Iterable
@@ -14,16 +14,18 @@ from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenize
 class CharacterTokenizer(Tokenizer):
     r"""A tokenizer whose tokens are single characters (Unicode code points).
 
-    The simplest tokenizer there is: good for first lessons and small corpora. It knows only the
-    characters it was made from.
+    This is the simplest tokenizer, for first lessons and small corpora. Its vocabulary is the
+    given characters. `encode` raises a `ValueError` for any other character.
 
     Args:
-        characters: The characters, each once; their order gives the ids.
+        characters: The characters, each of them once. Their positions are the ids.
         end_of_text: Whether to add a last id for `<|endoftext|>`, which separates documents. It
-            decodes to that literal string; no text encodes to it.
+            decodes to this literal string. Text encodes to it only where `allowed_special` names
+            it.
 
     Raises:
-        ValueError: `characters` is empty, or a character stands in it twice.
+        ValueError: `characters` is empty, holds a character twice, or has an entry that is not a
+            single Unicode character.
 
     Example:
         >>> import gpt_keras as gk
@@ -49,7 +51,7 @@ class CharacterTokenizer(Tokenizer):
         self._ids = {character: i for i, character in enumerate(characters)}
         if len(self._ids) != len(characters):
             twice = sorted({c for c in characters if characters.count(c) > 1})
-            raise ValueError(f"`characters` must be distinct, but {twice} are there twice or more.")
+            raise ValueError(f"`characters` must be distinct, but {twice} occur twice or more.")
         self._end_of_text = bool(end_of_text)
         self._tokens = characters + [END_OF_TEXT] * self._end_of_text
 
@@ -60,21 +62,23 @@ class CharacterTokenizer(Tokenizer):
         end_of_text: bool = False,
         keep_line_ends: bool = False,
     ) -> "CharacterTokenizer":
-        r"""Make a tokenizer from the characters that occur in a corpus.
+        r"""Create a tokenizer from the characters of a corpus.
 
         Args:
-            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory, which stands
-                for all `.txt` and `.md` files below it that are not hidden; or several of these in
-                any container: a list, a generator, a NumPy array, a pandas Series.
+            texts_or_paths: A `str` is text. A `pathlib.Path` is a file or a directory; a directory
+                stands for all its `.txt` and `.md` files at any depth, except hidden ones. Several
+                texts and paths may be in any container: a list, a generator, a NumPy array, a
+                pandas Series.
             end_of_text: As in the constructor.
-            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are
-                instead of becoming `"\n"`.
+            keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of files instead of
+                replacing them with `"\n"`.
 
         Returns:
             A tokenizer of the distinct characters, sorted by code point.
 
         Raises:
-            ValueError: There is no text, a path does not exist, or a file is not UTF-8.
+            ValueError: There is no text, an entry is neither text nor a path, a path does not
+                exist, or a file is not UTF-8.
 
         Example:
             >>> import gpt_keras as gk
@@ -91,7 +95,7 @@ class CharacterTokenizer(Tokenizer):
 
     @property
     def characters(self) -> str:
-        """The known characters, in the order of their ids."""
+        """The characters of the vocabulary, in the order of their ids."""
         return "".join(self._ids)
 
     @property
@@ -101,7 +105,7 @@ class CharacterTokenizer(Tokenizer):
 
     @property
     def end_of_text_id(self) -> int | None:
-        """Id of `<|endoftext|>`, the last one; None without `end_of_text=True`."""
+        """Id of `<|endoftext|>`, the last id; None without `end_of_text=True`."""
         return len(self._ids) if self._end_of_text else None
 
     def _encode_batch(self, texts: list[str]) -> list[list[int]]:
@@ -111,7 +115,7 @@ class CharacterTokenizer(Tokenizer):
             unknown = sorted(set().union(*texts) - self._ids.keys())
             raise ValueError(
                 f"`text` holds characters that this tokenizer does not know: {unknown}. "
-                f"It knows {len(self._ids)}: {self.characters[:60]!r}"
+                f"Its vocabulary has {len(self._ids)}: {self.characters[:60]!r}"
                 f"{'...' if len(self._ids) > 60 else ''}."
             ) from None
 
@@ -119,32 +123,41 @@ class CharacterTokenizer(Tokenizer):
         return "".join([self._tokens[i] for i in ids])
 
     def safe_cut(self, text: str) -> int:
-        """Return `len(text)`: a cut between any two characters changes nothing."""
+        """Return `len(text)`: a cut between two characters never changes the ids."""
         return len(text)
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """`<|endoftext|>` and its id, if there is one."""
+        """`<|endoftext|>` and its id; empty without `end_of_text=True`."""
         return {END_OF_TEXT: self.end_of_text_id} if self._end_of_text else {}
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Return a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that tokenizes with TensorFlow ops.
 
-        As `Tokenizer.in_graph` describes. Calling the layer on a string with an unknown character
-        raises `tf.errors.InvalidArgumentError`.
+        `Tokenizer.in_graph` describes the layer. It returns the same ids as `encode`. For a
+        character outside the vocabulary, it raises `tf.errors.InvalidArgumentError`.
 
         Args:
             allowed_special: As in `encode`.
 
         Returns:
             An `InGraphCharacterTokenizer`.
+
+        Raises:
+            ValueError: Keras does not run on TensorFlow.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> layer = gk.tokenizers.CharacterTokenizer("abc ").in_graph()
+            >>> layer(["a cab", "b"]).to_list()
+            [[0, 3, 2, 0, 1], [1]]
         """
         return InGraphCharacterTokenizer(
             self, self._allowed(allowed_special), self.characters, self._tokens
         )
 
     def to_json(self) -> str:
-        """Return the content as JSON text."""
+        """Return the tokenizer as JSON text, which `from_json` reads."""
         content = {
             "type": "CharacterTokenizer",
             "characters": self.characters,
@@ -154,6 +167,19 @@ class CharacterTokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, text: str) -> "CharacterTokenizer":
-        """Make a tokenizer from what `to_json` returned."""
+        """Create a tokenizer from JSON text.
+
+        Args:
+            text: The text that `to_json` returned.
+
+        Returns:
+            The tokenizer.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc")
+            >>> gk.tokenizers.CharacterTokenizer.from_json(tokenizer.to_json()) == tokenizer
+            True
+        """
         content = json.loads(text)
         return cls(content["characters"], end_of_text=content["end_of_text"])

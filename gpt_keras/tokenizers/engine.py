@@ -12,14 +12,15 @@ from gpt_keras.tokenizers.text_files import cut_into_pieces
 from gpt_keras.tokenizers.texts import is_unicode
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 
-# How long the pieces are: the engine encodes each one faster than one long string.
+# The length of the pieces into which long texts are cut before encoding. The engine encodes pieces
+# of this length faster than one long string.
 PIECE_CHARACTERS = 1 << 14
 
-# The tokens that end a text where a file declares none; the first one that is there counts: GPT-2's
-# and most others', Llama 3's, SentencePiece's, Gemma's.
+# The tokens that end a text if the file declares no end of text. The first that exists is used.
+# They are from GPT-2 and most other models, Llama 3, SentencePiece and Gemma, in this order.
 END_OF_TEXT_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 
-# Options of a BPE model that change its ids, and that its tokenizer in a graph lacks.
+# Options of a BPE model that change its ids and that the in-graph tokenizers do not support.
 OPTIONS_NOT_IN_GRAPH = (
     "dropout",
     "ignore_merges",
@@ -29,22 +30,24 @@ OPTIONS_NOT_IN_GRAPH = (
 
 
 class EngineTokenizer(Tokenizer):
-    """Byte-pair encoding by an engine, which works on the pieces of a batch in parallel.
+    """Base class of byte-pair encoding with an engine.
+
+    The engine encodes the pieces of a batch in parallel.
 
     Args:
         engine: A `tokenizers.Tokenizer` with a BPE model.
-        content: What its `tokenizer.json` holds.
-        has_usual_split: Whether it splits words as the subclass does by itself; if not, only the
-            engine knows how.
+        content: The content of its `tokenizer.json`.
+        has_usual_split: Whether the engine treats text as a trained tokenizer of the subclass
+            does. If False, there is no in-graph tokenizer, because only the engine can split text.
     """
 
     def __init__(
         self, engine: tokenizers.Tokenizer, content: dict[str, Any], has_usual_split: bool
     ):
         self._engine = engine
-        # The literal text of a special token is ordinary text. A property that is not saved.
+        # The text of a special token is encoded like any other text. `to_str` does not save this.
         engine.encode_special_tokens = True
-        # Others' files may ask for these, with their training length.
+        # Published files may enable truncation and padding to the sequence length of training.
         engine.no_truncation()
         engine.no_padding()
         self._merges = [
@@ -63,7 +66,8 @@ class EngineTokenizer(Tokenizer):
         self._always_found = {
             token: i for token, i in self._added_tokens.items() if token not in self._special_tokens
         }
-        # Tokens that are looked for as whole words only, or in the text as normalized.
+        # The in-graph tokenizers cannot search for tokens that match only whole words or only
+        # normalized text.
         odd = [
             token
             for token in content["added_tokens"]
@@ -76,7 +80,7 @@ class EngineTokenizer(Tokenizer):
         if not self._has_usual_split:
             raise ValueError(
                 f"`in_graph` needs a tokenizer with {split}, and no added tokens for whole words "
-                "or normalized text; this one, loaded from a file, has another."
+                "or normalized text; this one was loaded from a file and differs."
             )
 
     @property
@@ -85,7 +89,7 @@ class EngineTokenizer(Tokenizer):
         return list(self._merges)
 
     def _merges_of_ids(self, vocabulary: Mapping[str, int]) -> list[tuple[int, int, int]]:
-        """`(first, second, merged)` ids of each merge, the earliest learned first."""
+        """Return the ids `(first, second, merged)` of each merge, in the order learned."""
         return [
             (vocabulary[first], vocabulary[second], vocabulary[first + second])
             for first, second in self._merges
@@ -97,14 +101,18 @@ class EngineTokenizer(Tokenizer):
         return dict(self._special_tokens)
 
     def _found(self, allowed_special: AllowedSpecial) -> dict[str, int]:
-        """The tokens that are found in every text, and those that `allowed_special` names."""
+        """Return the tokens to search texts for, and their ids.
+
+        These are all added tokens that are not special, and the special tokens that
+        `allowed_special` names.
+        """
         return self._always_found | self._allowed(allowed_special)
 
     @property
     def end_of_text_id(self) -> int | None:
         """Id of the token that ends a text, or None.
 
-        It is the one that the file declares, or else the first of `<|endoftext|>`,
+        The file may declare this token. Otherwise, it is the first of `<|endoftext|>`,
         `<|end_of_text|>`, `</s>` and `<eos>` that is a special token.
         """
         if self._declared.end_of_text_id is not None:
@@ -114,12 +122,12 @@ class EngineTokenizer(Tokenizer):
 
     @property
     def start_of_text_id(self) -> int | None:
-        """Id of the token that begins a text, as a template in the file declares it, or None."""
+        """Id of the token that begins a text, if the file declares one, or None."""
         return self._declared.start_of_text_id
 
     @property
     def adds_start_of_text(self) -> bool:
-        """Whether the model's prompts and training documents begin with `start_of_text_id`."""
+        """True if prompts and training documents begin with `start_of_text_id`."""
         return self._declared.adds_start_of_text
 
     @property
@@ -131,7 +139,14 @@ class EngineTokenizer(Tokenizer):
         return self._strips["rstrip"]
 
     def token_id(self, token: str) -> int | None:
-        """Return the id of a token, given as the vocabulary writes it; None if there is none."""
+        """Return the id of a token written as in the vocabulary, or None if missing.
+
+        Args:
+            token: A token. A byte-level vocabulary writes the token " to" as "Ġto".
+
+        Returns:
+            The id, or None if the vocabulary lacks the token.
+        """
         return self._engine.token_to_id(token)
 
     def _written(self, token_id: int | None) -> str | None:
@@ -174,12 +189,23 @@ class EngineTokenizer(Tokenizer):
         return encode_in_pieces(self._engine, texts, self.safe_cut)
 
     def to_json(self) -> str:
-        """Return the content as JSON text, in the format of Hugging Face's `tokenizer.json`."""
+        """Return the tokenizer as the text of a Hugging Face `tokenizer.json`."""
         return self._engine.to_str(pretty=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Make a tokenizer from what `to_json` returned, or any `tokenizer.json` of its kind."""
+        """Create a tokenizer from the text of a `tokenizer.json`.
+
+        Args:
+            text: The text that `to_json` returned, or that of a Hugging Face tokenizer of the same
+                kind.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ValueError: The tokenizer is of another kind.
+        """
         return cls(tokenizers.Tokenizer.from_str(text))
 
     def __reduce__(self):
@@ -189,12 +215,15 @@ class EngineTokenizer(Tokenizer):
 def encode_in_pieces(
     engine: tokenizers.Tokenizer, texts: list[str], safe_cut: Callable[[str], int]
 ) -> list[list[int]]:
-    """Return the ids of each text.
+    """Return the ids of each text; long texts are encoded in pieces.
 
     Args:
-        engine: What encodes.
+        engine: The engine that encodes.
         texts: Strings of any length.
-        safe_cut: `Tokenizer.safe_cut`, or a function like it.
+        safe_cut: `Tokenizer.safe_cut`, or an equivalent function.
+
+    Returns:
+        A list of ids for each text.
 
     Raises:
         ValueError: A text has a lone surrogate.
@@ -209,7 +238,7 @@ def encode_in_pieces(
         counts.append(len(cut))
     try:
         encodings = iter(engine.encode_batch_fast(pieces, add_special_tokens=False))
-    except TypeError as error:  # how the engine takes text that has no UTF-8 form
+    except TypeError as error:  # the engine raises it for a lone surrogate, too
         bad = next((text for text in texts if not is_unicode(text)), None)
         if bad is None:
             raise

@@ -1,4 +1,8 @@
-"""The settings of a tokenizer that a Hugging Face folder holds beside the tokenizer's own file."""
+"""Tokenizer settings in the other files of a Hugging Face folder.
+
+These files name the tokens that begin and end a text, and the added tokens. The vocabulary is in a
+file of its own, such as `tokenizer.json`.
+"""
 
 import json
 from pathlib import Path
@@ -8,21 +12,23 @@ from gpt_keras.tokenizers.added_tokens import AddedToken
 from gpt_keras.tokenizers.tokenizer import Tokenizer
 from gpt_keras.tokenizers.vocabulary_files import naming
 
-# In the order in which they are asked.
+# In the order of precedence: the first file with a setting decides.
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _MODEL_FILES = ("generation_config.json", "config.json")
 
 
 class FolderSettings(NamedTuple):
-    """The settings of a folder; those that it lacks are None or empty.
+    """The tokenizer settings of a folder.
+
+    A setting is None or empty if no file of the folder has it.
 
     Attributes:
-        start_of_text: Text of the token that begins a text.
-        end_of_text: Text of the token that ends a text.
-        adds_start_of_text: Whether prompts begin with the first.
-        start_ids: Ids of the token that begins a text, as the model's settings name it.
-        end_ids: Ids of the tokens that end a text, as the model's settings name them.
-        added_tokens: Tokens that the vocabulary's own file may lack.
+        start_of_text: The text of the token that begins a text.
+        end_of_text: The text of the token that ends a text.
+        adds_start_of_text: True if prompts begin with the start of text.
+        start_ids: The ids of the token that begins a text, from the model's settings.
+        end_ids: The ids of the tokens that end a text, from the model's settings.
+        added_tokens: Tokens that the vocabulary file may lack.
     """
 
     start_of_text: str | None = None
@@ -33,31 +39,46 @@ class FolderSettings(NamedTuple):
     added_tokens: tuple[AddedToken, ...] = ()
 
     def apply(self, tokenizer: Tokenizer) -> Tokenizer:
-        """Return a tokenizer with the folder's tokens, whose texts begin and end as it says."""
+        """Return a copy of a tokenizer with these settings.
+
+        Args:
+            tokenizer: The tokenizer from the vocabulary file of the folder.
+
+        Returns:
+            The tokenizer with the added tokens, the start of text and the end of text.
+
+        Raises:
+            ValueError: An added token has an id of the vocabulary, or a tokenizer of this kind
+                cannot have added tokens or other tokens at the start and end of text.
+        """
         tokenizer = tokenizer.with_added_tokens(self.added_tokens)
         start = self._known(tokenizer, self.start_of_text, self.start_ids)
         adds = self.adds_start_of_text
         if adds is None and tokenizer.adds_start_of_text:
-            start = None  # the token that the tokenizer's own file adds counts
+            start = None  # the start of text that the tokenizer's own file adds takes precedence
         adds = adds if start or tokenizer.start_of_text_id is not None else None
         return tokenizer.with_boundaries(
             start, self._known(tokenizer, self.end_of_text, self.end_ids), adds
         )
 
     def _known(self, tokenizer: Tokenizer, text: str | None, ids: tuple[int, ...]) -> str | None:
-        """The token of this text, or else the first special one of these ids."""
+        """Return the token with this text, or the first special token of these ids."""
         if text is not None and tokenizer.token_id(text) is not None:
             return text
-        # transformers' defaults name ids whatever the vocabulary.
+        # Only special tokens are accepted, because the defaults of transformers name ids that have
+        # another meaning in many vocabularies.
         special = {i: token for token, i in tokenizer.special_tokens.items()}
         return next((special[i] for i in ids if i in special), None)
 
 
 def read_folder_settings(folder: Path) -> FolderSettings:
-    """Read the settings of a folder.
+    """Read the tokenizer settings of a folder.
 
     Args:
-        folder: The folder.
+        folder: The folder. Files that it lacks are skipped.
+
+    Returns:
+        The settings.
 
     Raises:
         ValueError: A file is damaged; the message names it.

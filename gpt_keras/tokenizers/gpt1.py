@@ -1,4 +1,4 @@
-"""GPT-1's tokenizer: byte-pair encoding over words in lower case."""
+"""GPT-1's tokenizer: byte-pair encoding (BPE) of words in lower case."""
 
 import collections
 import itertools
@@ -30,7 +30,7 @@ from gpt_keras.tokenizers.vocabulary_files import (
 END_OF_WORD = "</w>"
 UNKNOWN = "<unk>"
 
-# White space to the engine whatever stands around it.
+# Characters that are white space to the engine in every context.
 _BLANKS = re.compile(r"[ \t\n\r]+")
 
 _OPTIONS_NOT_IN_GRAPH = (
@@ -43,23 +43,29 @@ _OPTIONS_NOT_IN_GRAPH = (
 
 
 class GPT1Tokenizer(EngineTokenizer):
-    """GPT-1's tokenizer: words in lower case, cut into tokens by byte-pair encoding.
+    """GPT-1's tokenizer: byte-pair encoding (BPE) of words in lower case.
 
-    Text is normalized (control characters and accents are removed, letters put in lower case),
-    split at white space and around each punctuation mark and Chinese character, and in each word
-    the pair of tokens that was learned earliest is merged, again and again. The last character of
-    a word is another token than the same one inside: it ends in `</w>`. A character that is not in
-    the vocabulary becomes `<unk>`, which is a special token only if a file of others says so. So
-    `decode(encode(text))` is the text in lower case with a space between any two words.
+    Text is normalized: control characters and accents are removed, and letters become lower case.
+    It is split at white space, and around each punctuation mark and each Chinese character.
+    Inside a word, the pair of tokens that was learned earliest is merged first. This repeats until
+    no learned pair is left.
+
+    A character at the end of a word has its own token, which ends in `</w>`. A character outside
+    the vocabulary becomes `<unk>`. This is a special token only if a loaded file declares it as
+    one. `decode(encode(text))` is the normalized text with one space between words.
 
     GPT-1 is from Radford et al. 2018, "Improving Language Understanding by Generative
-    Pre-Training", section 4.1; its vocabulary has 40,478 ids. They are given here as by Hugging
-    Face's `OpenAIGPTTokenizer`, with whose pipeline the published model is mostly used. OpenAI's
-    own differs: `ftfy` repairs the text, dashes, ellipses and acute accents become ASCII, spaCy's
-    English rules split it into words ("don't" into "do" and "n't"), line ends are tokens, and
-    accents stay. The engine is Hugging Face `tokenizers`.
+    Pre-Training", section 4.1. Its vocabulary has 40,478 ids. This class returns the ids of Hugging
+    Face's `OpenAIGPTTokenizer`, with which the published model is mostly used. OpenAI's original
+    pipeline differs:
 
-    Use `train`, `from_vocabulary` or `gpt_keras.tokenizers.load` to make one.
+    - `ftfy` repairs the text, and dashes, ellipses and acute accents become ASCII.
+    - spaCy's English rules split the text into words: "don't" into "do" and "n't".
+    - Line ends are tokens, and accented letters keep their accents.
+
+    The engine is Hugging Face `tokenizers`.
+
+    Create a tokenizer with `train`, `from_vocabulary` or `gpt_keras.tokenizers.load`.
 
     Args:
         engine: A `tokenizers.Tokenizer` with a BPE model whose words end in `</w>`.
@@ -90,7 +96,7 @@ class GPT1Tokenizer(EngineTokenizer):
             raise ValueError(
                 f"`engine` must be BPE with words that end in {END_OF_WORD!r} (a BPE model with "
                 "this `end_of_word_suffix` and an `unk_token` of its vocabulary, and a BPEDecoder "
-                f"with this suffix), but is {model['type']} with end_of_word_suffix "
+                f"with this suffix), got {model['type']} with end_of_word_suffix "
                 f"{model.get('end_of_word_suffix')!r}, unk_token {model.get('unk_token')!r} and "
                 f"decoder {decoder}."
             )
@@ -120,31 +126,35 @@ class GPT1Tokenizer(EngineTokenizer):
         verbose: int = 0,
         keep_line_ends: bool = False,
     ) -> "GPT1Tokenizer":
-        r"""Learn the merges from a corpus. The same corpus gives the same tokenizer.
+        r"""Train a tokenizer: learn the merges from a corpus.
 
-        Ids are laid out as in GPT-1: `<unk>`, the characters of the corpus, the same characters at
-        the end of a word, the merges in the order they were learned; then the special tokens.
+        The same corpus gives the same tokenizer. The ids are in GPT-1's order: `<unk>`, the
+        characters of the corpus, the same characters at the end of a word, the merges in the order
+        they were learned. The special tokens have the last ids.
 
         Args:
-            texts_or_paths: A `str` is text, a `pathlib.Path` is a file or a directory, which stands
-                for all `.txt` and `.md` files below it that are not hidden; or several of these in
-                any container: a list, a generator, a NumPy array, a pandas Series.
-            vocabulary_size: Number of ids wanted, characters and special tokens included. A small
-                corpus may not have that many pairs worth merging; then the result has fewer, see
-                its `vocabulary_size`.
-            min_frequency: A pair that occurs less often is not merged.
-            special_tokens: Tokens that no text encodes to. `<|endoftext|>` among them is the one
-                that `end_of_text_id` tells; GPT-1 itself has none.
-            verbose: 1 shows a progress bar.
-            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are
-                instead of becoming `"\n"`.
+            texts_or_paths: A `str` is text. A `pathlib.Path` is a file or a directory; a directory
+                stands for all its `.txt` and `.md` files at any depth, except hidden ones. Several
+                texts and paths may be in any container: a list, a generator, a NumPy array, a
+                pandas Series.
+            vocabulary_size: Number of ids to learn, characters and special tokens included. If a
+                small corpus has too few pairs to merge, the `vocabulary_size` of the tokenizer is
+                smaller.
+            min_frequency: The smallest number of occurrences at which a pair is merged.
+            special_tokens: Tokens that text encodes to only where `allowed_special` names them. If
+                `<|endoftext|>` is one of them, its id is `end_of_text_id`. The published GPT-1 has
+                no special tokens.
+            verbose: 1 for a progress bar, 0 for none.
+            keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of files instead of
+                replacing them with `"\n"`.
 
         Returns:
             The tokenizer.
 
         Raises:
-            ValueError: There is no text, a path does not exist, a file is not UTF-8, or
-                `vocabulary_size`, `min_frequency` or `special_tokens` is not possible.
+            ValueError: There is no text, an entry is neither text nor a path, a path does not
+                exist, a file is not UTF-8, or `vocabulary_size`, `min_frequency` or
+                `special_tokens` is invalid.
 
         Example:
             >>> import gpt_keras as gk
@@ -177,8 +187,9 @@ class GPT1Tokenizer(EngineTokenizer):
                 min_frequency=min_frequency,
                 show_progress=verbose > 0,
                 end_of_word_suffix=END_OF_WORD,
-                # By itself the trainer takes characters at the end of words in any order, and
-                # which of two pairs that occur equally often is merged first depends on it.
+                # The list fixes the ids of the characters. Otherwise, the trainer gives ids to
+                # characters at the end of words in an arbitrary order, and this order decides
+                # which of two equally frequent pairs is merged first.
                 special_tokens=symbols,
             ),
         )
@@ -191,19 +202,19 @@ class GPT1Tokenizer(EngineTokenizer):
     def from_vocabulary(
         cls, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]
     ) -> "GPT1Tokenizer":
-        """Make a tokenizer from a vocabulary and merges, such as OpenAI's.
+        """Create a tokenizer from a vocabulary and its merges, such as OpenAI's.
 
         Args:
             vocabulary: The tokens and their ids, which are 0 to n - 1. Tokens at the end of words
-                end in `</w>`; `<unk>` is among them.
+                end in `</w>`. The vocabulary must contain `<unk>`.
             merges: The pairs of tokens that are merged, the earliest learned first.
 
         Returns:
             The tokenizer.
 
         Raises:
-            ValueError: The ids are not 0 to n - 1, the vocabulary lacks `<unk>` or the parts or
-                the result of a merge, or a merge stands twice.
+            ValueError: The ids are not 0 to n - 1, the vocabulary lacks `<unk>` or a token of a
+                merge, or a merge occurs twice.
 
         Example:
             >>> import gpt_keras as gk
@@ -220,7 +231,7 @@ class GPT1Tokenizer(EngineTokenizer):
         merges = [tuple(merge) for merge in merges]
         if len(set(merges)) != len(merges):
             twice = next(m for m, count in collections.Counter(merges).items() if count > 1)
-            raise ValueError(f"merges must be distinct, but {twice} is there twice or more")
+            raise ValueError(f"merges must be distinct, but {twice} occurs twice or more")
         return cls(_new_engine(dict(vocabulary), merges))
 
     @property
@@ -232,7 +243,10 @@ class GPT1Tokenizer(EngineTokenizer):
         return "".join(self._texts(ids))
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Return the bytes that each id stands for; a space follows each word but the last."""
+        """Return the bytes of each id, with a space after each word except the last.
+
+        `Tokenizer.pieces` describes the arguments and errors.
+        """
         return [text.encode() for text in self._texts(self._checked(ids))]
 
     def _texts(self, ids: list[int]) -> list[str]:
@@ -242,15 +256,18 @@ class GPT1Tokenizer(EngineTokenizer):
         return texts
 
     def safe_cut(self, text: str) -> int:
-        """Return the last place in `text` after a space or line end."""
+        """Return a position where `text` can be cut without changing its ids.
+
+        This is the place after the last space or line end. The result is 0 if the split is not
+        GPT-1's or an added token is not special. See `Tokenizer.safe_cut`.
+        """
         return _safe_cut(text) if self._has_usual_split and not self._always_found else 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Return a Keras layer that does the same with TensorFlow ops.
+        """Return a Keras layer that tokenizes with TensorFlow ops.
 
-        As `Tokenizer.in_graph` describes; the ids are those of `encode`, and `detokenize` gives
-        the bytes of what `decode` gives. Bytes that are not valid UTF-8 are read as U+FFFD, which
-        is removed.
+        `Tokenizer.in_graph` describes the layer. It returns the same ids as `encode`, and its
+        `detokenize` returns the same text as `decode`. Bytes that are not valid UTF-8 are removed.
 
         Args:
             allowed_special: As in `encode`.
@@ -259,8 +276,15 @@ class GPT1Tokenizer(EngineTokenizer):
             An `InGraphGPT1Tokenizer`.
 
         Raises:
-            ValueError: The tokenizer was loaded from a file and splits words in another way
-                than GPT-1.
+            ValueError: The tokenizer was loaded from a file whose normalizer, split or options
+                differ from GPT-1's, or Keras does not run on TensorFlow.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.GPT1Tokenizer.train("low low low lower lower", 20)
+            >>> layer = tokenizer.in_graph()
+            >>> layer(["Low, lower"]).to_list() == [tokenizer.encode("Low, lower")]
+            True
         """
         self._require_usual_split(
             "GPT-1's split into words (a BertNormalizer for lower case without accents, a "
@@ -279,27 +303,36 @@ class GPT1Tokenizer(EngineTokenizer):
         )
 
     def save_vocabulary(self, folder: str | os.PathLike) -> Path:
-        """Write `vocab.json` and `merges.txt`, which Hugging Face's GPT-1 classes read.
+        """Write `vocab.json` and `merges.txt`, the files of Hugging Face's GPT-1 classes.
 
-        `gpt_keras.tokenizers.load` reads them, too. The format says nothing of special tokens:
-        `<unk>` is ordinary when it is read back.
+        `gpt_keras.tokenizers.load` reads them, too. The files do not store which tokens are
+        special, so the loaded tokenizer has no special tokens.
 
         Args:
-            folder: The folder, made if missing.
+            folder: The folder. It is created if it does not exist.
 
         Returns:
             The path of the folder.
 
         Raises:
-            ValueError: The tokenizer has special tokens other than `<unk>`, or splits words in
-                another way than GPT-1.
+            ValueError: The tokenizer has a special token other than `<unk>`, or its split is not
+                GPT-1's.
+
+        Example:
+            >>> import tempfile
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.GPT1Tokenizer.train("low low low lower lower", 20)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     folder = tokenizer.save_vocabulary(folder)
+            ...     gk.tokenizers.load(folder) == tokenizer
+            True
         """
         others = sorted(self._special_tokens.keys() - {UNKNOWN})
         if others or not self._has_usual_split:
             raise ValueError(
                 "`save_vocabulary` needs a tokenizer with GPT-1's split into words and no special "
-                f"tokens but {UNKNOWN!r}, which is all that vocab.json and merges.txt can tell; "
-                f"this one has {others or 'another split'}. Use `save`."
+                f"tokens except {UNKNOWN!r}, because vocab.json and merges.txt cannot store "
+                f"others; this one has {others or 'another split'}. Use `save`."
             )
         return write_vocabulary_files(folder, self._vocabulary, self._merges)
 
@@ -317,13 +350,13 @@ def _new_engine(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> to
 
 
 def _is_bert_normalizer(part: dict | None) -> bool:
-    """Whether a `normalizer` of `tokenizer.json` is that of `_new_engine`."""
+    """Return whether a `normalizer` of `tokenizer.json` equals that of `_new_engine`."""
     return bool(
         part
         and part["type"] == "BertNormalizer"
         and part["clean_text"]
         and part["handle_chinese_chars"]
-        and part["strip_accents"] in (None, True)  # None: as `lowercase`
+        and part["strip_accents"] in (None, True)  # None stands for the value of `lowercase`
         and part["lowercase"]
     )
 
@@ -333,7 +366,7 @@ def _safe_cut(text: str) -> int:
 
 
 def _repeated(counts: Mapping[str, int]) -> Iterator[str]:
-    """Each word as often as it was counted, a thousand of them in one string."""
+    """Yield each word as often as it was counted, in strings of up to 1,000 words."""
     words = itertools.chain.from_iterable(
         itertools.repeat(word, count) for word, count in counts.items()
     )

@@ -150,7 +150,7 @@ def test_from_vocabulary(small):
         ({"special_tokens": "<p>"}, "`special_tokens` must be .* but has '<p?'?"),
         ({"vocabulary": {}}, "the vocabulary must be a table"),
         ({"vocabulary": {"a": 0}}, "merge 1, .* lacks"),
-        ({"vocabulary": {"a": 0}, "merges": []}, "must be byte-level BPE .* with 1 of the bytes"),
+        ({"vocabulary": {"a": 0}, "merges": []}, "must be byte-level BPE .* 1 of the 256 bytes"),
         ({"vocabulary": {"a": 0, "\ud800": 1}}, "valid Unicode"),
         ({"vocabulary": {"a": True}}, "ids must be integers .* 'a' is True"),
     ],
