@@ -63,8 +63,8 @@ class GPT(Backbone, keras.Model):
             and the bool `padding_mask`, `(batch, length)`, which is False at padding.
 
     Returns:
-        Logits, float32, `(batch, length, vocabulary_size)`: at each position those of the next
-        token, or of the token itself if the config is not causal.
+        Logits, float32, `(batch, length, vocabulary_size)`. Each position predicts the next token,
+        or the token itself if the config is not causal.
 
     Raises:
         ValueError: `config` is not a `GPTConfig`, the input is not `(batch, length)`, the sequence
@@ -178,7 +178,7 @@ class GPT(Backbone, keras.Model):
 
     @property
     def has_learned_positions(self) -> bool:
-        """True if `max_sequence_length` is a hard limit: each position has a learned vector."""
+        """True if positions are learned, so that `max_sequence_length` is a hard limit."""
         return self.config.position_embedding == "learned"
 
     @property
