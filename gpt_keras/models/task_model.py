@@ -1,4 +1,4 @@
-"""Base class of task models: a backbone with a linear head, and texts as token rows."""
+"""Base class of task models: a backbone, a tokenizer and a linear head."""
 
 from collections.abc import Iterator
 
@@ -241,9 +241,7 @@ class TaskModel(TextModel):
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = adamw(6.25e-5)
         if isinstance(loss, str) and loss == "auto":
-            loss = CrossEntropy(
-                "sum_over_batch_size"
-            )  # divides by the batch size, as Keras's losses
+            loss = CrossEntropy("sum_over_batch_size")  # as Keras's own losses
         if isinstance(metrics, str) and metrics == "auto":
             metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy", precise_dtype())]
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
