@@ -12,9 +12,7 @@ from gpt_keras.generation import DraftModel, PromptCache
 from gpt_keras.generation.backbone import CACHE_METHODS, missing
 from gpt_keras.generation.runner import CHUNKS
 
-if (
-    TYPE_CHECKING
-):  # at run time: a circular import, since `models` needs data sets and these templates
+if TYPE_CHECKING:  # a circular import at run time: `models` needs `datasets`, which needs templates
     from gpt_keras.models import CausalLM
 
 # Least number of tokens left for an answer. The oldest turns are dropped to make this room.

@@ -1,4 +1,4 @@
-"""Chat templates: a conversation as one text, in the format of the model's training."""
+"""Chat templates: a conversation as one text, in the model's training format."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 _OPEN, _CLOSE = "\U0010fffc", "\U0010fffd"
 
 # `transformers` passes these to a template if there are no tools and no documents. Some templates
-# test `tools is none`, which an undefined variable is not.
+# test `tools is none`, and an undefined variable would fail this test.
 _NOTHING_TO_USE = {"tools": None, "documents": None}
 
 
@@ -21,8 +21,8 @@ class ChatTemplate:
     """Jinja chat template, as in GGUF files and Hugging Face folders.
 
     A template is code that comes with a downloaded model, so it runs in Jinja's sandbox, without
-    access to files or the system. As in `transformers`, it may use loop controls, `{% generation
-    %}`, `tojson`, `raise_exception` and `strftime_now`.
+    access to files or the system. As in `transformers`, it may use loop controls, `tojson`,
+    `raise_exception`, `strftime_now` and `{% generation %}`.
 
     Args:
         source: Text of the template.
@@ -157,7 +157,8 @@ class ChatTemplate:
         Example:
             >>> import gpt_keras as gk
             >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc:", end_of_text=True)
-            >>> template = gk.chat.ChatTemplate("{% for m in messages %}{{ m.content }}:{% endfor %}")
+            >>> source = "{% for m in messages %}{{ m.content }}:{% endfor %}"
+            >>> template = gk.chat.ChatTemplate(source)
             >>> template.encode([{"role": "user", "content": "cab"}], tokenizer)
             [2, 0, 1, 3]
         """
@@ -202,7 +203,7 @@ def _names(node: object) -> tuple[object, ...]:
 
 
 def _texts(content: object) -> list[str] | None:
-    """Return the texts of a content; None if it is no string and no list of text parts."""
+    """Return the texts of a content; None if it is neither text nor text parts."""
     if isinstance(content, str):
         return [content]
     if not isinstance(content, list | tuple):
