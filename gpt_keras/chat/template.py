@@ -151,8 +151,8 @@ class ChatTemplate:
 
         Raises:
             ValueError: As in `render`; or a message or a tool contains the text of a special token
-                outside of `content`. Also if a content contains one and the template changes
-                contents, because it could then not be distinguished from a special token.
+                outside of `content`. Or a content contains the text of a special token and the
+                template changes contents, so that text and special tokens look alike.
 
         Example:
             >>> import gpt_keras as gk

@@ -41,7 +41,7 @@ class NGramLM:
     """Interpolated, modified Kneser-Ney n-gram model (Chen and Goodman 1999).
 
     The probability of a token `w` after a context `h` is its discounted count, interpolated with
-    the probability after `h'`, which is `h` without its oldest token:
+    its probability after a shorter context. That context `h'` is `h` without its oldest token:
 
         p(w | h) = max(c(h w) - D(c(h w)), 0) / c(h) + backoff(h) * p(w | h')
 

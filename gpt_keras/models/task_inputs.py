@@ -6,8 +6,8 @@ text; the model learns them in fine-tuning. By default their ids are the last th
 vocabulary, which then has at least three more ids than the tokenizer. `with_vocabulary_size` of a
 backbone makes room for them.
 
-Every layout takes token ids and returns a list of sequences. If an example is too long, tokens are
-cut one by one from the end of the part that is longest at that moment.
+Every layout takes token ids and returns a list of sequences. While an example is too long, the last
+token of its longest part is cut.
 """
 
 from collections.abc import Sequence
