@@ -1,4 +1,4 @@
-"""Conversations: how they are written for a model, and how it answers."""
+"""Chat templates, and conversations with a model."""
 
 from gpt_keras.chat.conversation import Conversation
 from gpt_keras.chat.template import ChatTemplate

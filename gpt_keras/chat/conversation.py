@@ -1,4 +1,4 @@
-"""A conversation with a model that was trained to chat."""
+"""Conversation with a chat model, with a KV cache that is kept between the turns."""
 
 import json
 import os
@@ -12,29 +12,34 @@ from gpt_keras.generation import DraftModel, PromptCache
 from gpt_keras.generation.backbone import CACHE_METHODS, missing
 from gpt_keras.generation.runner import CHUNKS
 
-if TYPE_CHECKING:  # data sets render templates, and models stand above them
+if TYPE_CHECKING:  # a circular import at run time: `models` needs `datasets`, which needs templates
     from gpt_keras.models import CausalLM
 
-# An answer gets at least this many tokens of the context; older turns make room for it.
+# Least number of tokens left for an answer. The oldest turns are dropped to make this room.
 _ROOM_FOR_ANSWER = 64
 
-# Room for a conversation of usual length is made from the start: growing would mean to compile.
+# Tokens in the first KV cache, enough for a usual conversation: XLA compiles again when it grows.
 _CACHE_LENGTH = 1024
 
-# Settings of which one takes the place of the other.
+# `generate` needs only one of these limits, so a setting of `say` replaces both defaults.
 _LIMITS = {"max_new_tokens", "max_length"}
 
 
 class Conversation:
-    """Conversation with a model; each turn computes only the tokens that are new.
+    """Conversation with a chat model; each turn runs only the new tokens.
 
-    Args:
-        model: A `CausalLM` with a tokenizer and a `chat_template`.
-        system: What the model is told before the conversation; None for what its template says.
-        **settings: Settings of `CausalLM.generate` for all answers, such as `temperature`.
+    The KV cache of earlier turns is kept. Without it, each turn runs the whole conversation: with
+    the settings `sliding_window` or `strategy=DraftModel(...)`, and with a backbone that lacks a
+    cache method or `move`.
 
     Attributes:
         messages: The conversation so far, dicts of `role` and `content`.
+
+    Args:
+        model: A `CausalLM` with a tokenizer and a `chat_template`.
+        system: System message at the beginning. Default: none, so that the template's own system
+            message is used, if it has one.
+        **settings: Settings of `CausalLM.generate` for all answers, such as `temperature`.
 
     Raises:
         ValueError: The model has no tokenizer or no chat template.
@@ -64,13 +69,13 @@ class Conversation:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was said."""
+        """Delete all messages but the system message, and clear the KV cache."""
         self.messages = [] if self._system is None else [_message("system", self._system)]
         self._cache = self._new_cache()
 
     def warm_up(self) -> None:
-        """Compile what answers need, which takes a while, so that the first one comes at once."""
-        # A short prompt, a longer one, and one that goes on from it.
+        """Compile the generation step in advance, so that the first answer starts at once."""
+        # A prompt of 2 tokens, a prompt of several chunks, and one that extends the cached prompt.
         cache = self._new_cache()
         for length in (2, CHUNKS[0] + 2, CHUNKS[0] + 4):
             prompt = [0] * min(length, self._limit // 2)
@@ -81,7 +86,7 @@ class Conversation:
         return self.model.max_sequence_length or 2**31
 
     def _new_cache(self) -> PromptCache | None:
-        """The cache of the conversation, or None if the model computes each prompt whole."""
+        """Return a new prompt cache, or None if each turn runs the whole prompt."""
         runs_all = self.settings.get("sliding_window") or isinstance(
             self.settings.get("strategy"), DraftModel
         )
@@ -99,20 +104,20 @@ class Conversation:
         return self.model.stream(prompt, **fixed | usual | settings)
 
     def say(self, text: str, **settings) -> Iterator[str]:
-        """Say something and get the answer piece by piece.
+        """Send a user message and yield the answer piece by piece.
 
-        Where the conversation has grown too long for the model, its oldest turns are left out.
+        If the conversation is too long for the model, the prompt leaves out its oldest turns.
 
         Args:
-            text: What the user says.
+            text: The user's message.
             **settings: Settings of `CausalLM.generate` for this answer.
 
         Yields:
-            Pieces of the answer. It is kept as far as it was read.
+            Pieces of the answer. `messages` contains only the pieces that were read.
 
         Raises:
-            ValueError: `text` is not a string or too long by itself, or a setting is wrong; at
-                once, not at the first piece.
+            ValueError: `text` is not a string or is too long by itself, or a setting is wrong. The
+                call of `say` raises it, before the first piece is read.
         """
         if not isinstance(text, str):
             raise ValueError(f"`text` must be a string, got {text!r}.")
@@ -129,7 +134,7 @@ class Conversation:
             yield piece
 
     def _fitting_prompt(self, messages: list[dict[str, str]]) -> list[int]:
-        """The ids of the conversation, without its oldest turns if it is too long."""
+        """Return the ids of the conversation; drop the oldest turns if it is too long."""
         first = 1 if messages[0]["role"] == "system" else 0
         limit = self.model.max_sequence_length
         for start in range(first, len(messages), 2):
@@ -141,12 +146,16 @@ class Conversation:
         if len(ids) < limit:
             return ids
         raise ValueError(
-            f"`text` must leave room for an answer; it has {len(ids)} tokens of the {limit} that "
-            "the model takes."
+            f"`text` must leave room for an answer: with the chat template it has {len(ids)} "
+            f"tokens, and the model takes {limit}."
         )
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the conversation as JSON: a list of messages."""
+        """Save the conversation as JSON: a list of messages.
+
+        Args:
+            path: File to write.
+        """
         with atomic_file(pathlib.Path(path)) as temporary:
             text = json.dumps(self.messages, indent=2, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")

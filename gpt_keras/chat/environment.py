@@ -1,4 +1,4 @@
-"""The Jinja environment that chat templates are written for: what `transformers` runs them in.
+"""Jinja environment of chat templates, the same as in `transformers`.
 
 Importing this module needs jinja2.
 """
@@ -13,7 +13,7 @@ import jinja2.sandbox
 
 
 def new_environment() -> jinja2.Environment:
-    """Return a sandbox with the tags, filters and functions that templates expect.
+    """Return a Jinja sandbox with the tags, filters and functions of chat templates.
 
     Example:
         >>> from gpt_keras.chat.environment import new_environment
@@ -32,15 +32,16 @@ def new_environment() -> jinja2.Environment:
 
 
 class GenerationBlock(jinja2.ext.Extension):
-    """The tags `{% generation %}` and `{% endgeneration %}`, between which the assistant speaks.
+    """Jinja extension for `{% generation %}` and `{% endgeneration %}`.
 
-    They mark what a model learns from in training; the text is what stands between them.
+    The tags enclose the assistant's text, which is the part that a model is trained on. The block
+    renders to the text inside it.
     """
 
     tags = frozenset({"generation"})
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-        """Return the block as a scope of its own; Jinja calls this at the first tag."""
+        """Return the block as a Jinja scope; Jinja calls this method at the first tag."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return jinja2.nodes.Scope(body).set_lineno(line)
@@ -53,7 +54,7 @@ def to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Return a value as JSON; Jinja's own filter would escape it for HTML."""
+    """Return a value as JSON, without the HTML escapes of Jinja's own filter."""
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,
@@ -64,7 +65,10 @@ def to_json(
 
 
 def raise_exception(message: str) -> NoReturn:
-    """Refuse a conversation; a template calls this.
+    """Refuse a conversation; templates call this function.
+
+    Args:
+        message: The reason.
 
     Raises:
         jinja2.TemplateError: Always.
@@ -73,5 +77,5 @@ def raise_exception(message: str) -> NoReturn:
 
 
 def strftime_now(form: str) -> str:
-    """Return the time of day and the date in the form that a template wants."""
+    """Return the current date and time in a format of `strftime`."""
     return datetime.datetime.now().strftime(form)

@@ -1,4 +1,4 @@
-"""Chat templates: a conversation as the one text that the model was trained on."""
+"""Chat templates: a conversation as one text, in the model's training format."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,28 +8,28 @@ from gpt_keras.tokenizers import Tokenizer
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
-# Stand for the contents of messages while a template is rendered: characters for private use, which
-# no template writes.
+# Private-use characters, which no template writes. They enclose the number of a content while a
+# template is rendered without the contents.
 _OPEN, _CLOSE = "\U0010fffc", "\U0010fffd"
 
-# What `transformers` gives a template where there are no tools to call and no documents to read;
-# some templates only ask whether these are none.
+# `transformers` passes these to a template if there are no tools and no documents. Some templates
+# test `tools is none`, and an undefined variable would fail this test.
 _NOTHING_TO_USE = {"tools": None, "documents": None}
 
 
 class ChatTemplate:
-    """A template in the Jinja language, as GGUF files and Hugging Face folders hold it.
+    """Jinja chat template, as in GGUF files and Hugging Face folders.
 
-    Templates come with models, that is from strangers: they are run in Jinja's sandbox, which lets
-    them reach nothing but the messages. They find there what `transformers` offers them: the loop
-    controls, `{% generation %}`, `tojson`, `raise_exception` and `strftime_now`.
+    A template is code that comes with a downloaded model, so it runs in Jinja's sandbox, without
+    access to files or the system. As in `transformers`, it may use loop controls, `tojson`,
+    `raise_exception`, `strftime_now` and `{% generation %}`.
 
     Args:
-        source: The template's text.
-        variables: Texts that the template may use, such as `bos_token` and `eos_token`.
+        source: Text of the template.
+        variables: Further variables of the template, such as `bos_token` and `eos_token`.
 
     Raises:
-        ValueError: The template has an error.
+        ValueError: `source` is not a valid Jinja template.
         ImportError: Jinja2 is not installed.
 
     Example:
@@ -56,9 +56,9 @@ class ChatTemplate:
         environment = new_environment()
         try:
             self._template = environment.from_string(source)
-        except (jinja2.TemplateError, SyntaxError) as error:  # a `break` outside a loop is Python's
+        except (jinja2.TemplateError, SyntaxError) as error:  # Python's, for `break` outside a loop
             raise ValueError(f"`source` is not a Jinja template: {error}.") from error
-        # Templates of models that see pictures go through the parts of a message's content.
+        # Templates of vision models loop over the parts of a message's content.
         self._takes_parts = any(
             "content" in _names(loop.iter)
             for loop in environment.parse(source).find_all(jinja2.nodes.For)
@@ -70,26 +70,29 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
-        """Write a conversation as one text.
+        """Return a conversation as one text.
 
         Args:
             messages: Dicts of a `role` (`"system"`, `"developer"`, `"user"`, `"assistant"` or
-                `"tool"`) and a `content`: a string, or a list of text parts such as `{"type":
-                "text", "text": "Hello"}`. A template that does not go through such parts gets their
-                texts joined by line ends. Other entries, such as `tool_calls`, go to the template
-                as they are; a message that has `tool_calls` needs no content.
-            add_generation_prompt: Whether the text ends where the assistant's answer begins.
-            tools: Descriptions of functions that the model may call, as JSON schemas; None for
-                none.
+                `"tool"`) and a `content`. The content is a string, or a list of text parts such as
+                `{"type": "text", "text": "Hello"}`. If the template does not loop over parts, their
+                texts are joined by line ends. Other entries, such as `tool_calls`, are passed to
+                the template unchanged. A message with `tool_calls` needs no content.
+            add_generation_prompt: Whether to end the text with the beginning of an assistant
+                message, so that the model writes the answer next.
+            tools: Functions that the model may call, as JSON schemas; None for no tools.
+
+        Returns:
+            The prompt.
 
         Raises:
-            ValueError: A message or a tool is something else, or the template refuses the
+            ValueError: A message or a tool has another form, or the template refuses the
                 conversation.
         """
         return self._render(self._read(messages), add_generation_prompt, tools, {})
 
     def _read(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The messages, checked, with contents of the form that the template takes."""
+        """Check the messages, and return them with contents in the template's form."""
         found = []
         for i, message in enumerate(messages):
             is_message = isinstance(message, Mapping) and message.get("role") in ROLES
@@ -120,7 +123,7 @@ class ChatTemplate:
             given["tools"] = [dict(tool) for tool in tools]
         try:
             return self._template.render(**(_NOTHING_TO_USE | variables | self._variables | given))
-        except Exception as error:  # whatever the template does wrong
+        except Exception as error:  # a template can raise any exception
             raise ValueError(f"The chat template refuses the conversation: {error}.") from error
 
     def encode(
@@ -130,16 +133,16 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[int]:
-        """Write a conversation as token ids.
+        """Return a conversation as token ids.
 
-        Special tokens are those that the template itself writes. The text of one inside a message
-        stays text: nobody can end his turn, or speak for another, by what he says. The start of
-        text, too, is the template's to write: it is not added again.
+        Only the special tokens that the template writes become special ids. The text of a special
+        token inside a message is encoded as plain text, so a message cannot end its turn or imitate
+        another role. The start of text is not added, because the template writes it.
 
         Args:
             messages: As in `render`.
-            tokenizer: The model's tokenizer. Its start and end of text are `bos_token` and
-                `eos_token` to the template, unless these are given.
+            tokenizer: The model's tokenizer. The template's `bos_token` and `eos_token` are its
+                start and end of text, unless `variables` of the constructor define them.
             add_generation_prompt: As in `render`.
             tools: As in `render`.
 
@@ -147,9 +150,17 @@ class ChatTemplate:
             The ids.
 
         Raises:
-            ValueError: As in `render`; or a message holds the text of a special token outside of
-                its content, or in it where the template changes contents, so that the one cannot be
-                told from the other.
+            ValueError: As in `render`; or a message or a tool contains the text of a special token
+                outside of `content`. Or a content contains the text of a special token and the
+                template changes contents, so that text and special tokens look alike.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc:", end_of_text=True)
+            >>> source = "{% for m in messages %}{{ m.content }}:{% endfor %}"
+            >>> template = gk.chat.ChatTemplate(source)
+            >>> template.encode([{"role": "user", "content": "cab"}], tokenizer)
+            [2, 0, 1, 3]
         """
         named = {"bos_token": tokenizer.start_of_text, "eos_token": tokenizer.end_of_text}
         named = {name: token for name, token in named.items() if token is not None}
@@ -174,7 +185,7 @@ class ChatTemplate:
         if _filled(marked, contents) != text:
             raise ValueError(
                 "`messages` must not hold the text of special tokens, since the model's chat "
-                f"template changes what messages say; the special tokens are {special}."
+                f"template changes their contents; the special tokens are {special}."
             )
         parts: list[str | int] = [_filled(part, contents) for part in expression.split(marked)]
         for i, token in enumerate(expression.findall(marked)):
@@ -183,13 +194,16 @@ class ChatTemplate:
 
 
 def _names(node: object) -> tuple[object, ...]:
-    """What a Jinja expression names: `content`, `message.content` or `message["content"]`."""
+    """Return the names in a Jinja expression.
+
+    They are `content` for `content`, `message.content` and `message["content"]` alike.
+    """
     constant = getattr(getattr(node, "arg", None), "value", None)
     return getattr(node, "name", None), getattr(node, "attr", None), constant
 
 
 def _texts(content: object) -> list[str] | None:
-    """The texts of a message's content; None if it is neither a string nor a list of text parts."""
+    """Return the texts of a content; None if it is neither text nor text parts."""
     if isinstance(content, str):
         return [content]
     if not isinstance(content, list | tuple):
@@ -202,7 +216,7 @@ def _texts(content: object) -> list[str] | None:
 
 
 def _with_texts(message: dict[str, Any], texts: Iterator[str]) -> dict[str, Any]:
-    """A message whose texts are the next ones of others."""
+    """Return a message with its texts replaced by the next items of `texts`."""
     content = message.get("content")
     if isinstance(content, str):
         return {**message, "content": next(texts)}
@@ -212,7 +226,7 @@ def _with_texts(message: dict[str, Any], texts: Iterator[str]) -> dict[str, Any]
 
 
 def _strings(value: object) -> Iterator[str]:
-    """All strings in a structure of lists and dicts, keys too."""
+    """Yield all strings in nested lists and dicts, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Keras models of the GPT family, and the models that came before it."""
+"""Keras models of the GPT family, and its predecessors: LSTM and n-gram models."""
 
 from gpt_keras.models import task_inputs
 from gpt_keras.models.causal_lm import CausalLM

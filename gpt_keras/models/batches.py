@@ -1,8 +1,9 @@
-"""Batches of token ids from any source, each checked before a model sees it.
+"""Checked batches of token ids from any source.
 
-XLA clamps an id outside the vocabulary silently, and the model would learn nonsense. So arrays are
-checked whole, and a batch of a `tf.data.Dataset`, a generator or a `keras.utils.PyDataset` when it
-comes: nothing is taken from a source in advance, which may give each batch only once.
+XLA silently clamps an id outside the vocabulary, and the model would learn from wrong ids. Arrays
+are therefore checked as a whole, before training. A batch of a `tf.data.Dataset`, a generator or a
+`keras.utils.PyDataset` is checked when it arrives. No batch is read in advance, because a source
+may yield each batch only once.
 """
 
 import contextlib
@@ -23,16 +24,17 @@ _WEIGHTS = "`sample_weight`, or the third part of `validation_data` or of a data
 
 
 class TokenBatches:
-    """Checks of the batches of a `CausalLM`, and their form: `(token_ids, targets, weights)`.
+    """Checks of a `CausalLM`'s batches, `(token_ids, targets, weights)`.
 
-    Ids without targets are their own: the targets of all but the last id of a row are the ids
-    that follow. Weights of rows become those of the rows' tokens. Dicts and ragged rows are taken
-    as `plain_batch` does.
+    Token ids without targets are shifted by one: each id but the first is the target of the id
+    before it. The weight of a row becomes the weight of each of its tokens. Dicts and ragged rows
+    are converted by `plain_batch`.
 
     Args:
         model: A `CausalLM`.
-        has_targets: False for token ids alone, as `predict` takes them.
-        class_weight: Weight of a target by its id; other targets have weight 1. Or None.
+        has_targets: False for token ids alone, the input of `predict`.
+        class_weight: Mapping of target ids to weights; other targets have weight 1. None for no
+            weights.
 
     Raises:
         ValueError: `class_weight` has an id outside the vocabulary.
@@ -53,11 +55,15 @@ class TokenBatches:
             self._class_weights[list(class_weight)] = list(class_weight.values())
 
     def arrays(self, x, y=None, sample_weight=None) -> tuple:
-        """Check arrays and return `(token_ids, targets, weights)`; what is missing is None.
+        """Check arrays and return `(token_ids, targets, weights)`.
+
+        Returns:
+            Token ids and targets `(batch, length)`, weights of the same shape. An absent part is
+            None.
 
         Raises:
             ValueError: The shape or dtype of the ids is wrong, an id is outside the vocabulary, a
-                sequence is too long, or the weights belong neither to rows nor to tokens.
+                sequence is too long, or the weights have the shape of neither rows nor tokens.
         """
         x, y, sample_weight = plain_batch(x, y, sample_weight)
         x, y = as_array("x", x), as_array("y", y)
@@ -74,7 +80,11 @@ class TokenBatches:
         return x, y, weights
 
     def in_graph(self, *batch):
-        """Check a batch of a `tf.data.Dataset` in its graph, and return what `arrays` returns."""
+        """Check a batch inside the graph of a `tf.data.Dataset`.
+
+        Returns:
+            The parts that `arrays` returns, without the absent ones.
+        """
         x, y, sample_weight = plain_batch(*keras.utils.unpack_x_y_sample_weight(batch))
         if self.has_targets and y is None:
             x, y, sample_weight = self._shifted(x, sample_weight)
@@ -103,15 +113,15 @@ class TokenBatches:
         return x[:, :-1], x[:, 1:], weights
 
     def _check_spec(self, name, ids, extra=0):
-        """Check what is known of arrays, and of a dataset's batches before there are any."""
+        """Check dtype and shape, which a dataset declares before its first batch."""
         dtype, shape = getattr(ids, "dtype", None), getattr(ids, "shape", None)
         if dtype is None or shape is None:
             raise ValueError(f"`{name}` must hold token ids, got {type(ids).__name__}.")
-        with contextlib.suppress(ValueError):  # Keras does not know every dtype of NumPy
+        with contextlib.suppress(ValueError):  # Keras lacks some dtypes of NumPy
             dtype = keras.backend.standardize_dtype(dtype)
         if not str(dtype).startswith(("int", "uint")):
             raise ValueError(f"Token ids must be integers, got {dtype}.")
-        if getattr(shape, "rank", 0) is None:  # of a dataset that does not know
+        if getattr(shape, "rank", 0) is None:  # a dataset of unknown shape
             return
         if len(shape) not in self.ranks:
             raise ValueError(f"Token ids must have the shape {self.form}, got {tuple(shape)}.")
@@ -127,7 +137,7 @@ class TokenBatches:
         check_token_ids(ids, self.vocabulary_size)
 
     def _checked_ids(self, name, ids, ignore_class=None):
-        """Return ids in a graph, and the operations that check them."""
+        """Return ids in a graph, and the assertions that check their values."""
         self._check_spec(name, ids)
         if ids.shape.rank is None:
             ids = tf.ensure_shape(ids, (None,) * self.ranks[0])
@@ -136,7 +146,7 @@ class TokenBatches:
         if self.max_sequence_length is not None:
             message = _length_error("{}", self.max_sequence_length)
             checks.append(_assertion(length <= self.max_sequence_length, message, length))
-        # In the dtype of the ids the size of the vocabulary may overflow.
+        # The vocabulary size may overflow a small dtype such as uint8.
         counted = tf.cast(ids, tf.int64)
         if ignore_class is not None:
             counted = tf.boolean_mask(counted, counted != ignore_class)
@@ -151,13 +161,14 @@ class TokenBatches:
 
 
 class LabelBatches(TokenBatches):
-    """Checks of the batches of a model with a head for a task: `(token_ids, labels, weights)`.
+    """Checks of a task model's batches, `(token_ids, labels, weights)`.
 
-    Ids may be in a dict, as for a `CausalLM`, and rows ragged: they are padded with extract tokens.
+    The ids may be in a dict, as for a `CausalLM`. Ragged rows are padded with extract tokens.
 
     Args:
         model: A `TaskModel`.
-        num_labels: Number of the classes or choices, given the ids; None if labels are no classes.
+        num_labels: Function from the token ids to the number of classes or choices; None if the
+            labels are not class numbers.
     """
 
     ranks = (2, 3)
@@ -194,7 +205,7 @@ class LabelBatches(TokenBatches):
             message = _label_error("{}", "{}")
             checks.append(_assertion(tf.reduce_all(is_label), message, number - 1, labels))
         if weights is not None:
-            column = x[:, :1] if x.shape.rank == 2 else x[:, 0, :1]  # an entry for each label
+            column = x[:, :1] if x.shape.rank == 2 else x[:, 0, :1]  # one weight for each label
             weights = _weights_of_tokens(weights, column)[:, 0]
         parts = [part for part in (x, y, weights) if part is not None]
         with tf.control_dependencies(checks):
@@ -203,20 +214,20 @@ class LabelBatches(TokenBatches):
 
 
 def checked_batches(source, batches: TokenBatches):
-    """Return a source of batches in which each batch is checked.
+    """Return a source of batches that checks each batch.
 
     Args:
         source: A `tf.data.Dataset`, a `keras.utils.PyDataset`, or an iterator.
         batches: The checks.
 
     Returns:
-        A source of the same kind that holds the same batches; or None if `source` is another kind.
+        A source of the same type with the same batches, or None if `source` is of another type.
 
     Raises:
         ValueError: The shape or dtype of a dataset's elements is wrong.
     """
     if isinstance(source, tf.data.Dataset):
-        # Without AutoGraph an error is raised as it is.
+        # AutoGraph would wrap the `ValueError` of a check into an error of its own.
         checked = source.map(tf.autograph.experimental.do_not_convert(batches.in_graph))
     elif isinstance(source, keras.utils.PyDataset):
         checked = _CheckedPyDataset(source, batches)
@@ -231,8 +242,8 @@ def checked_batches(source, batches: TokenBatches):
 def is_checked(source) -> bool:
     """Return whether `checked_batches` made a source.
 
-    `fit` of Keras passes its validation data to `evaluate` after every epoch. To look into a
-    generator again would take a batch from it.
+    Keras's `fit` passes its validation data to `evaluate` after every epoch. A second check of a
+    generator would consume one of its batches.
     """
     return isinstance(source, Iterator | tf.data.Dataset | keras.utils.PyDataset) and (
         source in _CHECKED
@@ -244,10 +255,10 @@ _CHECKED: weakref.WeakSet = weakref.WeakSet()
 
 @contextlib.contextmanager
 def plain_errors():
-    """Raise the `ValueError` of a bad batch where TensorFlow wraps it into its own error.
+    """Convert TensorFlow's error about a bad batch into the original `ValueError`.
 
     Raises:
-        ValueError: A batch that came while the block ran is bad.
+        ValueError: A batch failed its check while the block ran.
     """
     try:
         yield
@@ -258,8 +269,8 @@ def plain_errors():
         raise ValueError(found.group(1)) from error
 
 
-# A message of this module inside an error of `tf.data`: one that the graph raised, or Python below
-# `tf.data.Dataset.from_generator`, in which Keras puts generators.
+# A message of this module inside an error of `tf.data`. Either an assertion in the graph raised it,
+# or Python code in `tf.data.Dataset.from_generator`, into which Keras wraps generators.
 _BAD_BATCH = re.compile(
     r"(?:assertion failed: \[b?['\"]?|ValueError: )"
     rf"((?:Token ids must|Sequences of|`[xy]` must|{re.escape(_WEIGHTS)}).*?\.)['\"]?"
@@ -269,7 +280,9 @@ _BAD_BATCH = re.compile(
 
 
 def as_array(name: str, value) -> Any:
-    """Return lists, which Keras would take for several inputs, as one array; all else as it is.
+    """Return a list as one array, and any other value unchanged.
+
+    Keras would read a list as several inputs of the model.
 
     Raises:
         ValueError: The lists inside have different lengths.
@@ -283,21 +296,24 @@ def as_array(name: str, value) -> Any:
 
 
 def checked_weights(sample_weight, shape: tuple[int, ...]):
-    """Return sample weights in the shape of the losses; the weight of a row is that of its entries.
+    """Return sample weights, broadcast to the shape of the losses.
 
     Args:
-        sample_weight: Numbers, one for each row or one for each entry; or None.
-        shape: Shape of the losses.
+        sample_weight: Numbers, one for each row or one for each entry of the losses; or None.
+        shape: Shape of the losses, `(batch,)` or `(batch, length)`.
+
+    Returns:
+        float32 weights of this shape, or None.
 
     Raises:
-        ValueError: They are neither, or not finite numbers.
+        ValueError: The weights have another shape, or are not finite numbers.
     """
     if sample_weight is None:
         return None
     try:
         weights = np.asarray(sample_weight, "float32")
     except (TypeError, ValueError):
-        weights = np.array(np.nan)  # of no shape
+        weights = np.array(np.nan)  # no numbers: fails the check below
     if weights.shape in (shape[:1], (shape[0], 1)):
         weights = np.broadcast_to(weights.reshape(-1, *[1] * (len(shape) - 1)), shape)
     if weights.shape != shape or not np.isfinite(weights).all():
@@ -306,7 +322,7 @@ def checked_weights(sample_weight, shape: tuple[int, ...]):
 
 
 class _CheckedPyDataset(keras.utils.PyDataset):
-    """A `PyDataset` whose batches are checked."""
+    """A `PyDataset` that checks its batches."""
 
     def __init__(self, source, batches):
         super().__init__(
@@ -337,7 +353,7 @@ def _checked_batch(batch, batches):
 
 
 def _weights_of_tokens(weights, x):
-    """Return the weights of a dataset's batch, checked, in the shape of the token ids `x`."""
+    """Check the weights of a dataset's batch and broadcast them to the shape of `x`."""
     forms = x.shape[:1], [x.shape[0], 1], x.shape
     if not any(weights.shape.is_compatible_with(form) for form in forms):
         raise ValueError(_weights_error(tuple(x.shape), tuple(weights.shape)))
@@ -348,7 +364,7 @@ def _weights_of_tokens(weights, x):
     message = _weights_error(("{}", "{}"), "{}")
     is_right = (is_of_rows | is_of_tokens) & is_finite
     with tf.control_dependencies([_assertion(is_right, message, rows[0], rows[0], rows[1], shape)]):
-        # The weight of a row, (batch,) or (batch, 1), is that of each token.
+        # A weight for each row, (batch,) or (batch, 1), is broadcast to its tokens.
         column_or_all = tf.reshape(weights, tf.concat([shape, [1]], axis=0)[:2])
     return tf.broadcast_to(column_or_all, rows)
 

@@ -1,4 +1,4 @@
-"""Language models to train and to generate with: a backbone, a tokenizer, Keras's verbs."""
+"""Causal language models: a backbone and a tokenizer behind Keras's methods."""
 
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -22,25 +22,34 @@ from gpt_keras.training.losses import precise_dtype
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class CausalLM(GenerationMixin, TextModel):
-    """A backbone that predicts the next token, with a tokenizer: fits, generates, saves, exports.
+    """Causal language model: a backbone that predicts the next token, and a tokenizer.
+
+    It trains with `fit`, continues prompts with `generate`, and has `save` and `export`. The
+    attributes `tokenizer`, `chat_template` and `end_token_ids` may be set later. All arguments are
+    saved with the model.
 
     Args:
-        backbone: A Keras model from token ids `(batch, length)` to logits `(batch, length,
-            vocabulary_size)`, causal. With the methods of `gk.Backbone` it generates with a KV
-            cache, without them by running the whole sequence for each token. If it has an
-            attribute `max_sequence_length`, or a `PositionalEmbedding` inside, longer sequences
-            are refused and generation stops there.
+        backbone: A causal Keras model from token ids `(batch, length)` to logits `(batch, length,
+            vocabulary_size)`. With the methods of `gk.Backbone` it generates with a KV cache;
+            without them, each new token runs the whole sequence. An attribute
+            `max_sequence_length`, or a `PositionalEmbedding` inside, limits the length: longer
+            sequences raise an error, and generation stops at the limit.
         tokenizer: A `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
-        chat_template: How a conversation is written for the model, a Jinja template as GGUF files
-            and Hugging Face folders have it, or None; see `gk.chat`.
-        end_token_ids: Ids at which a generated text ends. Default: the tokenizer's
-            `end_of_text_id`, if it has one.
+        chat_template: Jinja template that turns a conversation into a prompt, as in GGUF files
+            and Hugging Face folders; or None. See `gk.chat`.
+        end_token_ids: Ids that end a generated text. Default: the tokenizer's `end_of_text_id`,
+            if it has one.
         name: Name of the model.
 
-    The arguments are attributes, too, which may be set; all are saved with the model.
+    Call arguments:
+        token_ids: Integers, `(batch, length)`.
+
+    Returns:
+        Logits of the next token at each position, `(batch, length, vocabulary_size)`.
 
     Raises:
-        ValueError: The tokenizer has more ids than the backbone.
+        ValueError: `backbone` is not a Keras model that returns logits, the tokenizer has more
+            ids than the backbone, or an end token is outside the vocabulary.
 
     Example:
         >>> import gpt_keras as gk
@@ -77,7 +86,7 @@ class CausalLM(GenerationMixin, TextModel):
     @TextModel.tokenizer.setter
     def tokenizer(self, tokenizer):
         TextModel.tokenizer.fset(self, tokenizer)
-        self._generators = None  # they know the tokenizer
+        self._generators = None  # compiled generators depend on the tokenizer
 
     def _check_tokenizer(self, tokenizer):
         if tokenizer.vocabulary_size > self.vocabulary_size:
@@ -88,7 +97,7 @@ class CausalLM(GenerationMixin, TextModel):
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
-        """The ids at which a generated text ends."""
+        """Ids that end a generated text."""
         if self._end_token_ids is not None:
             return self._end_token_ids
         end_of_text_id = None if self.tokenizer is None else self.tokenizer.end_of_text_id
@@ -110,21 +119,22 @@ class CausalLM(GenerationMixin, TextModel):
     def compile(
         self, optimizer="auto", loss="auto", *, metrics=None, weighted_metrics="auto", **kwargs
     ):
-        """Set how the model trains; every argument has a default and can be overridden.
+        """Configure training; `keras.Model.compile` with a default for every argument.
 
         Args:
-            optimizer: `"auto"` is `gk.training.adamw()`: AdamW with warm-up, clipping, and no decay
-                on biases, norms and embeddings.
-            loss: `"auto"` is `gk.training.CrossEntropy()`: from logits, averaged over the tokens
-                whose sample weight is not 0.
-            metrics: As in Keras: they ignore sample weights. `"accuracy"` is the weighted metric of
-                this name if `weighted_metrics` is `"auto"`.
+            optimizer: `"auto"` is `gk.training.adamw()`: AdamW with warm-up, gradient clipping,
+                and no weight decay on biases, norms and embeddings.
+            loss: `"auto"` is `gk.training.CrossEntropy()`: cross-entropy from logits, averaged
+                over tokens by their sample weights.
+            metrics: Metrics that ignore sample weights, as in Keras. `"accuracy"` in a list is
+                dropped if `weighted_metrics` is `"auto"`, which contains it.
             weighted_metrics: `"auto"` is perplexity and accuracy.
-            **kwargs: The other arguments of `keras.Model.compile`. `jit_compile` is True unless
-                given, or unless `run_eagerly` is: Keras's own choice would not use XLA on a CPU.
+            **kwargs: The other arguments of `keras.Model.compile`. `jit_compile` defaults to True,
+                also on a CPU, where Keras would not use XLA. The default is False with
+                `run_eagerly`, and on several devices of a `tf.distribute` strategy.
 
         Raises:
-            ValueError: `loss` is a cross-entropy on probabilities; the model gives logits.
+            ValueError: `loss` is a cross-entropy of probabilities, but the model returns logits.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = adamw()
@@ -141,35 +151,37 @@ class CausalLM(GenerationMixin, TextModel):
         )
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", **kwargs):
-        """Train; `keras.Model.fit` that also takes texts.
+        """Train on token ids or texts; an extension of `keras.Model.fit`.
+
+        Texts may be in any container: a list, a NumPy array, a pandas Series, a string tensor, a
+        generator, or a dataset of strings. Each text is one document and ends with the end-of-text
+        token. A text that is longer than `max_sequence_length` continues in another row. Rows are
+        padded on the right, and the loss ignores padding.
 
         Args:
-            x: A `tf.data.Dataset` (such as `gk.datasets.language_modeling` makes), a
-                `keras.utils.PyDataset`, a generator of batches, arrays of token ids, or texts in
-                any container: a list, a NumPy array, a pandas Series, a string tensor, a
-                generator, a dataset of strings. Each text is then one document, ended by the
-                end-of-text token, in one row of up to `max_sequence_length` tokens or several, the
-                last of them padded, with a loss that ignores padding. Rows of ragged tensors are
-                padded too, and a dict of the ids under `"token_ids"` counts as the ids.
-            y: For arrays, the targets: the ids that follow those in `x`. Ids without targets,
-                here or in a batch of another source, are shifted: the targets of all but the last
-                id of a row are the ids that follow.
-            batch_size: For arrays and strings; 32 unless given.
-            epochs: Number of passes.
-            verbose: As in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line an epoch).
-            **kwargs: The other arguments of `keras.Model.fit`; `validation_data` may be texts too,
-                `validation_split` holds out the last texts as it does the last rows of arrays,
-                `sample_weight` holds a number for each row or for each token, and `class_weight`
-                gives weights to target ids. The loss is the mean over the tokens of a batch by
-                these weights.
+            x: Texts, an array of token ids `(batch, length)`, a `tf.data.Dataset` (for example of
+                `gk.datasets.language_modeling`), a `keras.utils.PyDataset`, or a generator of
+                batches. Ids may also be a ragged tensor, whose rows are padded, or a dict with the
+                one key `"token_ids"`.
+            y: Targets of an array `x`, `(batch, length)`: at each position the next id. Without
+                targets, here or in a batch of another source, the ids are shifted by one:
+                `x[:, 1:]` are the targets of `x[:, :-1]`.
+            batch_size: Rows in a batch, for arrays and texts; 32 unless given.
+            epochs: Number of passes over the data.
+            verbose: As in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line for each epoch).
+            **kwargs: The other arguments of `keras.Model.fit`. `validation_data` may be texts.
+                `validation_split` holds out the last texts, or the last rows of an array.
+                `sample_weight` holds a number for each row or for each token. `class_weight` maps
+                target ids to weights. The default loss is the mean over the tokens of a batch,
+                weighted by these weights.
 
         Returns:
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: Token ids are outside the vocabulary, sequences are too long, or strings
-                come without a tokenizer. Arrays are checked in advance, a batch of any other
-                source when it comes.
+            ValueError: Token ids are outside the vocabulary, sequences are too long, or texts are
+                given without a tokenizer. Arrays are checked before training starts, a batch of
+                any other source when it arrives.
         """
         texts, x = find_training_texts("x", x)
         if texts is not None and (fraction := kwargs.pop("validation_split", 0)):
@@ -189,17 +201,30 @@ class CausalLM(GenerationMixin, TextModel):
             kwargs.pop("class_weight", None),
         )
         if isinstance(x, tf.data.Dataset | Iterator):
-            kwargs["shuffle"] = False  # a dataset shuffles itself; Keras would warn that it must
+            kwargs["shuffle"] = False  # else Keras warns that a dataset must shuffle itself
         with plain_errors():
             return super().fit(
                 x, y, batch_size=batch_size, epochs=epochs, verbose=verbose, **kwargs
             )
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
-        """Return loss and metrics; `keras.Model.evaluate` that also takes texts, as `fit`.
+        """Return loss and metrics on token ids or texts, as `keras.Model.evaluate`.
 
-        With `CrossEntropy` the loss is the weighted mean over the tokens of all batches, plus the
-        losses that layers add, such as that of a router.
+        With `CrossEntropy` the loss is the weighted mean over the tokens of all batches. Losses
+        that layers add, such as a router's load-balancing loss, are added to it.
+
+        Args:
+            x: As in `fit`.
+            y: As in `fit`.
+            batch_size: As in `fit`.
+            verbose: As in `fit`.
+            **kwargs: The other arguments of `keras.Model.evaluate`; `sample_weight` as in `fit`.
+
+        Returns:
+            As `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: As in `fit`.
         """
         x, y, kwargs["sample_weight"], batch_size = read(
             self, x, y, kwargs.get("sample_weight"), batch_size
@@ -213,12 +238,25 @@ class CausalLM(GenerationMixin, TextModel):
         return super().train_on_batch(x, y, sample_weight, return_dict=return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """Return loss and metrics of one batch; `keras.Model.test_on_batch`, checked as `fit`."""
+        """Return loss and metrics of one batch, with the checks of `fit`."""
         x, y, sample_weight, _ = read(self, x, y, sample_weight)
         return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def predict(self, x, batch_size=None, verbose="auto", **kwargs):
-        """Return logits `(batch, length, vocabulary_size)`; `keras.Model.predict`, ids checked."""
+        """Return the logits of checked token ids, as `keras.Model.predict`.
+
+        Args:
+            x: Token ids, as in `fit`; no texts.
+            batch_size: Rows in a batch, for arrays; 32 unless given.
+            verbose: As in `fit`.
+            **kwargs: The other arguments of `keras.Model.predict`.
+
+        Returns:
+            A NumPy array of logits, `(batch, length, vocabulary_size)`.
+
+        Raises:
+            ValueError: `x` holds texts, or as in `fit`.
+        """
         texts, x = find_texts("x", x)
         if texts is not None:
             raise ValueError(
@@ -229,13 +267,22 @@ class CausalLM(GenerationMixin, TextModel):
             return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
 
     def predict_on_batch(self, x):
-        """Return logits of one batch; `keras.Model.predict_on_batch`, ids checked."""
+        """Return the logits of one batch of checked token ids."""
         return super().predict_on_batch(read_ids(self, x))
 
     # Saving
 
     def save(self, filepath, overwrite=True, **kwargs):
-        """Save to a `.keras` file, tokenizer included; the file appears whole or not at all."""
+        """Save to a `.keras` file, tokenizer included, completely or not at all.
+
+        Args:
+            filepath: File to write; its name must end in `.keras`.
+            overwrite: Whether an existing file is replaced.
+            **kwargs: The other arguments of `keras.Model.save`.
+
+        Raises:
+            ValueError: The file exists and `overwrite` is False, or its name has another suffix.
+        """
         filepath = pathlib.Path(filepath)
         if filepath.exists() and not overwrite:
             raise ValueError(f"`filepath` exists already and `overwrite` is False: {filepath}.")
@@ -247,29 +294,42 @@ class CausalLM(GenerationMixin, TextModel):
     def save_to_preset(self, directory) -> None:
         """Save to a new folder as config.json, tokenizer.json and model.weights.h5.
 
+        Args:
+            directory: Folder to write; it is created if needed.
+
         Raises:
             ValueError: The folder exists and is not empty.
+
+        Example:
+            >>> import tempfile
+            >>> import gpt_keras as gk
+            >>> model = gk.GPTCausalLM(gk.presets.get("tiny"))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     model.save_to_preset(folder)
+            ...     gk.CausalLM.from_preset(folder).config == model.config
+            True
         """
         write_preset(self, directory)
 
     @classmethod
     def from_preset(cls, source, dtype=None):
-        """Load a model to generate with or to train further; it is not compiled.
+        """Load a saved model, not compiled, to generate with it or to train it further.
 
         Args:
-            source: A folder that `save_to_preset` wrote, a file that `save` wrote, or what else
-                `gk.convert.load` takes, such as a Hugging Face folder or `hf://owner/name`.
-            dtype: Dtype policy, such as `"bfloat16"`: weights of half the size, and results with
-                3 digits. Default: the one that the model was saved with, or Keras's global policy.
+            source: A folder of `save_to_preset`, a file of `save`, or any other source of
+                `gk.convert.load`, such as a Hugging Face folder or `hf://owner/name`.
+            dtype: Dtype policy of the model. `"bfloat16"` needs half the memory of `"float32"`,
+                with about 3 significant digits. Default: the policy that the model was saved with;
+                for other formats, Keras's global policy.
 
         Returns:
-            A model of the class that was saved.
+            A model of the saved class.
 
         Raises:
-            ValueError: There is no such model, it is damaged, or it is of another class; or `dtype`
-                is no policy for floats, or is given for a model that is quantized.
+            ValueError: The model does not exist, is damaged or is of another class. Or `dtype` is
+                not a floating-point policy, or the model is quantized and `dtype` is not None.
         """
-        from gpt_keras import convert  # it stands above models, and reads into them
+        from gpt_keras import convert  # not at the top: `convert` imports this module
 
         model = convert.load(source, dtype)
         if not isinstance(model, cls):
@@ -279,17 +339,17 @@ class CausalLM(GenerationMixin, TextModel):
         return model
 
     def export(self, filepath, format="tf_saved_model", verbose=None, **kwargs):
-        """Export for serving; as a SavedModel it takes strings and gives strings.
+        """Export for serving; a SavedModel generates texts from texts.
 
         Args:
             filepath: Directory to write.
-            format: `"tf_saved_model"` is `gk.export.saved_model(model, filepath, **kwargs)`; the
-                other formats are `keras.Model.export`'s, and give logits for token ids.
-            verbose: Whether those other formats report what they write.
-            **kwargs: Further arguments of those.
+            format: `"tf_saved_model"` calls `gk.export.saved_model(model, filepath, **kwargs)`. The
+                other formats of `keras.Model.export` return logits for token ids.
+            verbose: Whether Keras reports its progress, in the other formats.
+            **kwargs: Further arguments of `gk.export.saved_model` or `keras.Model.export`.
         """
         if format == "tf_saved_model":
-            from gpt_keras.export import saved_model  # export stands above models
+            from gpt_keras.export import saved_model  # `export` imports this module
 
             saved_model(self, filepath, **kwargs)
         else:

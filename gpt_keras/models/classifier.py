@@ -1,4 +1,4 @@
-"""Pretrained models with a head for a task (GPT-1, Radford et al. 2018, section 3.2)."""
+"""Pretrained models with a task head (GPT-1, Radford et al. 2018, section 3.2)."""
 
 import reprlib
 from collections.abc import Sequence
@@ -19,44 +19,45 @@ LAYOUTS = ("classification", "entailment", "similarity")
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class GPTClassifier(TaskModel):
-    """A causal model with a linear head on its last hidden state, for classification.
+    """Classifier: a causal model with a linear head on its last hidden state.
 
-    An example is laid out as `gk.models.task_inputs` describes, so that each sequence ends with an
-    extract token. The head sees the final hidden state at the first extract token of a row; what
-    stands behind it is padding and changes nothing, since the model is causal. So one tensor says
-    all: there is no mask. In a row without an extract token the last token is read.
+    `gk.models.task_inputs` describes the layout of an example: each sequence ends with an extract
+    token. The head reads the final hidden state at the first extract token of a row. Later tokens
+    are padding, and cannot change that state, because the model is causal. No padding mask is
+    needed. In a row without an extract token the head reads the last token.
 
-    The special tokens are the last three ids of the backbone's vocabulary, which no text may have:
-    `from_preset` makes room for them, and `backbone.with_vocabulary_size` does for a model at hand.
-    The weights of a model that is passed in are shared, not copied.
+    The special tokens are the last three ids of the backbone's vocabulary; no text may contain
+    these ids. `from_preset` makes room for them. For a model that is already loaded, call
+    `backbone.with_vocabulary_size`. The classifier shares the weights of `model`.
 
     Args:
-        model: A `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
-        num_classes: Number of classes. Default: that of `class_names`.
-        layout: What an example is: `"classification"`, a text; `"entailment"`, a pair (premise,
-            hypothesis); `"similarity"`, a pair without order, which is run in both orders, and the
-            two hidden states added.
+        model: A `CausalLM`, whose tokenizer is used too, or a backbone such as `GPT`.
+        num_classes: Number of classes. Default: the number of `class_names`.
+        layout: Form of an example. `"classification"` is one text, `"entailment"` a pair (premise,
+            hypothesis), and `"similarity"` a pair without order. The model runs this pair in
+            both orders and adds the two hidden states.
         dropout: Rate of the dropout before the head (0.1 in the paper).
-        language_modeling_weight: Weight of a second loss in training, that of predicting the
-            tokens of the example; the paper's is 0.5. 0 is none.
-        tokenizer: Needed for texts where `model` has none.
-        special_ids: Ids of the start, delimiter and extract tokens, in place of the last three;
-            needed where there is no tokenizer.
-        class_names: Name of each class, in the order of the logits; with them `fit` and `evaluate`
-            take names as labels. Default: when `fit` gets names as labels, the sorted names, which
-            must be `num_classes`. An attribute, saved with the model.
+        language_modeling_weight: Weight of an auxiliary loss in training: the cross-entropy of
+            the example's own tokens. The paper uses 0.5; 0 switches the loss off.
+        tokenizer: Tokenizer for texts. Default: the tokenizer of `model`.
+        special_ids: Ids of the start, delimiter and extract tokens. Default: the last three ids of
+            the vocabulary. Must be given if there is no tokenizer.
+        class_names: Name of each class, in the order of the logits. With names, `fit` and
+            `evaluate` accept names as labels. Default: if the labels of `fit` are names, the sorted
+            names, which must be `num_classes` different ones. The attribute is saved with the
+            model.
         name: Name of the model.
 
     Call arguments:
-        token_ids: integers, `(batch, length)`, or `(batch, orders, length)`, whose hidden states
-            are added.
+        token_ids: Integers, `(batch, length)` or `(batch, orders, length)`. The hidden states of
+            the orders are added.
 
     Returns:
         Logits, float32, `(batch, num_classes)`.
 
     Raises:
-        ValueError: An argument is out of its range, the backbone gives no hidden states or has no
-            ids to spare, or there is neither `tokenizer` nor `special_ids`.
+        ValueError: An argument is out of its range, the backbone has no `hidden_states` or no
+            free ids, or both `tokenizer` and `special_ids` are missing.
 
     Example:
         >>> import gpt_keras as gk
@@ -98,7 +99,7 @@ class GPTClassifier(TaskModel):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The name of each class, in the order of the logits; or None."""
+        """Name of each class, in the order of the logits; or None."""
         return self._class_names
 
     @class_names.setter
@@ -126,8 +127,8 @@ class GPTClassifier(TaskModel):
             if len(found) != self.num_classes:
                 raise ValueError(
                     f"`y` must hold num_classes={self.num_classes} different names, or the numbers "
-                    f"0 to {self.num_classes - 1}; got {len(found)}: {reprlib.repr(found)}. Where "
-                    "some classes are missing, give the model `class_names`."
+                    f"0 to {self.num_classes - 1}; got {len(found)}: {reprlib.repr(found)}. "
+                    "If some classes are missing in `y`, set the model's `class_names`."
                 )
             self.class_names = found
         numbers = {name: number for number, name in enumerate(self.class_names)}
@@ -153,7 +154,7 @@ class GPTClassifier(TaskModel):
 
     def _logits(self, state, training):
         if len(state.shape) == 3:
-            state = ops.sum(state, axis=1)  # the orders of a pair
+            state = ops.sum(state, axis=1)  # the two orders of a pair
         return self.head(self.head_dropout(state, training=training))  # (batch, num_classes)
 
     def _num_outputs(self, x) -> int:
@@ -169,25 +170,27 @@ class GPTClassifier(TaskModel):
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class GPTMultipleChoice(TaskModel):
-    """A causal model with a linear head that scores each choice, for questions with answers.
+    """Multiple choice: a causal model with a linear head that scores each answer.
 
-    Context and each answer are one sequence each, as `gk.models.task_inputs.multiple_choice` lays
-    them out. The head gives each a score; the softmax of the scores is the probability of each
-    choice. Extract token, padding, special ids and sharing are as in `GPTClassifier`.
+    The context with each answer is one sequence (`gk.models.task_inputs.multiple_choice`). The head
+    returns a score for each sequence, and the softmax over the scores is the probability of each
+    answer. Extract token, padding, special ids and shared weights are as in `GPTClassifier`.
+
+    An example of text is a pair (context, list of answers). All examples of one call need the same
+    number of answers.
 
     Args:
-        model: A `CausalLM`, whose tokenizer is taken too, or a backbone such as `GPT`.
+        model: A `CausalLM`, whose tokenizer is used too, or a backbone such as `GPT`.
         dropout: Rate of the dropout before the head.
-        language_modeling_weight: As in `GPTClassifier`; here all choices are learned as text, also
-            the wrong ones.
-        tokenizer: Needed for texts where `model` has none.
-        special_ids: Ids of the start, delimiter and extract tokens, in place of the last three;
-            needed where there is no tokenizer.
+        language_modeling_weight: As in `GPTClassifier`. The auxiliary loss includes the text of
+            wrong answers.
+        tokenizer: Tokenizer for texts. Default: the tokenizer of `model`.
+        special_ids: Ids of the start, delimiter and extract tokens. Default: the last three ids of
+            the vocabulary. Must be given if there is no tokenizer.
         name: Name of the model.
 
     Call arguments:
-        token_ids: integers, `(batch, choices, length)`. An example of text is a pair (context, list
-            of answers), with as many answers in each example of a call.
+        token_ids: Integers, `(batch, choices, length)`.
 
     Returns:
         Logits, float32, `(batch, choices)`.
@@ -218,7 +221,18 @@ class GPTMultipleChoice(TaskModel):
         super().__init__(model, 1, dropout, language_modeling_weight, tokenizer, special_ids, name)
 
     def encode(self, examples) -> np.ndarray:
-        """Turn pairs (context, answers) into token ids, `(examples, choices, length)`."""
+        """Return pairs (context, answers) as token ids.
+
+        Args:
+            examples: Pairs (context, list of answers).
+
+        Returns:
+            int32 ids, `(examples, choices, length)`.
+
+        Raises:
+            ValueError: There is no tokenizer, an example has another form, or the numbers of
+                answers differ.
+        """
         token_ids = super().encode(examples)
         return token_ids if token_ids.ndim == 3 else token_ids[:, None]
 

@@ -1,4 +1,4 @@
-"""The GPT network: token ids in, logits out."""
+"""The GPT network, from token ids to logits."""
 
 import contextlib
 import contextvars
@@ -38,36 +38,38 @@ _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
 class GPT(Backbone, keras.Model):
     """Decoder-only transformer: embeddings, blocks, a final norm, logits.
 
-    A functional Keras model, so that `summary()`, `plot_model` and inner outputs work. Calling it
-    runs whole sequences; `initial_cache`, `extend` and `write` run new tokens against a cache,
-    which is what generation uses.
+    It is a functional Keras model, so `summary()`, `plot_model` and outputs of inner layers work.
+    A call runs whole sequences. Generation uses `initial_cache`, `extend` and `write` instead,
+    which run only new tokens, against a KV cache.
 
-    The initial weights are GPT-2's: normal with deviation 0.02, 0.01 for positions, and
-    `0.02 / sqrt(2 * num_layers)` for the projections into the residual stream (Radford et al. 2019,
-    section 2.3). With `norm_position="post"`, as in GPT-1, those have 0.02, too.
+    The initial weights are GPT-2's: normal with standard deviation 0.02, 0.01 for position
+    embeddings, and `0.02 / sqrt(2 * num_layers)` for projections into the residual stream (Radford
+    et al. 2019, section 2.3). With `norm_position="post"`, as in GPT-1, these projections have
+    0.02 as well.
 
     Args:
         config: A `GPTConfig`.
-        residual: A layer such as `GRUGate` that takes the place of the sums in every block; its
-            weights are not among the config's `num_parameters`.
+        residual: A layer such as `GRUGate` that replaces the residual sums in every block. The
+            config's `num_parameters` does not count its weights.
         dtype: Dtype policy of every layer, such as `"mixed_bfloat16"`. Logits are always float32.
             Default: Keras's global policy.
         name: Name of the model.
-        rematerialize: Whether training computes what is inside the blocks a second time instead of
-            keeping it until the gradient is made: a third slower, in much less memory.
+        rematerialize: Whether the backward pass recomputes the activations inside each block
+            instead of storing them (gradient checkpointing, Chen et al. 2016). Training is a third
+            slower and needs much less memory.
 
     Call arguments:
-        token_ids: integers, `(batch, length)`. If the config is not causal, a dict of `token_ids`
-            and `padding_mask`, `(batch, length)` bool, False where a token is padding.
+        token_ids: Integers, `(batch, length)`. If the config is not causal, a dict of `token_ids`
+            and the bool `padding_mask`, `(batch, length)`, which is False at padding.
 
     Returns:
-        Logits of the next token (without `causal`: of the token itself) at each position, float32,
-        `(batch, length, vocabulary_size)`.
+        Logits, float32, `(batch, length, vocabulary_size)`. Each position predicts the next token,
+        or the token itself if the config is not causal.
 
     Raises:
-        ValueError: The input is not `(batch, length)`, the sequence is longer than
-            `max_sequence_length`, or (outside compiled functions, where values are known) a token
-            id is outside the vocabulary.
+        ValueError: `config` is not a `GPTConfig`, the input is not `(batch, length)`, the sequence
+            is longer than `max_sequence_length`, or a token id is outside the vocabulary. Ids are
+            checked only outside compiled functions, where their values are known.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -128,14 +130,14 @@ class GPT(Backbone, keras.Model):
         self.rematerialize = rematerialize
 
     def hidden_states(self, inputs, training=None):
-        """Return the final hidden states, those from which `unembed` makes the logits.
+        """Return the final hidden states, the input of `unembed`.
 
         Args:
-            inputs: As the model is called with.
+            inputs: The inputs of a call of the model.
             training: Whether dropout is active.
 
         Returns:
-            `(batch, length, hidden_dim)`, after the final norm where there is one.
+            `(batch, length, hidden_dim)`, after the final norm if there is one.
         """
         token_ids, padding = inputs, {}
         if isinstance(inputs, dict):  # the config is not causal
@@ -147,7 +149,7 @@ class GPT(Backbone, keras.Model):
         return x if self.final_norm is None else self.final_norm(x)
 
     def _embed(self, token_ids, **positions):
-        """The vectors that the first block gets; `positions` as the position embedding takes it."""
+        """Return the input of the first block; `positions` go to the position embedding."""
         x = self.token_embedding(token_ids)
         if self.position_embedding is None:
             return x
@@ -156,12 +158,12 @@ class GPT(Backbone, keras.Model):
         return self.position_embedding(x, **positions)
 
     def unembed(self, hidden_states):
-        """Return the logits that belong to final hidden states."""
+        """Return the logits of final hidden states, `(..., vocabulary_size)` float32."""
         return self.logits(self.token_embedding(hidden_states, reverse=True))
 
     @property
     def rematerialize(self) -> bool:
-        """Whether the blocks are computed anew for the gradient; may be set before `compile`."""
+        """True if training uses gradient checkpointing; may be set before `compile`."""
         return all(block.rematerialize for block in self.blocks)
 
     @rematerialize.setter
@@ -171,12 +173,12 @@ class GPT(Backbone, keras.Model):
 
     @property
     def max_sequence_length(self) -> int:
-        """Longest sequence, in tokens, that the model takes."""
+        """Longest sequence of the model, in tokens."""
         return self.config.max_sequence_length
 
     @property
     def has_learned_positions(self) -> bool:
-        """Whether there are no positions beyond `max_sequence_length`."""
+        """True if positions are learned, so that `max_sequence_length` is a hard limit."""
         return self.config.position_embedding == "learned"
 
     @property
@@ -192,11 +194,11 @@ class GPT(Backbone, keras.Model):
         return super().call(inputs, training=training, mask=mask)
 
     def initial_cache(self, batch_size, length):
-        """Return an empty cache: for each block `(keys, values)`.
+        """Return an empty KV cache: `(keys, values)` of each block.
 
         Args:
             batch_size: Number of sequences.
-            length: Number of positions to make room for.
+            length: Number of positions in the cache.
 
         Returns:
             A list of pairs of tensors `(batch_size, num_key_value_heads, length, head_dim)`.
@@ -204,28 +206,38 @@ class GPT(Backbone, keras.Model):
         return [block.initial_cache(batch_size, length) for block in self.blocks]
 
     def extend(self, token_ids, cache, index, starts, window=None):
-        """Run new tokens against the cache of the earlier ones.
+        """Run new tokens against the KV cache of earlier tokens.
 
-        Prompts of different lengths are padded on the left, so that all rows end together:
-        row `i` begins at `starts[i]`, and its position 0 is there.
+        Prompts of different lengths are left-padded, so that all rows end together. Row `i` begins
+        at `starts[i]` of the cache, and this is its position 0.
 
         Args:
             token_ids: The new tokens, `(batch, new)`.
-            cache: What `initial_cache` made and `write` filled up to `index`.
-            index: Scalar, the position in the cache of the first new token.
-            starts: `(batch,)`, first valid position of each row; negative where the cache has lost
-                the first ones, see `move`.
-            window: How many tokens a token sees at most, itself among them; None for all.
+            cache: A cache of `initial_cache`, which `write` has filled up to `index`.
+            index: Scalar, position in the cache of the first new token.
+            starts: `(batch,)`, position in the cache of each row's first token; negative if `move`
+                has dropped the first tokens.
+            window: Most tokens that a token attends to, itself included; None for all.
 
         Returns:
-            `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the part of the cache
-            that belongs to the new tokens, which `write` puts in its place.
+            `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the keys and values of
+            the new tokens. `write` copies them into the cache.
+
+        Example:
+            >>> import gpt_keras as gk, numpy as np
+            >>> gpt = gk.GPT(gk.presets.get("tiny"))
+            >>> cache = gpt.initial_cache(batch_size=1, length=8)
+            >>> logits, update = gpt.extend(np.array([[1, 2, 3]]), cache, 0, np.array([0]))
+            >>> cache = gpt.write(cache, update, 0)
+            >>> logits.shape
+            TensorShape([1, 3, 256])
         """
         index, starts = ops.cast(index, "int32"), ops.cast(starts, "int32")
         positions = index + ops.arange(ops.shape(token_ids)[1], dtype="int32")
         positions = ops.maximum(positions[None, :] - starts[:, None], 0)  # (batch, new)
         if self.has_learned_positions:
-            # Of tokens that are guessed those past the last position are never read.
+            # Speculative decoding may guess tokens past the last position. Nobody reads their
+            # logits, so any position will do.
             positions = ops.minimum(positions, self.max_sequence_length - 1)
         x = self._embed(token_ids, positions=positions)
         updates = []
@@ -236,33 +248,42 @@ class GPT(Backbone, keras.Model):
         return self.unembed(computed_once(ops.cast(x, "float32"))), updates
 
     def with_vocabulary_size(self, vocabulary_size: int) -> "GPT":
-        """Return a copy with more token ids, such as special ones that a task needs.
+        """Return a copy with more token ids, for example for special tokens of a task.
 
         Args:
-            vocabulary_size: Number of ids of the copy. The weights of the new ones are drawn as
-                those of a new model; all others are this model's.
+            vocabulary_size: Number of ids of the copy.
+
+        Returns:
+            A new model. The rows of the new ids are initialized at random, as in a new model. All
+            other weights are copied.
 
         Raises:
-            ValueError: `vocabulary_size` is below that of this model, or the model is quantized.
+            ValueError: `vocabulary_size` is below the model's own, or the model is quantized.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> gpt = gk.GPT(gk.presets.get("tiny"))
+            >>> gpt.with_vocabulary_size(259).config.vocabulary_size
+            259
         """
         config = dataclasses.replace(self.config, vocabulary_size=vocabulary_size)
         return with_more_rows(self, vocabulary_size, {"config": config.to_dict()})
 
     def quantize(self, mode=None, config=None, **kwargs):
-        """Round the weights in place to 8 bits, or fewer; `keras.Model.quantize`, only faster.
+        """Quantize the weights in place, as `keras.Model.quantize` but faster.
 
         Args:
-            mode: `"int8"` or another one of Keras's: the inputs of each layer are rounded, too.
-            config: Instead of `mode`, a `keras.quantizers.QuantizationConfig`, such as
-                `Int8QuantizationConfig(activation_quantizer=None)`, which rounds weights only.
+            mode: `"int8"` or another mode of Keras. It quantizes the inputs of each layer too.
+            config: Instead of `mode`, a `keras.quantizers.QuantizationConfig`. For example,
+                `Int8QuantizationConfig(activation_quantizer=None)` quantizes only the weights.
             **kwargs: `filters`, as in Keras.
         """
         with fast_and_quiet():
             super().quantize(mode=mode, config=config, **kwargs)
 
     def get_config(self):
-        # `keras.models.clone_model` rebuilds a functional model as a plain one; to copy a GPT with
-        # its cache methods use `GPT.from_config(gpt.get_config())`, as cloning a CausalLM does.
+        # `keras.models.clone_model` turns a functional model into a plain one, without the cache
+        # methods. `GPT.from_config(gpt.get_config())` keeps them; cloning a CausalLM does this.
         return {
             "config": self.config.to_dict(),
             "residual": self._residual_config,
@@ -282,10 +303,13 @@ class GPT(Backbone, keras.Model):
 
 @contextlib.contextmanager
 def random_weights(value: bool):
-    """With False, a `GPT` made inside begins with zeros.
+    """Choose random or zero initial weights for each `GPT` built inside the block.
 
-    For weights that are read right afterwards: random numbers take time, and more memory than the
-    weights themselves.
+    Zeros are enough for a model whose weights are loaded next. Random numbers take time, and more
+    memory than the weights themselves.
+
+    Args:
+        value: True for random weights, False for zeros.
     """
     token = _RANDOM_WEIGHTS.set(value)
     try:
@@ -312,12 +336,13 @@ def _position_embedding(config, policy):
         case "sinusoidal":
             return SinusoidalPositionalEncoding(dtype=policy, name="position_embedding")
         case _:
-            return None  # rotary positions live in the attention layers
+            return None  # rotary positions belong to the attention layers
 
 
 def _block(config, layer, residual, policy):
     policy = policy_below(policy, f"block_{layer}")
-    # The norms of post-norm blocks stand on the stream, which does not grow with the depth.
+    # Post-norm blocks normalize the residual stream itself. It does not grow with the depth, so
+    # the projections into it need no smaller weights.
     into_stream = (2 * config.num_layers) ** -0.5 if config.norm_position == "pre" else 1.0
     residual_initializer = _normal(STANDARD_DEVIATION * into_stream)
     kernel_initializer = _normal(STANDARD_DEVIATION)

@@ -1,4 +1,4 @@
-"""The GPT of a config as a language model."""
+"""A causal language model built from a `GPTConfig`."""
 
 import keras
 
@@ -9,15 +9,18 @@ from gpt_keras.models.gpt import GPT
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class GPTCausalLM(CausalLM):
-    """A `CausalLM` whose backbone is the `GPT` of a config.
+    """A `CausalLM` whose backbone is a `GPT`, built from a config.
 
     Args:
         config: A `GPTConfig`.
         tokenizer: A `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
         dtype: Dtype policy, such as `"mixed_bfloat16"`. Default: Keras's global policy.
         name: Name of the model.
-        rematerialize: As in `GPT`.
+        rematerialize: Whether training uses gradient checkpointing, as in `GPT`.
         **kwargs: Further arguments of `CausalLM`: `chat_template`, `end_token_ids`.
+
+    Raises:
+        ValueError: `config` is not a causal `GPTConfig`, or as in `CausalLM`.
 
     Example:
         >>> import gpt_keras as gk
@@ -43,7 +46,7 @@ class GPTCausalLM(CausalLM):
 
     @property
     def config(self) -> GPTConfig:
-        """The config of the backbone."""
+        """Config of the backbone."""
         return self.backbone.config
 
     def get_config(self):

@@ -1,4 +1,4 @@
-"""The recurrent language model that came before GPT, as a backbone like any other."""
+"""The recurrent language model that preceded GPT, as a backbone of `gk.CausalLM`."""
 
 import math
 
@@ -16,21 +16,21 @@ from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class LSTMBackbone(Backbone, keras.Model):
-    """Embedding, stacked LSTMs, logits: the language model of Zaremba et al. (2014).
+    """Stacked LSTMs between embedding and logits (Zaremba et al. 2014).
 
-    It stands in a `gk.CausalLM` where a `GPT` would: the same `fit`, `generate`, `save` and
-    `export`. What it remembers of a sequence is a state of fixed size, so its cache does not grow,
-    and without `max_sequence_length` no sequence is too long for it.
+    It replaces a `GPT` in a `gk.CausalLM`, with the same `fit`, `generate`, `save` and `export`.
+    Its memory of a sequence is a state of fixed size. The cache therefore does not grow, and
+    without `max_sequence_length` sequences may have any length.
 
-    Dropout is on the embeddings and on what each LSTM hands upwards, not on what it hands to its
-    own next step (Zaremba et al. 2014, section 3.2).
+    Dropout applies to the embeddings and to the outputs of each LSTM to the layer above. It does
+    not apply to the recurrent connections (Zaremba et al. 2014, section 3.2).
 
     Args:
         vocabulary_size: Number of token ids.
-        num_layers: Number of LSTMs, each on top of the one before.
+        num_layers: Number of stacked LSTM layers.
         hidden_dim: Width of the embeddings and of every LSTM.
-        max_sequence_length: Longest sequence, in tokens, that the model takes; None for any.
-        dropout: Rate of the dropouts, in [0, 1).
+        max_sequence_length: Longest sequence, in tokens; None for no limit.
+        dropout: Dropout rate, in [0, 1).
         tie_embeddings: Whether the output projection is the transposed token embedding
             (Press and Wolf 2016).
         dtype: Dtype policy of every layer. Logits are always float32. Default: Keras's global
@@ -38,7 +38,7 @@ class LSTMBackbone(Backbone, keras.Model):
         name: Name of the model.
 
     Call arguments:
-        token_ids: integers, `(batch, length)`.
+        token_ids: Integers, `(batch, length)`.
 
     Returns:
         Logits of the next token at each position, float32, `(batch, length, vocabulary_size)`.
@@ -46,6 +46,7 @@ class LSTMBackbone(Backbone, keras.Model):
     Raises:
         ValueError: An argument is out of its range, the input is not `(batch, length)`, the
             sequence is longer than `max_sequence_length`, or a token id is outside the vocabulary.
+            Ids are checked only outside compiled functions, where their values are known.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -89,7 +90,8 @@ class LSTMBackbone(Backbone, keras.Model):
             for i in range(num_layers + 1)
         ]
         in_bfloat16 = policy.variable_dtype == "bfloat16"
-        # The kernel for one kind of GPU has no place in a compiled step or a SavedModel.
+        # cuDNN's kernel runs on one kind of GPU only, so a step compiled by XLA and a SavedModel
+        # for any device cannot use it.
         self.lstms = [
             keras.layers.LSTM(
                 hidden_dim,
@@ -122,16 +124,19 @@ class LSTMBackbone(Backbone, keras.Model):
     def of_size(
         cls, num_parameters: int, vocabulary_size: int, num_layers: int = 2, **kwargs
     ) -> "LSTMBackbone":
-        """Make the model whose number of parameters is nearest to a given one.
+        """Return the model whose parameter count is nearest to a given number.
 
         Args:
-            num_parameters: How many parameters it should have.
+            num_parameters: Wanted number of parameters.
             vocabulary_size: Number of token ids.
-            num_layers: Number of LSTMs.
+            num_layers: Number of stacked LSTM layers.
             **kwargs: The other arguments of the constructor.
 
+        Returns:
+            A new model; `hidden_dim` follows from the other sizes.
+
         Raises:
-            ValueError: Even a width of 1 has more parameters.
+            ValueError: `num_parameters` is too small even for a `hidden_dim` of 1.
 
         Example:
             >>> import gpt_keras as gk
@@ -142,7 +147,7 @@ class LSTMBackbone(Backbone, keras.Model):
         check_positive_int("num_parameters", num_parameters)
         check_positive_int("vocabulary_size", vocabulary_size)
         check_positive_int("num_layers", num_layers)
-        # 8 L d^2 + (4 L + V) d = N, solved for d.
+        # Solve 8 L d^2 + (4 L + V) d = N for the width d; with untied embeddings V counts twice.
         tables = 1 if kwargs.get("tie_embeddings", True) else 2
         square, linear = 8 * num_layers, 4 * num_layers + tables * vocabulary_size
         width = (math.sqrt(linear**2 + 4 * square * num_parameters) - linear) / (2 * square)
@@ -165,14 +170,14 @@ class LSTMBackbone(Backbone, keras.Model):
         return tables * self.vocabulary_size * self.hidden_dim + self.num_layers * lstm
 
     def hidden_states(self, token_ids, training=None):
-        """Return what the last LSTM gives at each position, `(batch, length, hidden_dim)`."""
+        """Return the outputs of the last LSTM, `(batch, length, hidden_dim)`."""
         x = self.dropouts[0](self.token_embedding(token_ids), training=training)
         for lstm, dropout in zip(self.lstms, self.dropouts[1:], strict=True):
             x = dropout(lstm(x, training=training)[0], training=training)
         return x
 
     def unembed(self, hidden_states):
-        """Return the logits that belong to final hidden states."""
+        """Return the logits of final hidden states, `(..., vocabulary_size)` float32."""
         return self.logits(self.token_embedding(hidden_states, reverse=True))
 
     def call(self, token_ids, training=None, mask=None):
@@ -182,15 +187,16 @@ class LSTMBackbone(Backbone, keras.Model):
         check_token_ids_if_known(token_ids, self.vocabulary_size)
         return super().call(token_ids, training=training, mask=mask)
 
-    # Its state cannot go back to an earlier token.
+    # None marks the method as missing: an LSTM's state cannot return to an earlier token, as prompt
+    # caches and speculative decoding require.
     move = None
 
     def initial_cache(self, batch_size, length):
-        """Return the state before the first token: for each LSTM `(output, cell)`, all 0.
+        """Return the state before the first token: `(output, cell)` of each LSTM, all 0.
 
         Args:
             batch_size: Number of sequences.
-            length: Taken for the sake of the protocol; the state has the same size always.
+            length: Ignored, since the size of the state does not depend on the length.
 
         Returns:
             A list of pairs of tensors `(batch_size, hidden_dim)`.
@@ -200,14 +206,14 @@ class LSTMBackbone(Backbone, keras.Model):
         return [(zeros, zeros) for _ in self.lstms]
 
     def extend(self, token_ids, cache, index, starts):
-        """Run new tokens from the state that the earlier ones left.
+        """Run new tokens, starting from the state after the earlier tokens.
 
         Args:
             token_ids: The new tokens, `(batch, new)`.
             cache: The state after the tokens before `index`.
-            index: Scalar, the column of the first new token.
-            starts: `(batch,)`, first valid column of each row; the columns before it are padding
-                and leave the state as it was.
+            index: Scalar, column of the first new token.
+            starts: `(batch,)`, column of each row's first token. Earlier columns are left padding,
+                which does not change the state.
 
         Returns:
             `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the new state.
@@ -219,17 +225,18 @@ class LSTMBackbone(Backbone, keras.Model):
         for lstm, state in zip(self.lstms, cache, strict=True):
             x, *state = lstm(x, initial_state=list(state), mask=is_token, training=False)
             update.append(tuple(state))
-        # A new tensor, without the mask that Keras hangs on the layer's and then warns about.
+        # `where` returns a tensor without a Keras mask. Keras attached one to the LSTM's output,
+        # and would warn when a later layer ignores it.
         x = ops.where(is_token[:, :, None], x, 0)
         return self.unembed(x), update
 
     def write(self, cache, update, index):
-        """Return the new state; the old one is of no further use."""
+        """Return `update`, the new state, which replaces the old one."""
         del cache, index
         return update
 
     def with_vocabulary_size(self, vocabulary_size: int) -> "LSTMBackbone":
-        """Return a copy with more token ids, as `GPT.with_vocabulary_size` does."""
+        """Return a copy with more token ids; see `GPT.with_vocabulary_size`."""
         return with_more_rows(self, vocabulary_size, {"vocabulary_size": vocabulary_size})
 
     def get_config(self):
@@ -251,7 +258,10 @@ class LSTMBackbone(Backbone, keras.Model):
 
 
 class _Orthogonal(keras.initializers.Orthogonal):
-    """Keras's initializer, which fails in bfloat16: TensorFlow has no QR decomposition there."""
+    """Orthogonal initializer that also works in bfloat16.
+
+    Keras's own fails there: TensorFlow has no QR decomposition in bfloat16.
+    """
 
     def __call__(self, shape, dtype=None):
         return ops.cast(super().__call__(shape, "float32"), dtype)

@@ -1,4 +1,4 @@
-"""The language model that counts: what GPT has to beat."""
+"""Kneser-Ney n-gram language model, the baseline that a GPT has to beat."""
 
 import pathlib
 from collections.abc import Sequence
@@ -19,14 +19,16 @@ _COUNTS = "ngrams.npz"
 class _Order(NamedTuple):
     """The contexts of one length, and the tokens that follow them.
 
-    A context is a node of a tree whose root is the empty context; a child is one token longer, at
-    its old end. So the parent of a context is the shorter one to back off to.
+    All contexts form a trie, read from the newest token backwards. The root is the empty context,
+    and a child adds one older token to its parent. The parent of a context is therefore the shorter
+    context of the backoff.
 
     Attributes:
-        contexts: Sorted keys `parent * base + oldest token`; a context's number is its place.
-        backoffs: For each context, the probability that goes to the shorter one.
-        grams: Sorted keys `context * base + next token`, of those that occur.
-        probabilities: For each of these, its discounted count over the context's sum.
+        contexts: Sorted keys `parent * base + oldest token`. The index of a key is the context's
+            number.
+        backoffs: Backoff weight of each context: the probability mass for the shorter context.
+        grams: Sorted keys `context * base + next token` of the n-grams that occur.
+        probabilities: Discounted count of each n-gram, divided by the counts of its context.
     """
 
     contexts: np.ndarray
@@ -38,28 +40,30 @@ class _Order(NamedTuple):
 class NGramLM:
     """Interpolated, modified Kneser-Ney n-gram model (Chen and Goodman 1999).
 
-    The probability of a token after a context `h` is its discounted count, interpolated with the
-    probability after the context `h'` that is one token shorter:
+    The probability of a token `w` after a context `h` is its discounted count, interpolated with
+    its probability after a shorter context. That context `h'` is `h` without its oldest token:
 
         p(w | h) = max(c(h w) - D(c(h w)), 0) / c(h) + backoff(h) * p(w | h')
 
-    `c` counts occurrences for the longest contexts, and for all shorter ones the different tokens
-    that stand before `h w` (Kneser and Ney 1995). At the end there is the uniform distribution, so
-    no token of the vocabulary has probability 0. Each order has three discounts, for counts of 1,
-    2, and 3 or more, estimated from its counts of counts; where these do not allow it, as for a
-    handful of characters, they are 0.5, 1 and 1.5.
+    For the longest contexts, `c` counts occurrences. For shorter contexts, `c(h w)` is the number
+    of different tokens before `h w` (continuation count, Kneser and Ney 1995). The recursion ends
+    at the uniform distribution, so no token of the vocabulary has probability 0.
 
-    Documents are separated: each ends with the tokenizer's end-of-text token, where it has one,
-    and no context reaches back into the document before.
+    Each order has three discounts, for counts of 1, 2, and 3 or more. They are estimated from the
+    order's counts of counts. If a corpus is too small for this estimate, they are 0.5, 1 and 1.5.
+
+    Each document ends with the tokenizer's end-of-text token, if it has one. No context contains
+    tokens of the previous document.
 
     Args:
-        order: Tokens in an n-gram, the predicted one included: 3 predicts from two tokens.
+        order: Number of tokens in an n-gram, the predicted token included. With 3, two tokens
+            predict the next one.
         tokenizer: A `gpt_keras.tokenizers` tokenizer, or None if only ids are used.
         vocabulary_size: Number of token ids. Default: the tokenizer's.
 
     Raises:
-        ValueError: An argument is out of its range, or neither a tokenizer nor a vocabulary size
-            is given.
+        ValueError: An argument is out of its range, or both `tokenizer` and `vocabulary_size` are
+            missing.
 
     Example:
         >>> import gpt_keras as gk
@@ -67,7 +71,7 @@ class NGramLM:
         >>> model = gk.NGramLM(3, tokenizer).fit(["abcabcabc", "abab"])
         >>> model.generate("ab", max_new_tokens=4, temperature=0)
         'abcabc'
-        >>> model.perplexity(["abc"]) < 4    # less than 4 equal chances
+        >>> model.perplexity(["abc"]) < 4    # better than 4 equally likely tokens
         True
     """
 
@@ -94,7 +98,7 @@ class NGramLM:
 
     @property
     def end_of_text_id(self) -> int | None:
-        """Id of the token that ends a document, or None."""
+        """Id of the end-of-text token, or None."""
         return None if self.tokenizer is None else self.tokenizer.end_of_text_id
 
     @property
@@ -103,20 +107,20 @@ class NGramLM:
         return sum(len(o.backoffs) + len(o.probabilities) for o in self._orders)
 
     def fit(self, corpus: str | Path | Sequence, keep_line_ends: bool = False) -> "NGramLM":
-        r"""Count a corpus; what was counted before is forgotten.
+        r"""Count the n-grams of a corpus; earlier counts are discarded.
 
         Args:
-            corpus: Texts, files or directories as `gk.datasets.language_modeling` takes them, or
-                the token ids of one document, or a list of such.
-            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are
-                instead of becoming `"\n"`.
+            corpus: Texts, files or directories, as in `gk.datasets.language_modeling`; or the token
+                ids of one document; or a list of documents as token ids.
+            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files are kept. By default
+                they become `"\n"`.
 
         Returns:
             The model itself.
 
         Raises:
-            ValueError: There is no text, it is text and there is no tokenizer, or an id is outside
-                the vocabulary.
+            ValueError: The corpus is empty, it is text and there is no tokenizer, or an id is
+                outside the vocabulary.
         """
         found = document_ids(corpus, self.tokenizer, keep_line_ends)
         documents = [self._ended(document.ids) for document in found]
@@ -124,7 +128,7 @@ class NGramLM:
         starts = np.cumsum([0, *map(len, documents)])
         contexts = self._contexts(ids, starts)  # (order - 1, tokens)
 
-        # Down from the root: number the contexts of each length.
+        # From the root to the leaves of the trie: number the contexts of each length.
         nodes = [np.zeros(len(ids), np.int64)]
         keys = [np.zeros(1, np.int64)]
         for older in contexts:
@@ -132,8 +136,8 @@ class NGramLM:
             keys.append(unique)
             nodes.append(node)
 
-        # Up again: the tokens after the longest contexts are counted where they occur, those after
-        # a shorter one by the different contexts one longer after which they occur.
+        # Back to the root. After a longest context, each occurrence of a token counts. After a
+        # shorter context, a token counts once for each child context that it follows.
         grams, counts = np.unique(nodes[-1] * self._base + ids, return_counts=True)
         orders = [_order(keys[-1], grams, counts, self._base)]
         for length in reversed(range(self.order - 1)):
@@ -145,10 +149,11 @@ class NGramLM:
         return self
 
     def log_probabilities(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Return the natural logarithm of the probability of each token, given those before it.
+        """Return the log-probability, in nats, of each token given the tokens before it.
 
         Args:
-            token_ids: Ids that begin a document; after an end-of-text token another one begins.
+            token_ids: Ids from the beginning of a document. After an end-of-text token another
+                document begins.
 
         Returns:
             `(tokens,)` float64.
@@ -171,16 +176,19 @@ class NGramLM:
         return np.log(probability)
 
     def next_probabilities(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Return the probability of every token of the vocabulary to come next.
+        """Return the probability of each token of the vocabulary as the next token.
 
         Args:
-            token_ids: The ids before it, which begin a document; there may be none.
+            token_ids: The ids so far, from the beginning of a document; may be empty.
 
         Returns:
-            `(vocabulary_size,)` float64, which sums to 1.
+            `(vocabulary_size,)` float64, with the sum 1.
+
+        Raises:
+            ValueError: An id is outside the vocabulary, or the model was not fitted.
         """
         ids = self._checked(token_ids)
-        # The context of one further token, whichever it is.
+        # The context of a next token does not depend on its id, so 0 stands for any id.
         end = np.append(ids, 0)
         contexts = self._contexts(end, np.array([0, len(end)]))[:, -1]
         probabilities = np.full(self.vocabulary_size, 1 / self.vocabulary_size)
@@ -189,7 +197,7 @@ class NGramLM:
             if length > 0:
                 key = node * self._base + contexts[length - 1]
                 node = int(_find(order.contexts, np.array([key]))[0])
-            if node < 0:  # nor is any longer context known
+            if node < 0:  # then all longer contexts are unknown too
                 break
             first, last = np.searchsorted(order.grams, [node * self._base, (node + 1) * self._base])
             probabilities *= order.backoffs[node]
@@ -197,18 +205,22 @@ class NGramLM:
         return probabilities
 
     def perplexity(self, corpus: str | Path | Sequence, keep_line_ends: bool = False) -> float:
-        """Return the exponential of the mean negative log-probability of a corpus's tokens.
+        """Return the perplexity of a corpus: exp of the mean cross-entropy in nats.
 
-        `gk.evaluation.perplexity` tells more, and scores the same tokens: all of each document and
-        the end-of-text token after it. Without such a token the first one of a document is left
-        out, which a `CausalLM` cannot predict.
+        All tokens of a document count, and the end-of-text token after it. If the tokenizer has no
+        end-of-text token, the first token of each document is left out, because a `CausalLM` could
+        not predict it. `gk.evaluation.perplexity` scores the same tokens and returns more details.
 
         Args:
             corpus: As in `fit`.
             keep_line_ends: As in `fit`.
 
+        Returns:
+            The perplexity per token.
+
         Raises:
-            ValueError: As in `fit`, or no document has a token to score.
+            ValueError: As in `fit`; or no document has a token to score, or the model was not
+                fitted.
         """
         total, count = 0.0, 0
         for document in document_ids(corpus, self.tokenizer, keep_line_ends):
@@ -219,7 +231,14 @@ class NGramLM:
         return float(np.exp(-total / count))
 
     def scored_log_probabilities(self, document: np.ndarray) -> np.ndarray:
-        """Return the log-probabilities of those tokens of a document that a perplexity is of."""
+        """Return the log-probabilities of the tokens that count in `perplexity`.
+
+        Args:
+            document: Token ids of one document, without the end-of-text token.
+
+        Returns:
+            `(scored tokens,)` float64, in nats.
+        """
         log_probabilities = self.log_probabilities(self._ended(document))
         return log_probabilities[self.end_of_text_id is None :]
 
@@ -231,19 +250,19 @@ class NGramLM:
         temperature: float = 1.0,
         seed: int | None = None,
     ) -> str | list[str] | list[int] | list[list[int]]:
-        """Continue one prompt or several, each as the beginning of a document.
+        """Continue one or several prompts, each from the beginning of a document.
 
         Args:
-            prompts: A text, a list of texts, a list of token ids, or a list of such lists.
-            max_new_tokens: How many tokens to add at most; the end-of-text token ends a row
-                earlier, and is not returned.
-            temperature: The probabilities are raised to the power of `1 / temperature`; 0 always
-                takes the most likely token.
-            seed: Together with the number of a row decides what is drawn there. None takes a new
-                seed each time.
+            prompts: A text, a list of texts, a list of token ids, or a list of lists of ids.
+            max_new_tokens: Most tokens to add. The end-of-text token ends a row earlier, and is
+                not returned.
+            temperature: The probabilities are raised to the power `1 / temperature` and normalized.
+                0 always takes the most likely token (greedy decoding).
+            seed: Seed of the random draws; each row draws from its own generator. None takes a new
+                seed in each call.
 
         Returns:
-            Prompt and continuation, in the form that the prompt had.
+            Prompt and continuation, as text or as ids like the prompt.
 
         Raises:
             ValueError: As in `CausalLM.generate`.
@@ -265,7 +284,8 @@ class NGramLM:
         row = list(row)
         size = self.vocabulary_size if self.tokenizer is None else self.tokenizer.vocabulary_size
         for _ in range(max_new_tokens):
-            # An id that the tokenizer does not have is never drawn. No context is longer than this.
+            # The slice `:size` excludes ids that the tokenizer lacks. Contexts are shorter than
+            # `order`, so older tokens of the row are not needed.
             probabilities = self.next_probabilities(row[-self.order :])[:size]
             if temperature == 0:
                 token = int(np.argmax(probabilities))
@@ -279,7 +299,10 @@ class NGramLM:
         return row
 
     def save(self, directory) -> None:
-        """Write the model to a new folder: its counts, and the tokenizer.
+        """Save the model to a new folder: its counts, and the tokenizer.
+
+        Args:
+            directory: Folder to write; it is created if needed.
 
         Raises:
             ValueError: The folder exists and is not empty, or the model was not fitted.
@@ -297,10 +320,25 @@ class NGramLM:
 
     @classmethod
     def load(cls, directory) -> "NGramLM":
-        """Read a model from a folder that `save` wrote.
+        """Load a model from a folder of `save`.
+
+        Args:
+            directory: The folder.
+
+        Returns:
+            The model.
 
         Raises:
-            ValueError: There is no such model, or it is damaged.
+            ValueError: The folder holds no n-gram model, or the model is damaged.
+
+        Example:
+            >>> import tempfile
+            >>> import gpt_keras as gk
+            >>> model = gk.NGramLM(2, vocabulary_size=3).fit([0, 1, 0, 1])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     model.save(folder)
+            ...     gk.NGramLM.load(folder).generate([0], max_new_tokens=2, temperature=0)
+            [0, 1, 0]
         """
         folder = pathlib.Path(directory)
         has_tokenizer = (folder / "tokenizer.json").exists()
@@ -313,13 +351,13 @@ class NGramLM:
                     _Order(*(stored[f"{field}_{length}"] for field in _Order._fields))
                     for length in range(order)
                 ]
-        except Exception as error:  # zipfile, zlib and numpy raise many
+        except Exception as error:  # zipfile, zlib and NumPy raise many types
             raise ValueError(f"{str(folder / _COUNTS)!r} is no n-gram model: {error}") from error
         return model
 
     @property
     def _base(self) -> int:
-        return self.vocabulary_size + 1  # the ids and the mark before a document
+        return self.vocabulary_size + 1  # the ids, and the boundary mark of `_contexts`
 
     def _ended(self, ids):
         check_token_ids(ids, self.vocabulary_size)
@@ -327,9 +365,17 @@ class NGramLM:
         return ids if end is None else np.append(ids, end)
 
     def _contexts(self, ids, starts):
-        """The `order - 1` tokens before each token, the nearest first: `(order - 1, tokens)`.
+        """Return the `order - 1` tokens before each token, the nearest first.
 
-        Before a document stand marks: the end of the one before, or an id that is no token's.
+        A boundary mark fills the positions before a document. It is the end-of-text token or, if
+        there is none, an id beyond the vocabulary.
+
+        Args:
+            ids: Token ids of documents, concatenated, `(tokens,)`.
+            starts: Index of the first token of each document, and at the end `tokens`.
+
+        Returns:
+            `(order - 1, tokens)` int64.
         """
         mark = self.vocabulary_size if self.end_of_text_id is None else self.end_of_text_id
         place = np.arange(len(ids))
@@ -362,21 +408,21 @@ def _order(contexts, grams, counts, base):
 
 
 def _discounts(counts):
-    """The discounts of counts of 1, 2, and 3 or more (Chen and Goodman 1999)."""
+    """Return the discounts of counts of 1, 2, and 3 or more (Chen and Goodman 1999)."""
     one, two, three, four = (float(np.sum(counts == c)) for c in (1, 2, 3, 4))
     if min(one, two, three, four) > 0:
         ratio = one / (one + 2 * two)
         discounts = np.array(
             [1 - 2 * ratio * two / one, 2 - 3 * ratio * three / two, 3 - 4 * ratio * four / three]
         )
-        # Something must be taken off, or tokens that never followed would have probability 0.
+        # A discount must be positive, else a token that never followed gets probability 0.
         if np.all((discounts > 0) & (discounts <= [1, 2, 3])):
             return discounts
     return np.array([0.5, 1.0, 1.5])
 
 
 def _find(keys, wanted):
-    """The place of each wanted key in sorted keys, or -1."""
+    """Return the index of each wanted key in sorted keys, or -1 if it is absent."""
     place = np.searchsorted(keys, wanted)
     place = np.minimum(place, len(keys) - 1)
     return np.where(keys[place] == wanted, place, -1)

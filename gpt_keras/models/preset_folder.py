@@ -1,4 +1,4 @@
-"""A model as a folder that people can read: config.json, tokenizer.json, weights."""
+"""Preset folders: a model as config.json, tokenizer.json and model.weights.h5."""
 
 import json
 import pathlib
@@ -17,12 +17,16 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.weights.h5"
 
-# Where Keras puts what `save_assets` writes.
+# Keras stores the files of `save_assets` in this folder of the archive.
 _ARCHIVED_TOKENIZER = f"assets/{TOKENIZER}"
 
 
 def write_preset(model, directory) -> None:
-    """Write `model`, a `CausalLM`, to `directory`, whole or not at all.
+    """Write a model to a preset folder, completely or not at all.
+
+    Args:
+        model: A `CausalLM`.
+        directory: Folder to write; it is created if needed.
 
     Raises:
         ValueError: The directory exists and is not empty.
@@ -30,7 +34,7 @@ def write_preset(model, directory) -> None:
     with tokenizer_beside_config():
         serialized = keras.saving.serialize_keras_object(model)
     config = {"gpt_keras_version": __version__, "model": serialized}
-    # The compile settings belong to a training, not to a model that is handed on.
+    # Optimizer and loss belong to a training run. A preset is for generation or new training.
     config["model"].pop("compile_config", None)
     with atomic_directory(directory) as folder:
         (folder / CONFIG).write_text(
@@ -42,15 +46,18 @@ def write_preset(model, directory) -> None:
 
 
 def read_preset(path, dtype=None):
-    """Load a model from a folder that `write_preset` wrote, or from a `.keras` file.
+    """Load a model from a folder of `write_preset`, or from a `.keras` file.
 
     Args:
         path: The folder or file.
-        dtype: Dtype policy to build the model with; None for the one that it was saved with.
+        dtype: Dtype policy of the model; None for the policy that it was saved with.
+
+    Returns:
+        The model, not compiled.
 
     Raises:
-        ValueError: A file is missing, cut short, or not what the others say; the message names it.
-            Or `dtype` is given for a model that cannot have another one.
+        ValueError: A file is missing, truncated, or does not match the others; the message names
+            it. Or `dtype` is given, but the model is quantized or its layers have own dtypes.
     """
     path = pathlib.Path(path)
     if path.is_file() and path.suffix == ".keras":
@@ -81,10 +88,13 @@ def read_preset(path, dtype=None):
 
 
 def read_config(path) -> GPTConfig:
-    """Read the config alone from a preset folder, a `.keras` file or a JSON file; build no model.
+    """Return the config in a preset folder, without building the model.
+
+    Args:
+        path: A preset folder, a `.keras` file or a JSON file.
 
     Raises:
-        ValueError: There is no config in it.
+        ValueError: It contains no `GPTConfig`.
     """
     path = pathlib.Path(path)
 
@@ -99,7 +109,7 @@ def read_config(path) -> GPTConfig:
 
 
 def _load(what_failure_means, path, read):
-    """Call `read`, and turn the many errors of damaged files into one that names the file."""
+    """Call `read`, and convert its errors into a `ValueError` that names the file."""
     try:
         return read()
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
@@ -116,7 +126,7 @@ def _archived_config(path):
 
 
 def _read_archive(path, config):
-    """Load a model from a `.keras` file as `config` describes it, which Keras itself cannot."""
+    """Load a `.keras` file with a changed config, which Keras itself cannot do."""
     config.pop("compile_config", None)
     model = keras.saving.deserialize_keras_object(config)
     model.load_weights(path)
@@ -127,7 +137,7 @@ def _read_archive(path, config):
 
 
 def _set_dtype(serialized, dtype, path):
-    """Change the dtype policy in a serialized model: its own, or that of its backbone."""
+    """Change the dtype policy of a serialized model, or of the backbone inside it."""
     config = serialized.get("config") or {}
     if "dtype" not in config:
         config = (config.get("backbone") or {}).get("config") or {}
@@ -139,7 +149,7 @@ def _set_dtype(serialized, dtype, path):
 
 
 def _find_fields(content):
-    """The first mapping inside a serialized model that looks like a `GPTConfig`."""
+    """Return the first mapping in a serialized model with the fields of a `GPTConfig`."""
     if not isinstance(content, dict):
         return None
     if {"vocabulary_size", "num_layers", "hidden_dim"} <= content.keys():

@@ -1,13 +1,13 @@
-"""Layouts of the examples of tasks as token sequences (GPT-1, Radford et al. 2018, figure 1).
+"""Task examples as token sequences (GPT-1, Radford et al. 2018, figure 1).
 
-A sequence begins with a start token, its parts have a delimiter token between them, and it ends
-with an extract token, at which the model's answer is read. Before that end a model learns these
-three in training: they stand for no text. Unless a model is given others, their ids are the last
-three of its vocabulary, which then has at least three more ids than its tokenizer;
-`with_vocabulary_size` of a backbone makes room.
+A sequence begins with a start token and ends with an extract token, at which the task head reads
+the hidden state. A delimiter token separates its parts. These three special tokens stand for no
+text; the model learns them in fine-tuning. By default their ids are the last three of the model's
+vocabulary, which then has at least three more ids than the tokenizer. `with_vocabulary_size` of a
+backbone makes room for them.
 
-Every layout takes token ids, gives a list of sequences, and cuts what does not fit: the end of the
-longest part, token by token.
+Every layout takes token ids and returns a list of sequences. While an example is too long, the last
+token of its longest part is cut.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from gpt_keras.checks import check_token_ids
 
 
 class SpecialIds(NamedTuple):
-    """Ids of the three tokens that shape a task's input.
+    """Ids of the three special tokens of a task's input.
 
     Attributes:
-        start: Begins a sequence.
-        delimiter: Stands between two parts.
-        extract: Ends a sequence; the model's answer is read there.
+        start: Id of the first token of a sequence.
+        delimiter: Id of the token between two parts.
+        extract: Id of the last token of a sequence; the task head reads the hidden state there.
     """
 
     start: int
@@ -32,12 +32,14 @@ class SpecialIds(NamedTuple):
     extract: int
 
 
-# What is in a sequence besides the text: start and extract, and a delimiter for each further part.
 NUM_SPECIAL_IDS = len(SpecialIds._fields)
 
 
 def special_ids(vocabulary_size: int) -> SpecialIds:
-    """Return the last three ids of a vocabulary.
+    """Return the default special ids, the last three ids of a vocabulary.
+
+    Args:
+        vocabulary_size: Number of ids of the model, at least 3.
 
     Example:
         >>> import gpt_keras as gk
@@ -48,7 +50,19 @@ def special_ids(vocabulary_size: int) -> SpecialIds:
 
 
 def check_special_ids(token_ids: Sequence[int], vocabulary_size: int) -> None:
-    """Raise `ValueError` unless these are three different ids of a vocabulary."""
+    """Raise `ValueError` unless `token_ids` are three different ids of a vocabulary.
+
+    Args:
+        token_ids: Ids of the start, delimiter and extract tokens.
+        vocabulary_size: Number of ids of the model.
+
+    Raises:
+        ValueError: The number of ids is not three, two are equal, or one is outside the vocabulary.
+
+    Example:
+        >>> from gpt_keras.models.task_inputs import check_special_ids
+        >>> check_special_ids((7, 8, 9), vocabulary_size=10)
+    """
     ids = np.asarray(token_ids)
     if ids.shape != (NUM_SPECIAL_IDS,) or len(set(ids.tolist())) < NUM_SPECIAL_IDS:
         raise ValueError(
@@ -61,12 +75,12 @@ def check_special_ids(token_ids: Sequence[int], vocabulary_size: int) -> None:
 def classification(
     text: Sequence[int], special: SpecialIds, max_length: int | None = None
 ) -> list[list[int]]:
-    """Lay out one text: start, text, extract.
+    """Return one text as a sequence: start, text, extract.
 
     Args:
         text: Token ids.
-        special: As `special_ids` gives them.
-        max_length: Tokens that a sequence may have; None for any number.
+        special: Ids of the special tokens, for example of `special_ids`.
+        max_length: Most tokens of a sequence; None for no limit.
 
     Returns:
         A list of one sequence.
@@ -88,13 +102,13 @@ def entailment(
     special: SpecialIds,
     max_length: int | None = None,
 ) -> list[list[int]]:
-    """Lay out a premise and a hypothesis: start, premise, delimiter, hypothesis, extract.
+    """Return a pair as a sequence: start, premise, delimiter, hypothesis, extract.
 
     Args:
         premise: Token ids.
         hypothesis: Token ids.
-        special: As `special_ids` gives them.
-        max_length: Tokens that a sequence may have; None for any number.
+        special: Ids of the special tokens, for example of `special_ids`.
+        max_length: Most tokens of a sequence; None for no limit.
 
     Returns:
         A list of one sequence.
@@ -116,15 +130,15 @@ def similarity(
     special: SpecialIds,
     max_length: int | None = None,
 ) -> list[list[int]]:
-    """Lay out two texts in both orders, since neither comes first by nature.
+    """Return two texts as two sequences, one for each order of the texts.
 
-    The model runs both sequences and adds their hidden states.
+    Similarity has no natural order. The model runs both sequences and adds their hidden states.
 
     Args:
         first: Token ids.
         second: Token ids.
-        special: As `special_ids` gives them.
-        max_length: Tokens that a sequence may have; None for any number.
+        special: Ids of the special tokens, for example of `special_ids`.
+        max_length: Most tokens of a sequence; None for no limit.
 
     Returns:
         A list of two sequences.
@@ -147,15 +161,15 @@ def multiple_choice(
     special: SpecialIds,
     max_length: int | None = None,
 ) -> list[list[int]]:
-    """Lay out a context with each of its answers: start, context, delimiter, answer, extract.
+    """Return a sequence for each answer: start, context, delimiter, answer, extract.
 
-    Where there is a question, it is the end of the context (section 3.3 of the paper).
+    A question, if there is one, is the end of the context (section 3.3 of the paper).
 
     Args:
         context: Token ids.
         answers: Token ids of each answer.
-        special: As `special_ids` gives them.
-        max_length: Tokens that a sequence may have; None for any number.
+        special: Ids of the special tokens, for example of `special_ids`.
+        max_length: Most tokens of a sequence; None for no limit.
 
     Returns:
         A list of sequences, one for each answer.
@@ -176,19 +190,24 @@ def multiple_choice(
 def pad(examples: Sequence[Sequence[Sequence[int]]], extract: int, length: int) -> np.ndarray:
     """Return the sequences of examples as one array, padded on the right.
 
-    Padding is further extract tokens: the first one of a row is the one that is read, and what
-    comes after it changes nothing in a causal model.
+    The padding consists of further extract tokens. The task head reads only the first extract token
+    of a row, and in a causal model later tokens cannot change its hidden state.
 
     Args:
-        examples: For each example the list of sequences that a layout gave; as many for each.
+        examples: For each example the list of sequences of a layout; all lists of equal length.
         extract: Id of the extract token.
-        length: Length of the rows.
+        length: Length of the rows, at least that of the longest sequence.
 
     Returns:
         int32, `(examples, length)` if each has one sequence, else `(examples, sequences, length)`.
 
     Raises:
         ValueError: The examples have different numbers of sequences.
+
+    Example:
+        >>> from gpt_keras.models.task_inputs import pad
+        >>> pad([[[7, 1, 9]], [[7, 1, 2, 9]]], extract=9, length=5).tolist()
+        [[7, 1, 9, 9, 9], [7, 1, 2, 9, 9]]
     """
     counts = {len(sequences) for sequences in examples}
     if len(counts) != 1:
@@ -212,14 +231,14 @@ def _sequence(parts, special, max_length):
 
 
 def _fitted(parts, max_length):
-    """Cut the longest part, a token at a time, until all have room."""
+    """Cut tokens from the longest part, one at a time, until all parts fit."""
     if max_length is None:
         return parts
     room = max_length - len(parts) - 1
     if room < len(parts):
         raise ValueError(
-            f"`max_length` must be at least {2 * len(parts) + 1}, a token for each part and the "
-            f"special ones; got {max_length}."
+            f"`max_length` must be at least {2 * len(parts) + 1}, one token for each part and the "
+            f"special tokens; got {max_length}."
         )
     lengths = [len(part) for part in parts]
     while sum(lengths) > room:

@@ -1,4 +1,4 @@
-"""Base of the models with a head for a task: texts as rows, hidden states at their end."""
+"""Base class of task models: a backbone, a tokenizer and a linear head."""
 
 from collections.abc import Iterator
 
@@ -20,15 +20,15 @@ from gpt_keras.models.text_model import TextModel
 from gpt_keras.training import CrossEntropy, adamw
 from gpt_keras.training.losses import cross_entropy, precise_dtype
 
-# Rows of texts are padded to a multiple of this, so that few lengths are compiled.
+# Texts are padded to a multiple of this length, so that XLA compiles for few lengths only.
 _LENGTH_STEP = 32
 
 
 class TaskModel(TextModel):
-    """A backbone, a tokenizer, texts made into rows, and one linear head.
+    """Base class of a backbone with a tokenizer and one linear head.
 
-    Subclasses say how an example is laid out (`_layout`) and what the head makes of the hidden
-    states at the extract tokens (`_logits`).
+    Subclasses define the layout of an example as token sequences (`_layout`), and the logits from
+    the hidden states at the extract tokens (`_logits`).
     """
 
     def __init__(
@@ -72,21 +72,26 @@ class TaskModel(TextModel):
 
     @classmethod
     def from_preset(cls, source, *args, **kwargs):
-        """Put a new head on a causal model that was saved, with room for the special tokens.
+        """Load a causal model and add a new head and special tokens.
+
+        The vocabulary grows by three special tokens if it has no room for them.
 
         Args:
-            source: What `gk.CausalLM.from_preset` takes.
+            source: Preset, file or name, as in `gk.CausalLM.from_preset`.
             *args: Arguments of the constructor after `model`.
-            **kwargs: Further ones.
+            **kwargs: Keyword arguments of the constructor.
+
+        Returns:
+            A new model; its head is not trained.
 
         Raises:
-            ValueError: As `gk.CausalLM.from_preset`, and as the constructor.
+            ValueError: As in `gk.CausalLM.from_preset` and in the constructor.
         """
         model = CausalLM.from_preset(source)
         kwargs.setdefault("tokenizer", model.tokenizer)
         backbone, tokenizer = model.backbone, kwargs["tokenizer"]
         if kwargs.get("special_ids") is None:
-            # Without a tokenizer nobody knows which ids are free.
+            # Without a tokenizer, any id of the model may stand for text.
             used = model.vocabulary_size if tokenizer is None else tokenizer.vocabulary_size
             needed = used + task_inputs.NUM_SPECIAL_IDS
             if model.vocabulary_size < needed:
@@ -106,15 +111,15 @@ class TaskModel(TextModel):
             needed += task_inputs.NUM_SPECIAL_IDS
         if size < needed:
             raise ValueError(
-                f"The backbone must have {needed} token ids, those of the tokenizer and 3 special "
-                f"ones unless `special_ids` names them, and has {size}: give "
+                f"The backbone must have {needed} token ids: the tokenizer's, and 3 special ids "
+                f"unless `special_ids` names them. It has {size}: pass "
                 f"backbone.with_vocabulary_size({needed})."
             )
         taken = set(self._special_ids or ()) & set(range(tokenizer.vocabulary_size))
         if not taken <= set(tokenizer.special_tokens.values()):
             raise ValueError(
-                f"`special_ids` must stand for no text, but the tokenizer's text has some of "
-                f"{self._special_ids}: take its special tokens, or ids from "
+                f"`special_ids` must stand for no text, but the tokenizer uses some of "
+                f"{self._special_ids} for text: pass ids of its special tokens, or ids from "
                 f"{tokenizer.vocabulary_size} on."
             )
 
@@ -122,8 +127,8 @@ class TaskModel(TextModel):
         if self.tokenizer is None:
             size = self.vocabulary_size
             raise ValueError(
-                "`special_ids` must be given where there is no tokenizer to tell which ids stand "
-                f"for no text: (start, delimiter, extract), three of the backbone's {size} ids. "
+                "`special_ids` must be given if there is no tokenizer: pass (start, delimiter, "
+                f"extract), three of the backbone's {size} ids that stand for no text. "
                 f"backbone.with_vocabulary_size({size + 3}) makes room for three more."
             )
         return tuple(task_inputs.special_ids(self.vocabulary_size))
@@ -135,21 +140,21 @@ class TaskModel(TextModel):
         rows = ops.reshape(token_ids, (-1, length))  # (rows, length)
         hidden = self.backbone.hidden_states(rows, training=training)  # (rows, length, dim)
         is_extract = ops.equal(rows, self.special_ids.extract)
-        # The first extract token; in a row that has none, the last token.
+        # The head reads the first extract token of a row, or else the last token.
         place = ops.where(
             ops.any(is_extract, axis=-1), ops.argmax(ops.cast(is_extract, "int32"), -1), length - 1
         )
         place = ops.cast(place, "int32")  # (rows,)
         if training and self.language_modeling_weight:
             loss = self.language_modeling_weight * self._next_tokens(rows, hidden, place)
-            self.add_loss(ops.cast(loss, keras.config.floatx()))  # as the loss it is added to
+            self.add_loss(ops.cast(loss, keras.config.floatx()))  # dtype of the main loss
         state = ops.take_along_axis(hidden, place[:, None, None], axis=1)[:, 0]  # (rows, dim)
         if len(token_ids.shape) == 3:
             state = ops.reshape(state, (-1, shape[1], self.backbone.hidden_dim))
         return self._logits(state, training)
 
     def _next_tokens(self, rows, hidden, place):
-        """Mean cross-entropy of the tokens up to the extract token, each from those before it."""
+        """Return the mean next-token cross-entropy up to the extract token."""
         logits = self.backbone.unembed(hidden[:, :-1])
         losses = cross_entropy(rows[:, 1:], logits)  # (rows, length - 1)
         is_text = ops.arange(ops.shape(rows)[1] - 1, dtype="int32")[None, :] < place[:, None]
@@ -159,17 +164,17 @@ class TaskModel(TextModel):
     # Texts
 
     def encode(self, examples) -> np.ndarray:
-        """Turn examples of text into the token ids that the model takes.
+        """Return examples of text as the model's token ids.
 
         Args:
-            examples: Examples of text in any container that `fit` takes.
+            examples: Examples of text, in any container of `fit`.
 
         Returns:
-            int32 ids, `(examples, length)`, or `(examples, sequences, length)` where an example is
-            more than one sequence.
+            int32 ids, `(examples, length)`; or `(examples, sequences, length)` if the layout makes
+            several sequences of an example.
 
         Raises:
-            ValueError: There is no tokenizer, or an example is not of the layout's form.
+            ValueError: There is no tokenizer, or an example has the wrong form for the layout.
         """
         tokenizer = require_tokenizer(self.tokenizer)
         if isinstance(examples, str):
@@ -187,7 +192,7 @@ class TaskModel(TextModel):
         return task_inputs.pad(sequences, self.special_ids.extract, length)
 
     def _read(self, x, y=None, sample_weight=None, is_training=False):
-        """Return token ids, labels and weights, or a dataset of them, for what a verb was given."""
+        """Return arguments of `fit` as checked ids, labels and weights, or as a dataset."""
         if is_checked(x):
             return x, y, sample_weight
         is_sparse = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy | CrossEntropy)
@@ -219,47 +224,53 @@ class TaskModel(TextModel):
     # Keras's verbs
 
     def compile(self, optimizer="auto", loss="auto", *, metrics="auto", **kwargs):
-        """Set how the model trains; every argument has a default and can be overridden.
+        """Configure training; `keras.Model.compile` with a default for every argument.
 
         Args:
-            optimizer: `"auto"` is `gk.training.adamw(6.25e-5)`, the learning rate of the paper
-                (section 4.1), for a pretrained model.
+            optimizer: `"auto"` is `gk.training.adamw(6.25e-5)`, with the paper's learning rate for
+                fine-tuning (section 4.1).
             loss: `"auto"` is `gk.training.CrossEntropy("sum_over_batch_size")`.
             metrics: `"auto"` is accuracy.
-            **kwargs: The other arguments of `keras.Model.compile`. `jit_compile` is True unless
-                given, or unless `run_eagerly` is.
+            **kwargs: The other arguments of `keras.Model.compile`. `jit_compile` defaults to True.
+                The default is False with `run_eagerly`, and on several devices of a
+                `tf.distribute` strategy.
 
         Raises:
-            ValueError: `loss` is a cross-entropy on probabilities; the model gives logits.
+            ValueError: `loss` is a cross-entropy of probabilities, but the model returns logits.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = adamw(6.25e-5)
         if isinstance(loss, str) and loss == "auto":
-            loss = CrossEntropy("sum_over_batch_size")  # weights count as in Keras's own losses
+            loss = CrossEntropy("sum_over_batch_size")  # as Keras's own losses
         if isinstance(metrics, str) and metrics == "auto":
             metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy", precise_dtype())]
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
 
     def fit(self, x=None, y=None, **kwargs):
-        """Train; `keras.Model.fit` that also takes texts.
+        """Train on examples of text or on token ids; an extension of `keras.Model.fit`.
 
         Args:
             x: Examples of text in any container (a list, a NumPy array, a pandas Series, a string
-                tensor, a generator); token ids as `encode` returns them, ragged, or in a dict under
-                `"token_ids"`; a `tf.data.Dataset` of labels with texts or with token ids; or a
-                `keras.utils.PyDataset` or generator of batches (token_ids, labels[, weights]).
-            y: For examples and arrays, the number of the right class or choice of each; a
-                `GPTClassifier` takes names of classes too.
-            **kwargs: The other arguments of `keras.Model.fit`; `validation_data` is any of these,
-                or a tuple with labels; `sample_weight` is one number for each example.
+                tensor, a generator). Or token ids: an array of `encode`, a ragged tensor, or a
+                dict with the one key `"token_ids"`. Or a `tf.data.Dataset` of texts or token ids
+                with labels. Or a `keras.utils.PyDataset` or generator of batches (token_ids,
+                labels[, weights]).
+            y: Labels of examples or arrays: the number of the right class or choice. A
+                `GPTClassifier` accepts names of classes too.
+            **kwargs: The other arguments of `keras.Model.fit`. `validation_data` has a form of
+                `x`, or is a tuple `(x, y[, sample_weight])`. `sample_weight` is one number for
+                each example.
+
+        Returns:
+            A `keras.callbacks.History`.
 
         Raises:
-            ValueError: An example is not of the layout's form, an id is outside the vocabulary, or
-                a label is no class, or weights are not as many as the examples.
+            ValueError: An example has the wrong form for the layout, an id is outside the
+                vocabulary, a label is not a class, or the number of weights is wrong.
         """
         if isinstance(x, tf.data.Dataset | Iterator):
             kwargs["shuffle"] = False
-        # Before the validation data, which may name classes that are learned here.
+        # First the training labels: they define the class names that validation data may use.
         weights = kwargs.get("sample_weight")
         x, y, kwargs["sample_weight"] = self._read(x, y, weights, is_training=True)
         validation = kwargs.get("validation_data")
@@ -272,27 +283,51 @@ class TaskModel(TextModel):
             return super().fit(x, y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
-        """Return loss and metrics; `keras.Model.evaluate` that also takes texts."""
+        """Return loss and metrics on examples of text or on token ids.
+
+        Args:
+            x: As in `fit`.
+            y: As in `fit`.
+            **kwargs: The other arguments of `keras.Model.evaluate`; `sample_weight` as in `fit`.
+
+        Returns:
+            As `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: As in `fit`.
+        """
         x, y, kwargs["sample_weight"] = self._read(x, y, kwargs.get("sample_weight"))
         with plain_errors():
             return super().evaluate(x, y, **kwargs)
 
     def _class_numbers(self, y, is_training):
-        """Return labels as numbers; subclasses know names."""
+        """Return labels as class numbers; a subclass may also accept names."""
         return y
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
-        """Train on one batch; `keras.Model.train_on_batch` that also takes texts."""
+        """Train on one batch of texts or token ids, as `keras.Model.train_on_batch`."""
         x, y, sample_weight = self._read(x, y, sample_weight)
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """Return loss and metrics of one batch; `keras.Model.test_on_batch` for texts, too."""
+        """Return loss and metrics of one batch of texts or token ids."""
         x, y, sample_weight = self._read(x, y, sample_weight)
         return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def predict(self, x, **kwargs):
-        """Return logits, whose softmax is the probabilities; `keras.Model.predict` for texts."""
+        """Return the logits of examples of text or of token ids.
+
+        Args:
+            x: As in `fit`, without labels.
+            **kwargs: The other arguments of `keras.Model.predict`.
+
+        Returns:
+            A NumPy array of logits, `(batch, classes)`. Their softmax is the probability of each
+            class or choice.
+
+        Raises:
+            ValueError: As in `fit`.
+        """
         x, *_ = self._read(x)
         with plain_errors():
             return super().predict(x, **kwargs)

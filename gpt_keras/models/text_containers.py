@@ -1,4 +1,4 @@
-"""Texts and batches in the containers people have, in the form in which models take them."""
+"""Conversion of texts and batches from common containers to the input of models."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ import tensorflow as tf
 from gpt_keras.tokenizers.text_files import check_no_names_of_files
 from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts
 
-# The key of the model's input in a batch that is a dict.
+# Key of the token ids in a batch that is a dict.
 INPUT = "token_ids"
 
 _WANTED = (
@@ -20,17 +20,18 @@ _WANTED = (
 
 
 def find_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
-    """Return the texts in a container, or None if it holds something else, and the container.
+    """Return the texts of a container, if it holds texts.
 
     Args:
         name: The argument's name, for errors.
-        x: Texts as `as_texts` takes them, or anything else.
+        x: Texts in a container of `as_texts`, or anything else.
 
     Returns:
-        `(texts, x)`; `x` in the form to use from now on, since an iterator was begun.
+        `(texts, x)`. `texts` is None if `x` holds no texts. Use the returned `x` in place of the
+        argument: the check reads the first element of an iterator.
 
     Raises:
-        ValueError: `x` begins with a text and holds something else too, or never ends.
+        ValueError: `x` mixes texts with something else, or is an endless dataset.
     """
     if isinstance(x, Iterator):
         first, x = _first(name, x)
@@ -46,10 +47,14 @@ def find_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
 
 
 def find_training_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
-    """Return what `find_texts` returns, but refuse texts that are all names of files.
+    """Return the result of `find_texts`, and check that the texts are not file names.
+
+    Args:
+        name: The argument's name, for errors.
+        x: As in `find_texts`.
 
     Raises:
-        ValueError: As `find_texts`, or all texts are names of files.
+        ValueError: As in `find_texts`, or all texts are names of files.
     """
     texts, x = find_texts(name, x)
     if texts is not None:
@@ -58,10 +63,15 @@ def find_training_texts(name: str, x: Any) -> tuple[list[str] | None, Any]:
 
 
 def hold_out(texts: list[str], fraction: float) -> tuple[list[str], list[str]]:
-    """Return texts to train on and, as Keras's `validation_split` does, the last ones to validate.
+    """Split texts into training texts and validation texts.
+
+    Args:
+        texts: The texts.
+        fraction: Part of the texts for validation, in (0, 1): the last ones, as in Keras's
+            `validation_split`.
 
     Raises:
-        ValueError: Either part would be empty.
+        ValueError: `fraction` is not in (0, 1), or one part is empty.
     """
     at = int(len(texts) * (1 - fraction)) if 0 < fraction < 1 else 0
     if at in (0, len(texts)):
@@ -73,17 +83,18 @@ def hold_out(texts: list[str], fraction: float) -> tuple[list[str], list[str]]:
 
 
 def plain_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
-    """Return a batch without dicts and ragged tensors; everything else is returned unchanged.
+    """Return a batch with dicts and ragged tensors converted to dense token ids.
 
-    Ragged rows are padded on the right, and padding has weight 0.
+    Ragged rows are padded on the right, and padding has weight 0. Other batches are returned
+    unchanged. The function works in eager mode and in a graph.
 
     Args:
-        x: Token ids, or a dict of them as in `ids_in`, in eager mode or in a graph.
-        y: Targets, as long as `x` in each row; or None.
-        sample_weight: Weights of rows, or of tokens as ragged as `x`; or None.
+        x: Token ids, or a dict of `ids_in`.
+        y: Targets, with the row lengths of `x`; or None.
+        sample_weight: Weights of rows, or ragged weights of tokens; or None.
 
     Raises:
-        ValueError: A dict has other keys.
+        ValueError: A dict has other keys than `"token_ids"`.
     """
     x = ids_in(x)
     if not isinstance(x, tf.RaggedTensor):
@@ -100,10 +111,10 @@ def plain_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, 
 
 
 def ids_in(x: Any) -> Any:
-    """Return the ids in a dict under `"token_ids"`; everything else is returned unchanged.
+    """Return `x["token_ids"]` of a dict, and any other value unchanged.
 
     Raises:
-        ValueError: The dict has other keys.
+        ValueError: The dict has other keys than `"token_ids"`.
     """
     if not isinstance(x, Mapping):
         return x
@@ -116,15 +127,16 @@ def ids_in(x: Any) -> Any:
 
 
 def find_examples(name: str, x: Any) -> tuple[list | None, Any]:
-    """Return the examples of text in a container, or None if it holds something else, and it.
+    """Return the examples of text of a container, if it holds any.
 
     Args:
         name: The argument's name, for errors.
-        x: Texts in a container as `find_texts` takes it, but at least one; or several texts for
-            each example, as rows of an array of strings or as lists and tuples; or anything else.
+        x: Texts in a container of `find_texts`; or several texts for each example, as lists,
+            tuples or rows of an array of strings; or anything else.
 
     Returns:
-        `(examples, x)`; `x` in the form to use from now on, since an iterator was begun.
+        `(examples, x)`. `examples` is None if `x` holds no texts. Use the returned `x` in place of
+        the argument: the check reads the first element of an iterator.
 
     Raises:
         ValueError: An array of texts has more than two dimensions, or texts are mixed with
@@ -151,16 +163,17 @@ def find_examples(name: str, x: Any) -> tuple[list | None, Any]:
 
 
 def find_labeled_texts(dataset: tf.data.Dataset) -> tuple[Any, Any, Any] | None:
-    """Return examples, labels and weights of a dataset of `(text, label[, weight])`, as arrays.
+    """Return a dataset of `(text, label[, weight])` as arrays.
 
     Args:
         dataset: Batches or single examples. A pair of texts is a row of two strings.
 
     Returns:
-        `(examples, labels, weights)`, weights maybe None; or None if the dataset holds no texts.
+        `(examples, labels, weights)`; labels and weights are None if absent. None if the dataset
+        holds no texts.
 
     Raises:
-        ValueError: It never ends.
+        ValueError: The dataset is endless.
     """
     spec = dataset.element_spec
     parts = spec if isinstance(spec, tuple) else (spec,)
@@ -168,7 +181,8 @@ def find_labeled_texts(dataset: tf.data.Dataset) -> tuple[Any, Any, Any] | None:
         return None
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("`x` must end, got an endless dataset of texts: leave out `repeat`.")
-    # A label has no dimensions; the rank of the labels, or else of texts, tells what is a batch.
+    # A single label is a scalar, so the rank of the labels (or else of the texts) shows whether the
+    # elements are batches.
     is_batched = parts[1].shape.rank > 0 if len(parts) > 1 else parts[0].shape.rank > 0
     elements = list((dataset if is_batched else dataset.batch(256)).as_numpy_iterator())
     if len(parts) == 1:
@@ -202,7 +216,7 @@ def _is_text(entry: Any) -> bool:
 
 
 def _first(name: str, iterator: Iterator) -> tuple[Any, Iterator]:
-    """Return the first element and a generator of all elements, which Keras takes."""
+    """Return the first element, and a generator of all elements for Keras."""
     first = next(iterator, None)
     if first is None:
         raise ValueError(f"`{name}` must hold token ids or texts, got an empty iterator.")

@@ -1,4 +1,4 @@
-"""Base of the models that read texts: a backbone, a tokenizer, training and saving."""
+"""Base class of models with a tokenizer: training, quantization and saving."""
 
 import pathlib
 
@@ -26,46 +26,46 @@ from gpt_keras.training.optimizers import MeasuredOptimizer, bare_optimizer
 
 
 class TextModel(keras.Model):
-    """A backbone with a tokenizer.
+    """Base class of a backbone with a tokenizer.
 
-    Subclasses say which tokenizers they take (`_check_tokenizer`) and what is done with the
-    backbone.
+    Subclasses define `call`, and `_check_tokenizer`, which raises an error if a tokenizer does not
+    fit the backbone.
 
     Args:
-        backbone: A Keras model on token ids.
+        backbone: A Keras model whose inputs are token ids.
         name: Name of the model.
     """
 
-    # Shape of the token ids that the model is called with.
+    # Shape of the token ids in a call of the model.
     _input_shape: tuple[None, ...] = (None, None)
 
     def __init__(self, backbone: keras.Model, name: str):
-        # With the backbone's policy Keras scales the loss when it is mixed_float16.
+        # Keras scales the loss if the policy of the model is mixed_float16.
         super().__init__(name=name, dtype=backbone.dtype_policy)
         self.backbone = backbone
         self._tokenizer = None
         self.mean_loss = MeanLoss()
 
     def build(self, input_shape):
-        """Do nothing: the parts are built."""
+        """Do nothing: the constructor builds all parts."""
 
     @property
     def input_dtype(self):
-        """Dtype of the inputs, the token ids; Keras's exporters read it."""
+        """Dtype of the token ids; Keras's exporters read it."""
         return "int32"
 
     def export(self, filepath, format="tf_saved_model", verbose=None, **kwargs):
-        """Export the network, from token ids to its outputs; `keras.Model.export`.
+        """Export the network from token ids to its outputs, as `keras.Model.export`.
 
         Args:
-            filepath: What to write.
-            format: One of `keras.Model.export`'s: `"tf_saved_model"`, `"litert"`, `"onnx"`, ...
-            verbose: Whether to report what is written.
-            **kwargs: Further arguments of `keras.Model.export`. `input_signature` is int32
-                `token_ids` of any batch and length unless given; in ONNX of a batch of 1.
+            filepath: File or directory to write.
+            format: A format of `keras.Model.export`: `"tf_saved_model"`, `"litert"`, `"onnx"`, ...
+            verbose: Whether Keras reports its progress.
+            **kwargs: Further arguments of `keras.Model.export`. The default `input_signature` is
+                int32 `token_ids` of any batch size and length; for ONNX the batch size is 1.
         """
         shape = self._input_shape
-        if format == "onnx":  # with both axes open tf2onnx's graph fails in a reshape
+        if format == "onnx":  # tf2onnx: with two unknown axes a reshape of its graph fails
             shape = (1, *shape[1:])
         token_ids = keras.layers.InputSpec(shape=shape, dtype="int32", name="token_ids")
         kwargs.setdefault("input_signature", [token_ids])
@@ -73,12 +73,12 @@ class TextModel(keras.Model):
 
     @property
     def max_sequence_length(self) -> int | None:
-        """Longest sequence that the backbone takes; None if nothing in it has a limit."""
+        """Longest sequence of the backbone, in tokens; None if it has no limit."""
         return max_sequence_length(self.backbone)
 
     @property
     def tokenizer(self):
-        """The tokenizer, or None."""
+        """Tokenizer of the model, or None."""
         return self._tokenizer
 
     @tokenizer.setter
@@ -95,13 +95,21 @@ class TextModel(keras.Model):
         raise NotImplementedError
 
     def compile(self, optimizer, loss, **kwargs):
-        """Set how the model trains; `keras.Model.compile`, with XLA unless `run_eagerly` is given.
+        """Configure training; `keras.Model.compile` with XLA by default.
+
+        Args:
+            optimizer: As in Keras.
+            loss: As in Keras.
+            **kwargs: The other arguments of `keras.Model.compile`. `jit_compile` defaults to True.
+                The default is False with `run_eagerly`, and on several devices of a
+                `tf.distribute` strategy.
 
         Raises:
-            ValueError: `loss` is a cross-entropy on probabilities; the model gives logits.
+            ValueError: `loss` is a cross-entropy of probabilities, but the model returns logits.
+                Or `jit_compile` or `steps_per_execution` cannot be used on several devices.
         """
         check_loss(loss)
-        # Keras's own choice would not use XLA on a CPU.
+        # Keras's own default, "auto", does not use XLA on a CPU.
         compiles = not kwargs.get("run_eagerly", False)
         if keras.backend.backend() != "tensorflow":
             compiles = "auto"
@@ -119,66 +127,73 @@ class TextModel(keras.Model):
 
     @property
     def metrics(self):
-        """The metrics that Keras resets and shows, the loss first."""
-        # Keras's own mean of the losses weights batches by their rows.
+        """Metrics that Keras resets and shows, the loss first."""
+        # `mean_loss` replaces Keras's own metric, which weights each batch by its number of rows.
         others = [metric for metric in super().metrics if metric.name != self.mean_loss.name]
         return [self.mean_loss, *others] if self.compiled else others
 
     def train_step(self, data, *args):
-        """Train on a batch; Keras calls this."""
+        """Train on one batch; Keras calls this method."""
         if keras.backend.backend() != "tensorflow" or self.jit_compile:
             return super().train_step(data, *args)
-        # Weight decay and the count of steps need nothing of the batch. Without XLA, which runs a
-        # step whole, they have to wait for it, or they would run for a batch that is refused.
+        # Weight decay and the step counter do not depend on the batch. Without XLA, TensorFlow may
+        # run them before the batch is checked, and a refused batch would still change the weights.
+        # The control dependency makes them wait for the batch.
         parts = [part for part in tf.nest.flatten(data) if part is not None]
         with tf.control_dependencies(parts):
             return super().train_step(data)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the loss of a batch; Keras calls this in every step.
+        """Return the loss of a batch; Keras calls this method in every step.
 
-        The weight of a row is that of each of its targets, whatever the loss and wherever the
-        batch comes from. The mean over batches, and an optimizer of `gk.training` that accumulates
-        gradients, weight each batch by the weights of its targets.
+        The weight of a row is broadcast to its targets, for every loss and every source of batches.
+        The reported mean loss weights each batch by the sum of its targets' weights. Gradient
+        accumulation in an optimizer of `gk.training` uses the same weights of batches.
         """
         weights = token_weights(y, y_pred, sample_weight) if sample_weight is not None else None
         divisor = divisor_of_mean(self.loss, y, y_pred, weights)
         if training and isinstance(optimizer := bare_optimizer(self.optimizer), MeasuredOptimizer):
             optimizer.weigh(divisor)
         loss = super().compute_loss(x, y, y_pred, weights, training=training)
-        # The loss of one device is divided by their number.
+        # On several devices, each loss is already divided by the number of devices.
         self.mean_loss.update_state(loss * num_replicas(), sample_weight=divisor)
         return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Update the metrics with a batch; Keras calls this in every step."""
-        # The weighted metrics leave out the targets that the loss leaves out.
+        """Update the metrics with a batch; Keras calls this method in every step."""
+        # Weighted metrics ignore the targets of `ignore_class`, as the loss does.
         weights = token_weights(y, y_pred, sample_weight, ignored_class(self.loss))
         return super().compute_metrics(x, y, y_pred, weights)
 
     def compile_from_config(self, config):
-        """Compile as a saved model was compiled; Keras calls this while loading."""
+        """Restore the compile settings of a saved model; Keras calls this method."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
     def quantize(self, mode=None, config=None, **kwargs):
-        """Round the weights in place to 8 bits, or fewer; the arguments are `gk.GPT.quantize`'s."""
+        """Quantize the weights in place.
+
+        Args:
+            mode: As in `gk.GPT.quantize`.
+            config: As in `gk.GPT.quantize`.
+            **kwargs: As in `gk.GPT.quantize`.
+        """
         with fast_and_quiet():
             super().quantize(mode=mode, config=config, **kwargs)
 
     def save(self, filepath, overwrite=True, **kwargs):
-        """Save to a `.keras` file, tokenizer included."""
+        """Save to a `.keras` file, tokenizer included, as `keras.Model.save`."""
         with tokenizer_beside_config():
             super().save(filepath, overwrite=overwrite, **kwargs)
 
     def save_assets(self, directory):
-        """Write the tokenizer into a `.keras` file; Keras calls this while saving."""
+        """Write the tokenizer into a `.keras` file; Keras calls this method."""
         if self.tokenizer is not None:
             self.tokenizer.save(pathlib.Path(directory) / "tokenizer.json")
 
     def load_assets(self, directory):
-        """Read the tokenizer from a `.keras` file; Keras calls this while loading."""
+        """Read the tokenizer from a `.keras` file; Keras calls this method."""
         path = pathlib.Path(directory) / "tokenizer.json"
         if path.exists():
             self.tokenizer = tokenizers.load(path)
@@ -191,7 +206,7 @@ class TextModel(keras.Model):
 
     @classmethod
     def _from_arguments(cls, config):
-        """Make a model of the constructor's arguments and what `get_config` above adds to them."""
+        """Build a model from constructor arguments and the entries of `get_config` above."""
         if isinstance(config.get("tokenizer"), str):
             config["tokenizer"] = tokenizer_from_json(config["tokenizer"])
         return make_from_config(cls, config)

@@ -1,4 +1,4 @@
-"""The tokenizer of a model in the model's config, or beside it in a file of its own."""
+"""The tokenizer in the config of a model, or in a separate file."""
 
 import contextlib
 import contextvars
@@ -13,9 +13,10 @@ _BESIDE_CONFIG = contextvars.ContextVar("tokenizer_beside_config", default=False
 
 @contextlib.contextmanager
 def tokenizer_beside_config() -> Iterator[None]:
-    """Leave the tokenizer out of configs made inside: it is written to a file of its own.
+    """Leave the tokenizer out of each config that is made inside the block.
 
-    Elsewhere, in `keras.models.clone_model` and `to_json`, the config is all that there is.
+    Formats that save the tokenizer in a separate file use this. `keras.models.clone_model` and
+    `to_json` have only the config, so there the config includes the tokenizer.
     """
     token = _BESIDE_CONFIG.set(True)
     try:
@@ -25,14 +26,18 @@ def tokenizer_beside_config() -> Iterator[None]:
 
 
 def serialized_tokenizer(tokenizer: tokenizers.Tokenizer | None) -> dict[str, str]:
-    """Return the part of a model's config that holds its tokenizer, which may be empty."""
+    """Return the tokenizer's entry of a model's config.
+
+    Returns:
+        `{"tokenizer": JSON}`; empty without a tokenizer and inside `tokenizer_beside_config`.
+    """
     if tokenizer is None or _BESIDE_CONFIG.get():
         return {}
     return {"tokenizer": tokenizer.to_json()}
 
 
 def tokenizer_from_json(text: str) -> tokenizers.Tokenizer:
-    """Return the tokenizer whose `to_json` gave a text."""
+    """Return the tokenizer of a JSON text, the result of its `to_json`."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "tokenizer.json"
         path.write_text(text, encoding="utf-8")

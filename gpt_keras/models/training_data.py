@@ -1,4 +1,4 @@
-"""Data for `fit` and `evaluate` of a `CausalLM`: batches of texts, ids from any source."""
+"""Conversion of the data of `CausalLM.fit` and `evaluate` to Keras's input."""
 
 import keras
 
@@ -11,13 +11,26 @@ from gpt_keras.models.text_containers import find_training_texts
 def read(
     model, x, y=None, sample_weight=None, batch_size=None, shuffle=False, class_weight=None
 ) -> tuple:
-    """Return `(x, y, sample_weight, batch_size)` as Keras takes them from a `CausalLM`.
+    """Return data of a `CausalLM` in the form that Keras accepts.
 
-    Arrays are checked whole; a batch of any other source is checked when it comes.
+    Texts become a dataset of padded rows. Arrays are checked as a whole; a batch of any other
+    source is checked when it arrives.
+
+    Args:
+        model: A `CausalLM`.
+        x: As in `CausalLM.fit`.
+        y: As in `CausalLM.fit`.
+        sample_weight: As in `CausalLM.fit`.
+        batch_size: Rows in a batch; None for 32.
+        shuffle: Whether rows of texts are shuffled.
+        class_weight: As in `CausalLM.fit`.
+
+    Returns:
+        `(x, y, sample_weight, batch_size)`.
 
     Raises:
-        ValueError: There is nothing, ids are outside the vocabulary or not integers, sequences are
-            too long, or weights belong neither to rows nor to tokens.
+        ValueError: There is no data, ids are outside the vocabulary or not integers, sequences are
+            too long, or the weights have the shape of neither rows nor tokens.
     """
     if is_checked(x):
         return x, y, sample_weight, batch_size
@@ -30,7 +43,7 @@ def read(
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(
-                    f"`{name}` must be None where `x` is texts or a dataset, which holds its own."
+                    f"`{name}` must be None where `x` is texts or a dataset, which has its own."
                 )
         return source, None, None, batch_size if texts is None else None
     _check_not_empty(x)
@@ -38,7 +51,7 @@ def read(
 
 
 def read_ids(model, x):
-    """Return token ids without targets as Keras takes them, checked as in `read`.
+    """Return token ids without targets, checked as in `read`.
 
     Raises:
         ValueError: As in `read`.
@@ -57,10 +70,10 @@ def _check_not_empty(x):
 
 
 def read_validation(model, data, batch_size=None):
-    """Return `validation_data`, which holds what `read` takes, as Keras takes it.
+    """Return `validation_data` in the form that Keras accepts, checked as in `read`.
 
     Raises:
-        ValueError: As `read`.
+        ValueError: As in `read`.
     """
     if data is None:
         return None

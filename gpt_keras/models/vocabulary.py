@@ -1,4 +1,4 @@
-"""Token ids and the rows of a model that belong to them: checks, and room for more."""
+"""Checks of token ids, and growth of a model's vocabulary."""
 
 from typing import Any
 
@@ -10,13 +10,18 @@ from gpt_keras.layers.quantized_sublayers import is_quantized
 
 
 def check_token_ids_if_known(token_ids, vocabulary_size: int) -> None:
-    """Check the ids that a model is called with, as far as their values are known.
+    """Check the token ids of a call, if their values are known.
 
-    Inside a compiled function they are not known yet. Whole numbers in float32 are ids, too:
-    `keras.Sequential` casts its input to the compute dtype of its first layer.
+    Inside a compiled function the values are unknown, and only the dtype is checked. Whole numbers
+    in float32 or float64 are accepted as ids, because `keras.Sequential` casts its input to the
+    compute dtype of its first layer.
+
+    Args:
+        token_ids: An array or a tensor of ids.
+        vocabulary_size: Number of ids of the model.
 
     Raises:
-        ValueError: The ids are no integers, or outside the vocabulary.
+        ValueError: The ids are not integers, or an id is outside the vocabulary.
     """
     dtype = keras.backend.standardize_dtype(token_ids.dtype)
     if dtype in ("bfloat16", "float16"):
@@ -24,7 +29,7 @@ def check_token_ids_if_known(token_ids, vocabulary_size: int) -> None:
             f"Token ids must be integers, got {dtype}, in which large ids are rounded; begin a "
             "keras.Sequential with keras.Input((None,), dtype='int32')."
         )
-    # XLA clamps a wrong id silently; `CausalLM.fit` looks at the data before it compiles.
+    # XLA silently clamps a wrong id. `CausalLM.fit` therefore checks its data itself.
     if isinstance(token_ids, np.ndarray) or hasattr(token_ids, "numpy"):
         token_ids = keras.ops.convert_to_numpy(token_ids)
         if dtype in ("float32", "float64") and np.array_equal(token_ids, np.floor(token_ids)):
@@ -40,7 +45,11 @@ def with_more_rows(
     Args:
         backbone: The model.
         vocabulary_size: Number of ids of the copy.
-        changes: What differs in the copy's `get_config`.
+        changes: Entries of `get_config` that differ in the copy.
+
+    Returns:
+        A new model with the weights of `backbone`. The rows of the new ids are initialized at
+        random.
 
     Raises:
         ValueError: The model has more ids already, or is quantized.
@@ -48,8 +57,8 @@ def with_more_rows(
     check_positive_int("vocabulary_size", vocabulary_size)
     if is_quantized(backbone):
         raise ValueError(
-            f"{backbone.name!r} is quantized, and new rows would not be: give it its "
-            f"`vocabulary_size` of {vocabulary_size} first, and then quantize it."
+            f"{backbone.name!r} is quantized, but the new rows would not be: build it with its "
+            f"`vocabulary_size` of {vocabulary_size} first, then quantize it."
         )
     copy = type(backbone).from_config({**backbone.get_config(), **changes})
     for old, new in zip(backbone.variables, copy.variables, strict=True):
