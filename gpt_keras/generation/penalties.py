@@ -11,9 +11,8 @@ from gpt_keras.generation.context import Context, sum_by_token
 def penalize_repetition(logits, penalty, context: Context):
     """Penalize the tokens that occur in the prompt or the new text.
 
-    The new logit is `logit / penalty` for a positive logit and `logit * penalty` for a negative one,
-    as with transformers' `repetition_penalty`. Keskar et al. 2019, section 4.1, divide negative
-    logits too.
+    A positive logit becomes `logit / penalty`, a negative one `logit * penalty`, as with
+    transformers' `repetition_penalty`. Keskar et al. 2019, section 4.1, divide negative logits too.
 
     Args:
         logits: `(rows, vocabulary_size)`.

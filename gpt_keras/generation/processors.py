@@ -311,7 +311,7 @@ def warp(logits, settings: Mapping[str, tf.Tensor]):
 def choices_complete(settings: Mapping[str, tf.Tensor], context: Context):
     """Return `(rows,)` bool: the new text is a choice, and none extends it.
 
-    No token can follow in such a row, so it ends. Without `choices` all rows are False.
+    No token can follow in this row, so it ends. Without `choices` all rows are False.
 
     Args:
         settings: Dict of tensors, as `read_settings` returns.

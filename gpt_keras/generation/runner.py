@@ -43,8 +43,8 @@ class Runner:
         return tf.cast(logits[:, :, : self.vocabulary_size], tf.float32), update
 
     def _extend_one_row_step(self, token_ids, cache, index, starts, options):
-        # The static shapes are set inside the XLA function. Set in a branch of `tf.cond`,
-        # TensorFlow's graph optimizer would assume them in the other branch too.
+        # The static shapes are set inside the XLA function. If a branch of `tf.cond` set them,
+        # TensorFlow's graph optimizer would apply them to the other branch too.
         for part in tf.nest.flatten((token_ids, cache, starts)):
             part.set_shape([1, *part.shape[1:]])
         return self._extend_step(token_ids, cache, index, starts, options)

@@ -32,8 +32,8 @@ def sample(logits, uniform):
 def fold_in(seed, row):
     """Return the seed of one row of a batch.
 
-    `generate(prompts, seed=seed)` gives row i the seed `fold_in(seed, i)`. With this seed in a list,
-    `generate([prompts[i]], seed=[...])` returns the same text for the row alone.
+    `generate(prompts, seed=seed)` gives row i the seed `fold_in(seed, i)`. So
+    `generate([prompts[i]], seed=[int(fold_in(seed, i))])` generates the text of this row alone.
 
     Args:
         seed: Integer, the seed of the batch.

@@ -39,7 +39,7 @@ def compiled_log_probabilities(model, vocabulary_size: int | None = None) -> Cal
 
 
 def log_probabilities(score: Callable, rows: list[list[int]]) -> list[np.ndarray]:
-    """Return the log-probabilities of the tokens of each row, except for the first token.
+    """Return the log-probability of each token of rows, except for the first token.
 
     Args:
         score: A function from `compiled_log_probabilities`.

@@ -20,7 +20,7 @@ class Vocabulary(NamedTuple):
     """Tokenizer and token ids of a model, for settings that are texts or ids.
 
     Attributes:
-        tokenizer: The tokenizer for texts; None if the model has none.
+        tokenizer: The tokenizer for texts, or None.
         size: Number of token ids; every id must be below it.
         end_token_ids: Ids that end a row.
     """
@@ -187,7 +187,7 @@ class Choices(TokenSequences):
         """
         tensors = super().read(name, value, vocabulary)
         rows = sorted(tuple(row[row >= 0].tolist()) for row in tensors[name].numpy())
-        # In sorted order, a sequence that is a prefix of others directly precedes one of them.
+        # In sorted order, a prefix directly precedes one of the sequences that it begins.
         for row, following in itertools.pairwise(rows):
             if following[: len(row)] == row and not len(vocabulary.end_token_ids):
                 raise ValueError(
