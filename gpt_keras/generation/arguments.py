@@ -262,7 +262,9 @@ def _check_strategy(strategy, model, rows, processors, callback):
         )
     name = type(strategy).__name__
     if callback is not None and not strategy.streams:
-        raise ValueError(f"`callback` must be None with {name}: its texts are final at the end.")
+        raise ValueError(
+            f"`callback` must be None with {name}, whose tokens are final only at the end."
+        )
     if not strategy.draws:
         for setting, processor in PROCESSORS.items():
             value = processors.get(setting)

@@ -47,8 +47,8 @@ class Backbone(LayersFirst):
     | `max_sequence_length`, `has_learned_positions` | limits of the length; inherited |
 
     A backbone maps token ids `(batch, length)` to logits `(batch, length, vocabulary_size)`.
-    `extend` runs inside a compiled function. Its Python code must not depend on the values of
-    tensors, and an axis that is static in its inputs must be static in its results. A recurrent
+    `extend` runs inside a compiled function, so its Python code must not depend on the values of
+    tensors. An axis that is static in its inputs must be static in its results. A recurrent
     network keeps a state of fixed size instead of a KV cache: it overrides `write` to return
     `update`, and sets `move = None`, because it cannot return to an earlier token.
 

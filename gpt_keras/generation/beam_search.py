@@ -26,7 +26,7 @@ class Beams(NamedTuple):
         lengths: `(prompts, beams)` int32, number of tokens of each finished beam.
         ended_scores: `(prompts, beams)` float32, scores of the finished beams:
             `log P / tokens**length_penalty`; minus infinity in an empty slot.
-        is_open: `(prompts,)` bool, whether the search goes on for a prompt.
+        is_open: `(prompts,)` bool, whether the search continues for a prompt.
     """
 
     scores: tf.Tensor

@@ -237,7 +237,7 @@ class GenerationMixin:
             prompts: For each text the context before it, whose tokens are not scored. Default: the
                 tokenizer's `id_before_text`, which is the start-of-text token if the tokenizer adds
                 one to prompts, else the end-of-text token. Without either, the first token of a
-                text has no context and no score. The same holds for ids that already begin with
+                text has no context and no score. The same is true for ids that already begin with
                 the start-of-text token.
 
         Returns:

@@ -48,7 +48,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     ),
     "top_p": (
         float,
-        "Sample only from the most likely tokens, up to this sum of probabilities.",
+        "Sample only from the smallest set of likely tokens with at least this total probability.",
     ),
     "min_p": (
         float,
@@ -56,6 +56,6 @@ SETTINGS: dict[str, tuple[type, str]] = {
     ),
     "typical_p": (
         float,
-        "Sample only from the tokens with surprise nearest the entropy, up to this probability.",
+        "As `top_p`, but tokens whose surprise is nearest to the entropy are added first.",
     ),
 }

@@ -265,8 +265,8 @@ def process(logits, settings: Mapping[str, tf.Tensor], context: Context):
     """Apply biases, penalties and bans: all processors except the warpers.
 
     Greedy decoding needs them as well as sampling. A ban that would forbid every token of a row is
-    skipped for that row. If several bans would together forbid every token, the earlier ones in
-    `PROCESSORS` hold: `choices`, then `bad_words`, `min_new_tokens`, `no_repeat_ngram_size`.
+    skipped for that row. If several bans would together forbid every token, the last of them is
+    skipped. Their order is `choices`, `bad_words`, `min_new_tokens`, `no_repeat_ngram_size`.
 
     Args:
         logits: `(rows, vocabulary_size)` float32.
