@@ -1,4 +1,4 @@
-"""Text generation: prompts in, continuations out, with any causal Keras model."""
+"""Text generation with any causal Keras model: decoding strategies and settings."""
 
 from gpt_keras.generation.backbone import Backbone
 from gpt_keras.generation.beam_search import BeamSearch

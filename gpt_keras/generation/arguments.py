@@ -1,4 +1,4 @@
-"""A call of `generate`, checked before any work starts and turned into tensors."""
+"""Arguments of `generate`: checked before any work starts, then made tensors."""
 
 import inspect
 import operator
@@ -21,19 +21,20 @@ from gpt_keras.generation.stopping import NO_DEADLINE
 from gpt_keras.generation.strategies import Sampling, Strategy
 from gpt_keras.tokenizers.texts import as_texts
 
-# Room for these is made at once; a model without a longest sequence needs some limit.
+# The cache for all new tokens is allocated at once, so a model without `max_sequence_length` needs
+# a limit too.
 _MOST_NEW_TOKENS = 2**24
 
 
 class Prompts(NamedTuple):
-    """Prompts as rows of token ids, and the form in which they came.
+    """Prompts as rows of token ids, and the form in which the user gave them.
 
     Attributes:
-        rows: One list of ids for each prompt.
-        is_text: Whether they came as texts.
-        is_single: Whether there was one prompt and no list of them.
-        num_added: How many ids at the beginning of each row stand for no part of the prompt's
-            text: the start of text, where the tokenizer adds it.
+        rows: One list of token ids for each prompt.
+        is_text: Whether the prompts were texts.
+        is_single: Whether the user gave a single prompt instead of a list.
+        num_added: Number of ids at the beginning of each row that the tokenizer added, such as the
+            start-of-text token. Decoding skips them.
     """
 
     rows: list[list[int]]
@@ -43,18 +44,18 @@ class Prompts(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A call of `generate`, as the generation loop takes it.
+    """Checked arguments of one call of `generate`.
 
     Attributes:
         prompts: The prompts.
-        request: What `Generator.start` takes.
-        settings: What `Generator.advance` takes.
-        strategy: How tokens are chosen.
-        window: How many tokens a token sees at most; None for all.
+        request: The `Request` for `Generator.start`.
+        settings: The tensors for `Generator.advance`, by name.
+        strategy: The decoding strategy.
+        window: Number of tokens that a token attends to at most; None for all.
         stop: Strings that end a text.
-        prompt_cache: What is known of the prompts already, or None.
-        callback: Called after each step, whether to stop; or None.
-        logits_processors: The user's own processors.
+        prompt_cache: The KV cache of earlier prompts, or None.
+        callback: A function that runs after each step and returns True to stop; or None.
+        logits_processors: The user's own logits processors.
     """
 
     prompts: Prompts
@@ -71,12 +72,22 @@ class Call(NamedTuple):
 def read_prompts(
     prompts, tokenizer, vocabulary_size: int, name: str = "prompts", add_start_of_text: bool = True
 ) -> Prompts:
-    """Turn a text, texts, ids or lists of ids into rows of ids; `name` is the argument's.
+    """Convert prompts of any form to rows of token ids.
 
-    Texts begin with the start of text, where the tokenizer adds it; ids are left as they are.
+    Args:
+        prompts: A text, a row of token ids, or several texts or rows in any container. Ids are
+            used as they are.
+        tokenizer: The tokenizer for texts; None if there is none.
+        vocabulary_size: Number of token ids; every id must be below it.
+        name: Name of the argument, for the error messages.
+        add_start_of_text: Whether texts begin with the start-of-text token, if the tokenizer has
+            one and adds it to prompts.
+
+    Returns:
+        The `Prompts`.
 
     Raises:
-        ValueError: There is no prompt, one is empty or of another type, an id is outside the
+        ValueError: There is no prompt, a prompt is empty or of another type, an id is outside the
             vocabulary, or texts are given without a tokenizer.
     """
     prompts = _from_container(prompts, name)
@@ -96,7 +107,7 @@ def read_prompts(
         row = prompt
         if is_text:
             row = require_tokenizer(tokenizer).encode(prompt, add_start_of_text=add_start_of_text)
-        if len(row) == 0:  # a tokenizer may make nothing of a space
+        if len(row) == 0:  # some tokenizers encode a space to no ids
             raise ValueError(f"`{name}` must not be empty; number {i} is {prompt!r}.")
         check_token_ids(row, vocabulary_size)
         rows.append([int(token_id) for token_id in row])
@@ -105,7 +116,7 @@ def read_prompts(
 
 
 def _from_container(prompts, name):
-    """A text, or a list of texts, ids or rows of ids, whatever container holds them."""
+    """Return a text, or a list of texts, ids or rows of ids, from any container."""
     if isinstance(prompts, str):
         return prompts
     if hasattr(prompts, "to_list"):  # a tf.RaggedTensor
@@ -154,11 +165,16 @@ def read_call(
     cache_length: int | None = None,
     **processors: Any,
 ) -> Call:
-    """Check the arguments of `CausalLM.generate` and return them as the loop takes them.
+    """Check the arguments of `CausalLM.generate` and convert them to tensors.
+
+    The arguments after `model` are described in `GenerationMixin.generate`.
+
+    Returns:
+        The `Call`.
 
     Raises:
-        ValueError: An argument is out of its range, does not go with another one, or a prompt
-            leaves no room.
+        ValueError: An argument is out of its range, two arguments exclude each other, or a prompt
+            leaves no room for new tokens.
         TypeError: There is no argument of that name.
     """
     given = read_prompts(prompts, model.tokenizer, model.vocabulary_size)
@@ -218,7 +234,7 @@ def check_logits_processors(logits_processors) -> tuple[Callable, ...]:
     """Return the user's logits processors as a tuple.
 
     Raises:
-        ValueError: It is not a sequence of functions.
+        ValueError: `logits_processors` is not a sequence of functions.
     """
     is_list = isinstance(logits_processors, Sequence) and not isinstance(logits_processors, str)
     if not is_list or not all(callable(function) for function in logits_processors):
@@ -246,13 +262,16 @@ def _check_strategy(strategy, model, rows, processors, callback):
         )
     name = type(strategy).__name__
     if callback is not None and not strategy.streams:
-        raise ValueError(f"`callback` must be None with {name}, whose texts are known at the end.")
+        raise ValueError(
+            f"`callback` must be None with {name}, whose tokens are final only at the end."
+        )
     if not strategy.draws:
         for setting, processor in PROCESSORS.items():
             value = processors.get(setting)
             if processor.is_warper and value is not None and (setting, value) != ("temperature", 0):
                 raise ValueError(
-                    f"`{setting}` must be left out with {name}, which draws nothing; got {value!r}."
+                    f"`{setting}` must be left out with {name}, which does not sample; "
+                    f"got {value!r}."
                 )
     if isinstance(strategy, Speculative):
         if len(rows) > 1:
@@ -263,9 +282,9 @@ def _check_strategy(strategy, model, rows, processors, callback):
         require(draft.backbone, *CACHE_METHODS, "move", what=f"A draft in {name}")
         if draft.vocabulary_size != model.vocabulary_size or draft.tokenizer != model.tokenizer:
             raise ValueError(
-                "The draft model must have the model's vocabulary and tokenizer: it has "
-                f"{draft.vocabulary_size} ids and {draft.tokenizer!r}, the model "
-                f"{model.vocabulary_size} and {model.tokenizer!r}."
+                "The draft model must have the same vocabulary and tokenizer as the model: the "
+                f"draft has {draft.vocabulary_size} ids and {draft.tokenizer!r}, the model has "
+                f"{model.vocabulary_size} ids and {model.tokenizer!r}."
             )
 
 
@@ -291,13 +310,13 @@ def _read_window(sliding_window, model):
     require(model.backbone, *names, what="`sliding_window`")
     if "window" not in inspect.signature(model.backbone.extend).parameters:
         raise ValueError(
-            "`sliding_window` needs a backbone whose `extend` has an argument `window`; that of "
-            f"{model.backbone.name!r} has none. See gk.Backbone for the protocol."
+            "`sliding_window` needs a backbone whose `extend` has an argument `window`; `extend` "
+            f"of {model.backbone.name!r} lacks it. See gk.Backbone for the protocol."
         )
     if model.backbone.has_learned_positions:
         raise ValueError(
-            "`sliding_window` must be False for a model with learned positions: it has none beyond "
-            f"its max_sequence_length of {model.max_sequence_length}."
+            "`sliding_window` must be False for a model with learned positions: it has no "
+            f"positions beyond its max_sequence_length of {model.max_sequence_length}."
         )
     return model.max_sequence_length
 
@@ -317,7 +336,7 @@ def _check_prompt_cache(prompt_cache, model, strategy, window):
 
 
 def _limits(lengths, max_new_tokens, max_length, max_sequence_length):
-    """How many tokens each row may get."""
+    """Return the largest number of new tokens for each prompt."""
     if max_new_tokens is not None and max_length is not None:
         raise ValueError(
             f"Give `max_new_tokens` or `max_length`, not both; "
@@ -342,14 +361,14 @@ def _limits(lengths, max_new_tokens, max_length, max_sequence_length):
         )
     if min(limits) < 1:
         raise ValueError(
-            f"A prompt of {max(lengths)} tokens leaves no room for another: `max_length` is "
+            f"A prompt of {max(lengths)} tokens leaves no room for a new token: `max_length` is "
             f"{max_length} and the model's max_sequence_length {max_sequence_length}."
         )
     return limits
 
 
 def _row_seeds(seed, num_prompts, copies):
-    """One seed for each row; several rows of a prompt draw from its seed in the same way."""
+    """Return one seed for each row, derived from the seed of its prompt."""
     seeds = _prompt_seeds(seed, num_prompts)
     if copies == 1:
         return seeds
@@ -358,7 +377,8 @@ def _row_seeds(seed, num_prompts, copies):
 
 def _prompt_seeds(seed, num_prompts):
     if seed is None:
-        # From the generator that `keras.utils.set_random_seed` sets.
+        # `keras.utils.set_random_seed` also seeds Python's `random`, so a call without a seed is
+        # reproducible after it.
         seed = random.getrandbits(62)
     if not isinstance(seed, Sequence) and np.ndim(seed) == 0:
         check_int64("seed", seed)

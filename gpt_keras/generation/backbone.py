@@ -1,4 +1,4 @@
-"""The protocol of a backbone: what generation and task models need of a network."""
+"""The backbone protocol: the methods that generation and task models call."""
 
 import abc
 from typing import Any
@@ -9,12 +9,12 @@ from keras import ops
 from gpt_keras.backend import LayersFirst
 from gpt_keras.layers import PositionalEmbedding, move_cache, write_cache
 
-# What `generate` needs to run only the new tokens.
+# With these methods, `generate` runs only the new tokens against a KV cache.
 CACHE_METHODS = ("initial_cache", "extend", "write")
 
 
 class _default:
-    """A property that a subclass or an instance may simply set."""
+    """A computed property that a subclass or an instance can override by assignment."""
 
     def __init__(self, compute):
         self._compute = compute
@@ -27,12 +27,12 @@ class _default:
 class Backbone(LayersFirst):
     """Base class of networks that predict the next token and keep a KV cache.
 
-    Inherit from it, before `keras.Model`, and write `initial_cache` and `extend`; it has `write`
-    and `move`. The model then generates, streams, exports and takes prompt caches like a `GPT`.
-    Inheriting is optional: any Keras model with methods of these names works, and one without them
-    generates by running the whole sequence for each new token.
+    List it before `keras.Model` among the base classes, and implement `initial_cache` and `extend`.
+    The methods `write` and `move` are inherited. The model then generates, streams, exports and
+    uses prompt caches like a `GPT`. Inheriting is optional: any Keras model that has these methods
+    works. A model that lacks them runs the whole sequence again for each new token.
 
-    The protocol, and what each part is for:
+    The protocol:
 
     | name | needed for |
     |---|---|
@@ -46,11 +46,11 @@ class Backbone(LayersFirst):
     | `unembed(hidden_states)` | task models; inherited |
     | `max_sequence_length`, `has_learned_positions` | limits of the length; inherited |
 
-    A backbone is called with token ids `(batch, length)` and returns logits `(batch, length,
-    vocabulary_size)`. `extend` runs inside a compiled function, so it must not depend on values of
-    tensors in Python, and its results must have static shapes where its inputs have them. A cache
-    that is a state of fixed size, as of a recurrent network, overrides `write` to return `update`
-    and sets `move = None`, which says that it cannot go back.
+    A backbone maps token ids `(batch, length)` to logits `(batch, length, vocabulary_size)`.
+    `extend` runs inside a compiled function, so its Python code must not depend on the values of
+    tensors. An axis that is static in its inputs must be static in its results. A recurrent
+    network keeps a state of fixed size instead of a KV cache: it overrides `write` to return
+    `update`, and sets `move = None`, because it cannot return to an earlier token.
 
     Example:
         >>> import gpt_keras as gk, keras
@@ -85,56 +85,84 @@ class Backbone(LayersFirst):
 
         Args:
             batch_size: Scalar, number of sequences.
-            length: Scalar, number of positions to make room for.
+            length: Scalar, number of positions that the cache must hold.
 
         Returns:
-            Nested lists and tuples of tensors whose first axis is the batch. For the inherited
-            `write` and `move` their shape is `(batch_size, heads, length, dim)`.
+            Nested lists and tuples of tensors whose first axis is the batch. The inherited `write`
+            and `move` require the shape `(batch_size, heads, length, dim)`.
         """
 
     @abc.abstractmethod
     def extend(self, token_ids, cache, index, starts) -> tuple[Any, Any]:
         """Run new tokens against the cache of the earlier ones.
 
-        Prompts of different lengths are padded on the left, so that all rows end together.
+        Prompts of different lengths are padded on the left, so that all rows end in the same
+        column of the cache.
 
         Args:
-            token_ids: The new tokens, `(batch, new)`.
-            cache: What `initial_cache` made and `write` filled up to `index`.
+            token_ids: `(batch, new)`, the new tokens.
+            cache: The cache from `initial_cache`, filled by `write` up to `index`.
             index: Scalar, position in the cache of the first new token.
-            starts: `(batch,)`, position in the cache of each row's first token; positions before
-                it are padding. Negative where the cache has lost the first tokens.
+            starts: `(batch,)`, position in the cache of each row's first token; earlier positions
+                are padding. With a sliding window that has dropped the first tokens of a row, its
+                start is negative.
 
         Returns:
-            `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the part of the cache
-            that belongs to the new tokens: the structure of `cache`, with `new` positions.
+            `(logits, update)`: logits `(batch, new, vocabulary_size)`, and the new tokens' part of
+            the cache. `update` has the structure of `cache`, with `new` positions.
         """
 
     def write(self, cache, update, index) -> Any:
-        """Return the cache with `update`, as `extend` returned it, written at `index`."""
+        """Return the cache with the new tokens' part written at `index`.
+
+        Args:
+            cache: The cache.
+            update: The second result of `extend`.
+            index: Scalar, position in the cache of the first new token.
+        """
         return write_cache(cache, update, index)
 
     def move(self, cache, length, offsets) -> Any:
-        """Return the cache with its positions moved; see `gk.layers.move_cache`."""
+        """Return the cache with its positions moved; see `gk.layers.move_cache`.
+
+        Args:
+            cache: The cache; its batch may be 1 for all rows.
+            length: Scalar, number of positions of the new cache.
+            offsets: `(batch,)`, number of positions by which each row moves to the right; negative
+                to the left.
+        """
         return move_cache(cache, length, offsets)
 
     def unembed(self, hidden_states):
-        """Return the logits of final hidden states, float32, by the transposed embedding."""
+        """Return the float32 logits of hidden states, projected by `token_embedding`.
+
+        Args:
+            hidden_states: `(batch, length, hidden_dim)`, the output of the last layer.
+
+        Returns:
+            `(batch, length, vocabulary_size)`.
+        """
         return ops.cast(self.token_embedding(hidden_states, reverse=True), "float32")
 
     @_default
     def max_sequence_length(self) -> int | None:
-        """Longest sequence, in tokens; by default that of its `PositionalEmbedding`, if any."""
+        """Longest sequence, in tokens; None for no limit.
+
+        By default the length of the backbone's `PositionalEmbedding`, if it contains one.
+        """
         return num_learned_positions(self)
 
     @_default
     def has_learned_positions(self) -> bool:
-        """Whether there are no positions beyond `max_sequence_length`."""
+        """True if the backbone has no positions beyond `max_sequence_length`."""
         return num_learned_positions(self) is not None
 
 
 def num_learned_positions(model: keras.Model) -> int | None:
-    """Return the fewest positions that a `PositionalEmbedding` inside has; None without any."""
+    """Return the length of the shortest `PositionalEmbedding` in a model.
+
+    None if the model contains no `PositionalEmbedding`.
+    """
     layers = model._flatten_layers(include_self=False)
     lengths = [
         layer.max_sequence_length for layer in layers if isinstance(layer, PositionalEmbedding)
@@ -143,7 +171,7 @@ def num_learned_positions(model: keras.Model) -> int | None:
 
 
 def max_sequence_length(backbone: keras.Model) -> int | None:
-    """Return the longest sequence that any model takes; None if nothing inside has a limit."""
+    """Return the longest sequence that a model accepts, in tokens; None for no limit."""
     if hasattr(backbone, "max_sequence_length"):
         return backbone.max_sequence_length
     length = fixed_length(backbone)
@@ -151,15 +179,22 @@ def max_sequence_length(backbone: keras.Model) -> int | None:
 
 
 def fixed_length(backbone: keras.Model) -> int | None:
-    """Return the one length of a model made from `keras.Input((length,))`; None for any length."""
+    """Return the fixed input length of a model; None if it accepts any length.
+
+    A functional model made from `keras.Input((length,))` accepts only this length.
+    """
     shape = getattr(backbone, "input_shape", None)
     return shape[1] if isinstance(shape, tuple) and len(shape) == 2 else None
 
 
 def missing(backbone: keras.Model, *names: str) -> list[str]:
-    """Return which of these parts of the protocol a backbone lacks.
+    """Return the given names that a backbone lacks.
 
-    A method that is `None`, or inherited from `Backbone` without a body, is lacking.
+    A method counts as missing if it is None, or abstract in `Backbone` and not overridden.
+
+    Args:
+        backbone: A Keras model.
+        *names: Methods and attributes of `Backbone`.
     """
 
     def lacks(name):
@@ -170,12 +205,12 @@ def missing(backbone: keras.Model, *names: str) -> list[str]:
 
 
 def require(backbone: keras.Model, *names: str, what: str) -> None:
-    """Raise `ValueError` unless a backbone has these parts of the protocol.
+    """Raise `ValueError` unless a backbone has the given methods and attributes.
 
     Args:
         backbone: A Keras model.
         *names: Methods and attributes of `Backbone`.
-        what: The feature that needs them, the subject of the message.
+        what: Name of the feature that needs them, for the message.
     """
     lacking = missing(backbone, *names)
     if lacking:
@@ -187,10 +222,10 @@ def require(backbone: keras.Model, *names: str, what: str) -> None:
 
 
 def num_logits(backbone: keras.Model) -> int:
-    """Return the number of token ids that a backbone has logits for.
+    """Return the vocabulary size of a backbone: the last axis of its logits.
 
     Raises:
-        ValueError: The backbone does not return one row of logits for each token.
+        ValueError: The backbone does not return logits `(batch, length, vocabulary_size)`.
     """
     token_ids = keras.KerasTensor((None, fixed_length(backbone)), dtype="int32")
     shape = getattr(backbone(token_ids), "shape", None)

@@ -1,4 +1,4 @@
-"""Beam search: keep the likeliest beginnings, as many as there are beams."""
+"""Beam search: at each step the `num_beams` likeliest prefixes are kept."""
 
 import dataclasses
 from typing import Literal, NamedTuple
@@ -9,21 +9,24 @@ from gpt_keras.checks import check_number, check_positive_int
 from gpt_keras.generation.state import Sequences, State, to_the_left, write_column
 from gpt_keras.generation.strategies import Strategy, keeps_log_probs
 
-# The score of a place that holds no row.
+# The score of an empty slot.
 _NONE = -float("inf")
 
 
 class Beams(NamedTuple):
-    """Memory of beam search: scores of the running rows, and the best that ended.
+    """Memory of beam search: the running beams' scores and the best finished beams.
+
+    A running beam is a row of `State.token_ids` that can still grow. A finished beam has ended.
 
     Attributes:
-        scores: `(prompts, beams)`, log-probabilities of the running rows.
-        token_ids: `(prompts, beams, columns)`, the best rows that ended.
-        log_probs: `(prompts, beams, columns)`, those of their tokens, or `()`.
-        lengths: `(prompts, beams)`.
-        ended_scores: `(prompts, beams)`, log-probability over length to the power of the penalty;
-            minus infinity where there is no row yet.
-        is_open: `(prompts,)` bool, whether a running row may still be better than those.
+        scores: `(prompts, beams)` float32, log-probabilities of the running beams.
+        token_ids: `(prompts, beams, columns)` int32, tokens of the finished beams.
+        log_probs: `(prompts, beams, columns)` float32, log-probability of each token of the
+            finished beams; `()` if log-probabilities are not kept.
+        lengths: `(prompts, beams)` int32, number of tokens of each finished beam.
+        ended_scores: `(prompts, beams)` float32, scores of the finished beams:
+            `log P / tokens**length_penalty`; minus infinity in an empty slot.
+        is_open: `(prompts,)` bool, whether the search continues for a prompt.
     """
 
     scores: tf.Tensor
@@ -36,22 +39,25 @@ class Beams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BeamSearch(Strategy):
-    """Beam search for the likeliest continuation, `num_beams` prefixes at a time.
+    """Beam search for the likeliest continuation, with `num_beams` beams.
 
-    Nothing is drawn: `temperature`, `top_k` and the other settings that shape a draw must be off;
-    penalties and bans change the log-probabilities by which beams are compared. A continuation that
-    ended has the score `log P / tokens**length_penalty`, its end token included (Wu et al. 2016,
-    section 7, with the plain power in place of their formula, as Hugging Face has it).
+    Beam search does not sample, so `temperature`, `top_k` and the other warpers must be off.
+    Penalties and bans change the log-probabilities that rank the beams. A finished continuation has
+    the score `log P / tokens**length_penalty`, where the end token counts (Wu et al. 2016,
+    section 7; the power of the length replaces their formula, as in transformers).
 
     Args:
-        num_beams: How many beginnings are kept, and how many continuations are found.
-        length_penalty: Above 0 longer continuations gain, below 0 shorter ones do.
-        early_stopping: When to stop. True: as soon as `num_beams` continuations have ended. False:
-            when the best running one, were it to end now, would be no better than the worst that
-            ended. `"never"`: when it could not be better at any length.
+        num_beams: Number of beams, and number of continuations that are returned.
+        length_penalty: Exponent of the length in the score. Above 0 favors longer continuations,
+            below 0 shorter ones.
+        early_stopping: When the search for a prompt stops. True: once `num_beams` continuations
+            have finished. False: once the best running beam, scored at its present length, is not
+            better than the worst finished one. `"never"`: once the best running beam cannot become
+            better at any length.
 
     Raises:
-        ValueError: `num_beams` is below 1, or another argument has another value.
+        ValueError: `num_beams` is below 1, `length_penalty` is not a finite number, or
+            `early_stopping` is not one of the three values.
 
     Example:
         >>> import gpt_keras as gk
@@ -76,7 +82,7 @@ class BeamSearch(Strategy):
 
     @property
     def copies(self) -> int:
-        """Rows for each prompt."""
+        """Number of rows for each prompt."""
         return self.num_beams
 
     def begin(self, state: State, seeds) -> State:
@@ -86,7 +92,8 @@ class BeamSearch(Strategy):
         zeros = tf.reshape(tf.zeros_like(state.lengths, tf.float32), by_prompt)
         first = tf.range(self.num_beams)[None, :] == 0
         beams = Beams(
-            # All rows of a prompt are alike at first: only one of them is continued.
+            # At first all rows of a prompt are equal. Only the first may continue, or all beams
+            # would find the same continuations.
             scores=zeros + tf.where(first, 0.0, _NONE),
             token_ids=tf.reshape(state.token_ids, columns),
             log_probs=tf.reshape(state.log_probs, columns) if keeps_log_probs(state) else (),
@@ -101,7 +108,7 @@ class BeamSearch(Strategy):
         candidates = self._candidates(logits[:, 0], state, rules, settings)
         beams = self._with_ended(state, candidates)
 
-        # The best that go on become the running rows.
+        # The best candidates that do not end become the running beams.
         scores, chosen = tf.math.top_k(
             tf.where(candidates.ends, _NONE, candidates.scores), self.num_beams
         )
@@ -125,9 +132,11 @@ class BeamSearch(Strategy):
         return state._replace(memory=beams, finished=finished)
 
     def _candidates(self, logits, state, rules, settings):
-        """The likeliest continuations of each prompt by one token: `(prompts, candidates)`.
+        """Return the likeliest one-token continuations of each prompt's beams.
 
-        There are so many that as many as beams are left when all that can end have ended.
+        Their number is `num_beams` times one more than the number of end tokens (at least twice
+        `num_beams`). Even if every end token of every beam is among them, `num_beams` candidates
+        remain that end at no end token.
         """
         count = max(2, 1 + len(rules.end_token_ids)) * self.num_beams
         log_probs = tf.nn.log_softmax(logits)
@@ -140,7 +149,7 @@ class BeamSearch(Strategy):
         first_rows = tf.range(tf.shape(totals)[0])[:, None] * self.num_beams
         rows, tokens = first_rows + places // vocabulary_size, places % vocabulary_size
 
-        # Each as a row of its own, to see whether it has come to an end.
+        # The rules for stopping take whole rows, so each candidate becomes a row.
         flat_rows, flat_tokens = tf.reshape(rows, [-1]), tf.reshape(tokens, [-1])
         index = state.index + 1
         extended = state._replace(
@@ -169,14 +178,15 @@ class BeamSearch(Strategy):
             ends=by_prompt(ends),
             token_ids=by_prompt(extended.token_ids),
             log_probs=kept,
-            lengths=by_prompt(lengths - tf.cast(is_end, tf.int32)),  # the end is not part of it
+            lengths=by_prompt(lengths - tf.cast(is_end, tf.int32)),  # without the end token
         )
 
     def _with_ended(self, state, candidates):
-        """The best of what had ended and of the candidates that end now."""
+        """Return the beams with the best of the finished beams and the ending candidates."""
         beams = state.memory
         num_tokens = tf.cast(state.index + 2 - state.first, tf.float32)
-        # The others are there only so that enough go on.
+        # A candidate may end only among the `num_beams` best, as in transformers. The others serve
+        # to fill the running beams.
         is_beam = tf.range(tf.shape(candidates.scores)[1])[None, :] < self.num_beams
         may_end = candidates.ends & is_beam & beams.is_open[:, None]
         may_end &= candidates.scores > _NONE
@@ -199,13 +209,13 @@ class BeamSearch(Strategy):
         )
 
     def _may_improve(self, beams, scores, state):
-        """Whether a running row of each prompt may still be better than the worst that ended."""
+        """Return `(prompts,)` bool: a running beam may still replace a finished one."""
         num_tokens = state.index + 1 - state.first
         if self.early_stopping == "never" and self.length_penalty > 0:
             limits = state.max_lengths - (state.first - state.starts)
             num_tokens = limits[:: self.num_beams]
         best = scores[:, 0] / tf.cast(num_tokens, tf.float32) ** self.length_penalty
-        worst = tf.reduce_min(beams.ended_scores, axis=1)  # with a place left minus infinity
+        worst = tf.reduce_min(beams.ended_scores, axis=1)  # minus infinity with an empty slot
         may_improve = beams.is_open & (scores[:, 0] > _NONE)
         may_improve &= (worst == _NONE) if self.early_stopping is True else (best > worst)
         return may_improve
@@ -232,7 +242,10 @@ class BeamSearch(Strategy):
 
 
 class _Candidates(NamedTuple):
-    """`(prompts, candidates)` each, `token_ids` and `log_probs` with columns."""
+    """One-token continuations of the beams, each field `(prompts, candidates)`.
+
+    `token_ids` and `log_probs` have a third axis, the columns.
+    """
 
     scores: tf.Tensor
     rows: tf.Tensor

@@ -7,21 +7,20 @@ from gpt_keras.generation.penalties import ends_row
 
 
 def keep_choices(logits, choices, context: Context):
-    """Keep the tokens that continue the new text to a prefix of a choice.
+    """Keep the tokens that extend the new text to a prefix of a choice.
 
-    The choices are the paths of a trie, which the new tokens have walked down (De Cao et al. 2021,
-    section 3.2). After a whole choice an end token is kept too. Where the logits of all these are
-    minus infinity they become 0, so that a choice is made even of what the model takes for
-    impossible.
+    The choices are the paths of a trie, and the new tokens are a walk from its root (De Cao et al.
+    2021, section 3.2). After a complete choice the end tokens are kept too. If the logits of all
+    kept tokens are minus infinity, they become 0, so that generation can continue.
 
     Args:
         logits: `(rows, vocabulary_size)`.
         choices: `(n, longest)` int32, token ids, padded on the right with -1; n is at least 1.
-        context: The tokens so far, and which of them end a row.
+        context: The tokens so far, and the end tokens.
 
     Returns:
-        Logits of the same shape, minus infinity for all else. A row that has left the choices gets
-        minus infinity everywhere.
+        Logits of the same shape, minus infinity for all other tokens. If the new tokens of a row
+        are not a prefix of a choice, the whole row is minus infinity.
 
     Example:
         >>> import tensorflow as tf
@@ -42,10 +41,10 @@ def keep_choices(logits, choices, context: Context):
 
 
 def are_choices_complete(choices, context: Context):
-    """Return `(rows,)` bool: the new tokens are a whole choice, and none longer begins with them.
+    """Return `(rows,)` bool: the new text is a choice, and none extends it.
 
     Args:
-        choices: As in `keep_choices`.
+        choices: `(n, longest)` int32, as in `keep_choices`.
         context: The tokens so far.
 
     Example:
@@ -62,9 +61,10 @@ def are_choices_complete(choices, context: Context):
 
 
 def _walk(choices, context):
-    """Return which choices begin with the new text, and the next id of each; -1 at its end.
+    """Return a mask of the choices that begin with the new tokens, and their next ids.
 
-    Shapes: `(rows, n)` bool, and `(n,)`.
+    Returns:
+        `(rows, n)` bool, and `(n,)` int32: the next token id of each choice, -1 after its end.
     """
     num_rows, longest = tf.shape(context.token_ids)[0], tf.shape(choices)[1]
     num_new = context.index - context.first

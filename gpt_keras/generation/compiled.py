@@ -1,4 +1,4 @@
-"""The compiled generation loops of a model, kept from call to call."""
+"""Cache of the compiled generation loops of a model."""
 
 import functools
 import warnings
@@ -17,14 +17,14 @@ from gpt_keras.generation.whole_passes import WholePasses
 
 
 class Generators:
-    """The generation loops of a `CausalLM`, one for each strategy, around one compiled step.
-
-    Args:
-        model: The model.
-        jit_compile: Whether XLA compiles the step.
+    """Generation loops of a `CausalLM`: one per strategy, around one compiled step.
 
     Attributes:
-        log_probabilities: Compiled function, see `compiled_log_probabilities`.
+        log_probabilities: Compiled function; see `compiled_log_probabilities`.
+
+    Args:
+        model: A `CausalLM`.
+        jit_compile: Whether XLA compiles the step.
     """
 
     def __init__(self, model, jit_compile: bool = True):
@@ -39,10 +39,10 @@ class Generators:
 
     @functools.cached_property
     def _runner(self):
-        return self._make_runner()  # at first use: a model that only scores needs no cache
+        return self._make_runner()  # at first use: `score` needs neither a KV cache nor the warning
 
     def is_current(self, backbone: keras.Model) -> bool:
-        """Return whether the backbone still has the variables that the compiled step reads."""
+        """Return whether the compiled step uses the backbone's present variables."""
         return self._variables == _identities(backbone)
 
     def get(
@@ -52,12 +52,17 @@ class Generators:
         window: int | None = None,
         logits_processors: Sequence[Callable] = (),
     ) -> Generator:
-        """Return the loop for a strategy and a user's logits processors, compiled once.
+        """Return the generation loop for these arguments; each is compiled once.
 
-        The other arguments are those of `Generator`.
+        Args:
+            strategy: The decoding strategy.
+            keep_log_probs: Whether the log-probabilities of the tokens are kept.
+            window: Number of tokens that a token attends to at most; None for all.
+            logits_processors: The user's own logits processors.
         """
         keep_log_probs = keep_log_probs or strategy.needs_log_probs
-        # Functions are compared by identity; the loop keeps them, so that no id is used twice.
+        # Functions are compared by identity. The loop holds references to them, so Python cannot
+        # give the id of one of them to another function.
         key = (strategy, keep_log_probs, window, *map(id, logits_processors))
         if key not in self._generators:
             rules = Rules(self._end_token_ids, self._token_bytes, logits_processors)
@@ -79,5 +84,5 @@ def _with_cache(backbone):
 
 
 def _identities(backbone):
-    # Quantizing a model or giving it LoRA replaces variables.
+    # `quantize` and `enable_lora` replace variables, so the compiled step would read old ones.
     return [id(variable) for variable in backbone.variables]

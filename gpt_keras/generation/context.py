@@ -1,4 +1,4 @@
-"""The tokens so far, as a logits processor reads them."""
+"""Context of a logits processor: the tokens so far."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,21 @@ import tensorflow as tf
 
 
 class Context(NamedTuple):
-    """The tokens so far.
+    """The tokens so far, which a logits processor gets with the logits.
 
     Attributes:
-        token_ids: `(rows, width)` int32, prompts and what was drawn after them; rows are padded on
-            the left, and all end at the same column.
+        token_ids: `(rows, width)` int32, prompts and generated tokens. Rows are padded on the left,
+            so all of them end in the same column.
         starts: `(rows,)` int32, column of the first token of each row.
-        first: Scalar int32, column of the first new token: prompts end before it.
-        index: Scalar int32, column of the next token; what stands there and after it means nothing.
-        end_token_ids: `(n,)` int32, ids that end a row; there may be none.
+        first: Scalar int32, column of the first generated token; prompts end before it.
+        index: Scalar int32, column of the next token. The columns from `index` on are undefined.
+        end_token_ids: `(n,)` int32, ids that end a row; n may be 0.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> context = gk.generation.Context.of_rows([[3, 1, 4]], num_new=1)
+        >>> context.token_ids[:, context.first : context.index].numpy()  # the generated tokens
+        array([[4]], dtype=int32)
     """
 
     token_ids: tf.Tensor
@@ -25,11 +31,11 @@ class Context(NamedTuple):
 
     @classmethod
     def of_rows(cls, token_ids, num_new: int = 0, end_token_ids=()) -> "Context":
-        """Return the context of rows of one length, none of which is padded.
+        """Return the context of rows of equal length, without padding.
 
         Args:
             token_ids: `(rows, length)`, all tokens so far.
-            num_new: How many of them, the last ones, are new; the others are the prompt.
+            num_new: Number of generated tokens at the end of each row; the others are the prompt.
             end_token_ids: `(n,)`, ids that end a row.
 
         Example:
@@ -49,13 +55,16 @@ class Context(NamedTuple):
         )
 
     def holds_token(self, begin=0):
-        """Return `(rows, width)` bool: which columns from `begin` on hold tokens of the row."""
+        """Return `(rows, width)` bool: the column holds a token and is at least `begin`."""
         columns = tf.range(tf.shape(self.token_ids)[1])
         begins = tf.maximum(self.starts, begin)
         return (columns >= begins[:, None]) & (columns < self.index)
 
     def token_before(self, distance):
-        """Return the token that stands `distance` before the next one in each row, -1 for none."""
+        """Return `(rows,)` int32: the token `distance` columns before `index`, or -1.
+
+        -1 means that the row is shorter than `distance`.
+        """
         column = self.index - distance
         token = self.token_ids[:, tf.maximum(column, 0)]
         return tf.where(column >= self.starts, token, -1)
@@ -71,15 +80,15 @@ CONTEXT_SPECS = Context(
 
 
 def sum_by_token(token_ids, values, like):
-    """Sum `values` by token id within each row.
+    """Sum `values` by token id within each row: a segment sum.
 
     Args:
-        token_ids: `(rows, n)` int32; ids outside the vocabulary are left out.
+        token_ids: `(rows, n)` int32; ids outside the vocabulary are ignored.
         values: `(rows, n)` float.
-        like: `(rows, vocabulary_size)`, a tensor of the shape of the result.
+        like: `(rows, vocabulary_size)`, a tensor with the shape of the result.
 
     Returns:
-        `(rows, vocabulary_size)`, 0 for tokens that do not occur.
+        `(rows, vocabulary_size)`, 0 for tokens that do not occur in the row.
 
     Example:
         >>> import tensorflow as tf
@@ -93,7 +102,7 @@ def sum_by_token(token_ids, values, like):
     cells = token_ids + tf.range(num_rows)[:, None] * vocabulary_size
     sums = tf.math.unsorted_segment_sum(
         tf.reshape(values, [-1]),
-        tf.reshape(tf.where(is_known, cells, -1), [-1]),  # a negative cell takes no part
+        tf.reshape(tf.where(is_known, cells, -1), [-1]),  # TensorFlow ignores negative ids
         num_rows * vocabulary_size,
     )
     return tf.reshape(sums, shape)

@@ -1,4 +1,4 @@
-"""The generation loop: written once, for every strategy, `stream` and the SavedModel."""
+"""Generation loop, shared by all strategies, `stream` and the SavedModel."""
 
 import functools
 
@@ -13,24 +13,25 @@ from gpt_keras.generation.stopping import STOP_SPECS, Rules
 from gpt_keras.generation.strategies import Strategy
 from gpt_keras.layers.kv_cache import num_columns
 
-# A sliding window has room for so many tokens more, and moves when they are used up.
+# The cache of a sliding window has this many extra columns. When they are full, it is moved to the
+# left by as many columns, so that it is not moved at every step.
 _SLIDE = 64
 
 
 class Generator:
-    """The generation loop of a backbone, with one strategy.
+    """Generation loop of a backbone with one strategy.
 
-    The step is compiled (see `Runner`); drawing tokens is an ordinary TensorFlow graph around it,
-    since random numbers differ inside XLA and outside.
+    XLA compiles the backbone's step (see `Runner`). Tokens are sampled outside XLA, in an ordinary
+    TensorFlow graph, because XLA generates other random numbers.
 
     Args:
         runner: The backbone's `Runner`.
-        strategy: How tokens are chosen: a `Strategy`, such as `Sampling()`.
-        rules: Which tokens may come and where a text ends.
+        strategy: The decoding strategy, such as `Sampling()`.
+        rules: The `Rules` for the next token and for the end of a text.
         keep_log_probs: Whether the log-probabilities of the tokens are kept.
-        window: With a number, a token sees so many tokens at most, itself among them, and the
-            cache holds little more than those; the backbone must take `window` in `extend`. None:
-            a token sees all before it.
+        window: Number of tokens that a token attends to at most, itself included. The cache then
+            holds little more than `window` tokens, and the backbone's `extend` must accept
+            `window`. None: a token attends to all earlier tokens.
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class Generator:
         self.keep_log_probs = keep_log_probs or strategy.needs_log_probs
         self.window = window
 
-    # Compiled functions for calls from Python, each traced once whatever the shapes
+    # Compiled functions for calls from Python. Each has an input signature and is traced once.
 
     @functools.cached_property
     def run(self):
         """`run(request, settings) -> state`, compiled: `start` and all steps in one graph.
 
-        A call of `advance` copies the cache once, since its caller still has the state from before.
+        It is faster than `start` and `advance`: each call of `advance` copies the cache, because
+        its caller still holds the earlier state.
         """
         return _compiled(self._run_in_graph, REQUEST_SPEC, settings_specs())
 
@@ -98,16 +100,16 @@ class Generator:
         state = self.start_in_graph(request, prefix)
         return self.advance_in_graph(state, tf.int32.max, settings)
 
-    # The same for use inside another graph
+    # The same functions, for use inside another graph
 
     def start_in_graph(self, request, prefix=None):
-        """Run all tokens of the prompts but the last, whose successor is the first to be drawn.
+        """Run the prompts, except for the last token of each, and return the first state.
 
-        The loop then treats the last token of a prompt like any other.
+        The last token of a prompt is the input of the first step of the loop.
 
         Args:
             request: A `Request`.
-            prefix: A `Prefix` of all prompts, which then is not run again.
+            prefix: A `Prefix` with which all prompts begin; it is not run again. None: no prefix.
 
         Returns:
             A `State`.
@@ -116,13 +118,13 @@ class Generator:
         num_rows, longest = tf.unstack(tf.shape(request.token_ids))
         chunk = self.runner.chunk_size(num_rows, longest - 1 - known)
         num_chunks = -(-(longest - 1 - known) // chunk)
-        # Left padding makes all rows end in the same column.
+        # With left padding all rows end in the same column, and one scalar index is enough.
         width = known + num_chunks * chunk + 1
         starts = width - request.lengths
         padded = _to_the_right(request.token_ids, starts, width)
         steps = tf.maximum(tf.reduce_max(request.limits), 0)
         cache_length = self.cache_length(width, steps, request.cache_length)
-        steps += self.strategy.block - 1  # guesses may run past the limit
+        steps += self.strategy.block - 1  # proposed tokens may exceed the limit
 
         backbone = self.runner.backbone
         if prefix is None:
@@ -155,7 +157,16 @@ class Generator:
         return self.strategy.begin(state, request.seeds)
 
     def advance_in_graph(self, state, steps, settings):
-        """Take up to `steps` steps for the rows that are not finished."""
+        """Run up to `steps` steps, or until all rows are finished.
+
+        Args:
+            state: The `State`.
+            steps: Scalar int32, the largest number of steps.
+            settings: Dict of tensors; see `settings_specs`.
+
+        Returns:
+            The new `State`.
+        """
 
         def is_open(step, state):
             return (step < steps) & ~tf.reduce_all(state.finished)
@@ -167,8 +178,8 @@ class Generator:
                 token_ids = tf.concat([token_ids, proposals.token_ids], axis=1)
             if self.window is not None:
                 state = self._slide(state)
-            # A finished row goes on in its batch unread; as if it began here, so that its position
-            # does not run past the last one that the model has.
+            # A finished row still runs with its batch, and its results are not used. It gets
+            # position 0, because its true position may be beyond the model's last one.
             starts = tf.where(state.finished, state.index, state.starts)
             index = state.index - state.dropped
             logits, update = self.runner.extend(
@@ -191,12 +202,12 @@ class Generator:
         return {} if self.window is None else {"window": tf.constant(self.window)}
 
     def cache_length(self, width, steps, least):
-        """Return for how many columns a cache is made, a scalar tensor.
+        """Return the number of columns of the cache, a scalar tensor.
 
         Args:
-            width: How many columns the prompts take, padding and all.
-            steps: How many tokens are to be generated at most.
-            least: How many columns it must have.
+            width: Number of columns of the prompts, padding included.
+            steps: Largest number of tokens to generate.
+            least: Smallest number of columns that the caller accepts.
         """
         needed = width - 1 + steps + self.strategy.block - 1
         if self.window is not None:
@@ -209,7 +220,7 @@ class Generator:
         return max(_SLIDE, self.strategy.block)
 
     def _slide(self, state):
-        """Make room where the cache is full, by dropping the columns on its left."""
+        """If the cache is full, move it to the left and so drop its oldest columns."""
         length, columns = num_columns(state.cache), self._slide_columns
         offsets = tf.fill(tf.shape(state.starts), -columns)
         cache, dropped = tf.cond(
@@ -224,11 +235,14 @@ class Generator:
 
 
 def settings_specs() -> dict[str, tf.TensorSpec]:
-    """Return the settings that `advance` takes: logits processors, stop strings, deadline."""
+    """Return the specs of the settings of `advance`, by name.
+
+    They are the settings of the logits processors, the stop strings and the deadline.
+    """
     return tensor_specs() | STOP_SPECS
 
 
-# A model that diverged in training would generate token 0 for ever.
+# Without this check, a model that diverged in training would generate token 0 until the limit.
 NAN_MESSAGE = (
     "The logits are NaN: weights of the model are not finite, or its dtype overflows. Load weights "
     "from before the loss became NaN."
@@ -236,7 +250,7 @@ NAN_MESSAGE = (
 
 
 def _without_nan(logits, finished):
-    """The logits, in a graph that fails where those of a row that is not finished are NaN."""
+    """Return the logits; the graph fails if an unfinished row has NaN logits."""
     is_nan = tf.reduce_any(tf.math.is_nan(logits), axis=[1, 2]) & ~finished
     check = tf.debugging.Assert(~tf.reduce_any(is_nan), [NAN_MESSAGE])
     with tf.control_dependencies([check]):
@@ -244,8 +258,8 @@ def _without_nan(logits, finished):
 
 
 def _compiled(method, *specs):
-    # TensorFlow warns where one piece of code is traced often, as a method of several generators
-    # would be; a `partial` counts by itself.
+    # TensorFlow warns if one function is traced often. The methods of several generators would
+    # count as one function, but each `partial` counts as its own.
     return tf.function(functools.partial(method), input_signature=specs, autograph=False)
 
 
@@ -254,7 +268,7 @@ def _specs(tensors):
 
 
 def _to_the_right(token_ids, starts, width):
-    """Move rows padded on the right so that they begin at `starts` and end at `width`."""
+    """Convert right padding to left padding, so that rows begin at `starts`."""
     columns = tf.range(width)[None, :] - starts[:, None]
     padded = tf.gather(
         token_ids, tf.clip_by_value(columns, 0, tf.shape(token_ids)[1] - 1), batch_dims=1

@@ -1,4 +1,4 @@
-"""Lengths to which a KV cache is rounded up, so that XLA compiles for few shapes."""
+"""Bucketed lengths of the KV cache, so that XLA compiles for few shapes."""
 
 import tensorflow as tf
 
@@ -6,8 +6,14 @@ import tensorflow as tf
 def bucket_length(length):
     """Round a scalar tensor up to the next of 32, 48, 64, 96, 128, 192, ...
 
-    XLA compiles once for each shape; with these few lengths a new prompt seldom brings a new
-    shape, and at most a third of the room is unused.
+    XLA compiles once for each shape. With these few lengths, a new prompt seldom needs a new
+    compilation, and beyond 32 tokens less than a third of the cache is unused.
+
+    Args:
+        length: Scalar int32 tensor.
+
+    Returns:
+        Scalar int32 tensor.
     """
     power = tf.constant(32)
     power = tf.while_loop(lambda p: p < length, lambda p: [2 * p], [power])[0]
@@ -15,7 +21,7 @@ def bucket_length(length):
 
 
 def bucket_lengths(longest: int) -> list[int]:
-    """Return what `bucket_length` gives for 1 to `longest` tokens, in order."""
+    """Return the different values of `bucket_length` for 1 to `longest`, in order."""
     lengths = [32]
     while lengths[-1] < longest:
         last = lengths[-1]

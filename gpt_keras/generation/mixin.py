@@ -1,4 +1,4 @@
-"""`generate`, `stream`, `score` and their relatives: the generation side of `CausalLM`."""
+"""Generation methods of `CausalLM`: `generate`, `stream`, `score` and others."""
 
 import collections
 import contextlib
@@ -22,15 +22,21 @@ from gpt_keras.generation.text_pieces import TextPieces, cut_at_stop
 
 
 class Continuation(NamedTuple):
-    """A text that was generated, with its scores.
+    """Generated text with the log-probabilities of its tokens.
 
     Attributes:
-        text: Prompt and continuation; token ids where the prompt was given so.
-        token_ids: Ids of the continuation.
-        log_probs: The model's log-probability, in nats, of each of them: its own, before
-            temperature and the other settings.
-        score: Mean log-probability of a token, the end of the text included; of `BeamSearch` the
-            score that it goes by.
+        text: Prompt and continuation; token ids if the prompt was given as token ids.
+        token_ids: Token ids of the continuation, without the end token.
+        log_probs: The log-probability of each of `token_ids`, in nats. It is computed from the
+            model's logits, before temperature and the other settings change them.
+        score: Mean log-probability per token, the end token included. With `BeamSearch`, the score
+            that ranks the beams.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> found = gk.generation.Continuation("abc", token_ids=[2], log_probs=[-0.5], score=-0.5)
+        >>> found.text, found.score
+        ('abc', -0.5)
     """
 
     text: str | list[int]
@@ -40,7 +46,7 @@ class Continuation(NamedTuple):
 
 
 class GenerationMixin:
-    """Generation side of a model with a backbone and perhaps a tokenizer."""
+    """Generation methods of a model with a backbone and, for texts, a tokenizer."""
 
     _generators: Generators | None = None  # made at first use
 
@@ -61,63 +67,74 @@ class GenerationMixin:
         cache_length: int | None = None,
         **processors: Any,
     ) -> str | list[str] | list[int] | list[list[int]]:
-        """Continue one prompt or a batch of prompts of any lengths.
+        """Continue one prompt, or a batch of prompts of different lengths.
 
-        A row ends at one of `end_token_ids`, which is not returned, at a stop string, at its limit
-        of tokens, or where it fills `max_sequence_length`.
+        A continuation ends before one of `end_token_ids`, at a stop string, at its limit of tokens,
+        or at `max_sequence_length`.
 
         Args:
-            prompts: A text, a row of token ids, or several of either in any container: a list, an
-                array, a tensor, a pandas Series, for texts a `tf.data.Dataset`, too.
-            max_new_tokens: How many tokens to add at most. Default: 100, if `max_length` is not
-                given either.
-            max_length: How many tokens prompt and continuation may have together.
-            seed: A number, from which row i draws as `gk.generation.fold_in(seed, i)`; or one
-                number for each row. The same row seed gives the same text, whatever the batch.
-                None takes a new seed each time, from the generator that
-                `keras.utils.set_random_seed` sets.
-            stop: A text or several; a continuation ends before the first of them, wherever the
-                borders of its tokens are. Where prompts are token ids, the tokens with the stop
-                string are returned, too.
-            time_limit: Seconds after which no more tokens are added.
-            strategy: How tokens are chosen: `gk.generation.Sampling()` unless given; or
-                `BeamSearch`, `BestOf`, `DraftModel`, `PromptLookup`.
-            callback: Called after each step with the new ids of all rows so far; True ends the
-                generation.
-            logits_processors: Your own functions `(logits, context) -> logits` in TensorFlow ops,
-                applied in order after the penalties and bans below and before `temperature`.
-                `logits` is `(rows, vocabulary_size)` float32, `context` a
-                `gk.generation.Context` with the tokens so far. They become part of the compiled
-                loop, which is kept by the identity of the functions: define them once, since each
-                new lambda or bound method is compiled anew. A ban that would forbid every token of
-                a row is skipped for that row.
-            prompt_cache: A `gk.generation.PromptCache`, so that what prompts have in common with
-                earlier ones is not run again.
-            sliding_window: Whether to go on past `max_sequence_length` tokens. Each token then
-                attends to that many at most, itself among them; cached keys and values of deeper
-                layers still depend on tokens that have left the window. Not for learned positions,
-                which end there.
-            cache_length: For how many tokens the cache has room at least. XLA compiles anew when
-                prompt and continuation need more; a length given from the start avoids that until
-                they pass it. A prompt is run in chunks of 32 or 128 tokens and needs room for
-                whole ones.
-            **processors: What changes the probabilities of tokens; None is off. All are described
-                in `gk.generation.PROCESSORS`:
+            prompts: A text, a row of token ids, or several texts or rows in any container, such as
+                a list, an array, a tensor or a pandas Series. Several texts may also be a
+                `tf.data.Dataset`.
+            max_new_tokens: Largest number of new tokens. Default: 100 if `max_length` is not given.
+            max_length: Largest number of tokens of prompt and continuation together.
+            seed: One integer for the batch, or one for each prompt. An integer `seed` for the batch
+                gives row i the seed `gk.generation.fold_in(seed, i)`. The text of a row depends on
+                its own seed, not on the rest of the batch. None: a new seed for each call, which
+                `keras.utils.set_random_seed` makes reproducible.
+            stop: One or several stop strings. A continuation ends before the first stop string,
+                even if the string begins or ends inside a token. For prompts of token ids, the
+                tokens that contain the stop string are part of the result.
+            time_limit: Seconds after which generation stops.
+            strategy: Decoding strategy. Default: `gk.generation.Sampling()`. The others are
+                `BeamSearch`, `BestOf`, `DraftModel` and `PromptLookup`.
+            callback: A function that runs after each step. Its argument is a list with the new
+                token ids of each row so far. If it returns True, generation stops.
+            logits_processors: Your own functions `(logits, context) -> logits` in TensorFlow ops.
+                They run in order, after the penalties and bans below and before `temperature`.
+                `logits` is `(rows, vocabulary_size)` float32; `context` is a
+                `gk.generation.Context` with the tokens so far. The functions become part of the
+                compiled loop, which is cached by their identity. Define them once: each new lambda
+                or bound method is compiled again. A ban that would forbid every token of a row is
+                skipped for that row.
+            prompt_cache: A `gk.generation.PromptCache`. A prefix that the prompts share with an
+                earlier text is then not run again.
+            sliding_window: Whether to continue beyond `max_sequence_length` tokens. Each token then
+                attends to at most `max_sequence_length` tokens, itself included. Cached keys and
+                values of deeper layers still depend on tokens that have left the window. Must be
+                False for models with learned positions.
+            cache_length: Smallest length of the KV cache, in tokens. XLA compiles again whenever
+                prompt and continuation need a longer cache; a sufficient `cache_length` avoids
+                this. A prompt is run in chunks of 32 or 128 tokens and takes whole chunks of the
+                cache.
+            **processors: Settings that change the probabilities of tokens; None is off.
+                `gk.generation.PROCESSORS` describes all of them:
 
-                - `temperature`: divides the logits; 0 always takes the most likely token (greedy);
-                - `top_k`, `top_p`, `min_p`, `typical_p`: draw from the likelier tokens only;
+                - `temperature`: divides the logits; 0 is greedy decoding;
+                - `top_k`, `top_p`, `min_p`, `typical_p`: restrict sampling to likely tokens;
                 - `repetition_penalty`, `presence_penalty`, `frequency_penalty`,
-                  `no_repeat_ngram_size`: against repetition;
-                - `bad_words`, `logit_bias`, `choices`: which tokens and texts may be written;
-                - `min_new_tokens`: not to end too early.
+                  `no_repeat_ngram_size`: reduce repetition;
+                - `bad_words`, `logit_bias`, `choices`: ban, favor or prescribe tokens and texts;
+                - `min_new_tokens`: sets a smallest number of new tokens.
 
         Returns:
-            Prompt and continuation, in the form that the prompt had.
+            Prompt and continuation as one text, or as one list of token ids if the prompt was given
+            as ids. A list of them for several prompts.
 
         Raises:
-            ValueError: An argument is out of its range, a prompt is empty or leaves no room, an id
-                is outside the vocabulary, or texts are given without a tokenizer.
+            ValueError: An argument is out of its range, a prompt is empty or leaves no room for new
+                tokens, an id is outside the vocabulary, or texts are given without a tokenizer.
             TypeError: There is no setting of that name.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
+            >>> config = gk.presets.get("tiny").replace(vocabulary_size=4)
+            >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+            >>> len(model.generate("abc", max_new_tokens=5, seed=0))
+            8
+            >>> model.generate(["a", "b c"], choices=["cab"])
+            ['acab', 'b ccab']
         """
         call = read_call(
             self,
@@ -145,45 +162,64 @@ class GenerationMixin:
 
         Args:
             prompts: As in `generate`.
-            **settings: As in `generate`.
+            **settings: The other arguments of `generate`.
 
         Returns:
-            For each prompt a list of `Continuation`s, the best first: one, or as many as the
-            strategy finds (`num_beams`, `num_samples`). For a single prompt that list.
+            For each prompt a list of `Continuation`s, the best first. The list holds as many as the
+            strategy finds: `num_beams`, `num_samples`, or one. For a single prompt, only its list.
 
         Raises:
             ValueError: As in `generate`.
             TypeError: As in `generate`.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
+            >>> config = gk.presets.get("tiny").replace(vocabulary_size=4)
+            >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+            >>> [found] = model.generate_with_scores("ab", choices=["ca"])
+            >>> found.text, found.token_ids, len(found.log_probs)
+            ('abca', [2, 0], 2)
         """
         call = read_call(self, prompts, **settings)
         found = self._continuations(call, True)
         return found[0] if call.prompts.is_single else found
 
     def stream(self, prompts, **settings: Any) -> Iterator[str] | Iterator[list[str]]:
-        """Continue prompts and yield pieces of text as soon as they are certain.
+        """Continue prompts and yield the new text in pieces, as soon as each is final.
 
-        The pieces together are what `generate` with the same settings adds to the prompt. A piece
-        never ends inside a character: bytes wait for those that complete them, and what may be the
-        beginning of a stop string waits until it is known.
+        The concatenated pieces are the text that `generate` adds to the prompt with the same
+        settings. A piece never ends inside a character: an incomplete byte sequence is held back
+        until its last byte is generated. A possible beginning of a stop string is held back too.
 
         Args:
             prompts: As in `generate`.
-            **settings: The settings of `generate`, but for strategies whose texts are known only
-                at the end: `BeamSearch`, `BestOf`.
+            **settings: The other arguments of `generate`. `strategy` must not be `BeamSearch` or
+                `BestOf`, because their tokens are final only at the end.
 
         Yields:
-            Pieces of text; for a list of prompts lists with a piece for each, which may be empty.
+            A piece of text. For a list of prompts, a list with one piece for each prompt; some of
+            them may be empty.
 
         Raises:
-            ValueError: As in `generate`; at once, not at the first piece.
+            ValueError: As in `generate`, or the model has no tokenizer. Raised by the call of
+                `stream`, not at the first piece.
             TypeError: As in `generate`.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
+            >>> config = gk.presets.get("tiny").replace(vocabulary_size=4)
+            >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+            >>> list(model.stream("ab", choices=["ca"]))
+            ['c', 'a']
         """
         require_tokenizer(self.tokenizer)
         call = read_call(self, prompts, **settings)
         if not call.strategy.streams:
             raise ValueError(
-                f"`strategy` must be one whose tokens are final at once; those of "
-                f"{call.strategy} are not."
+                f"`strategy` must be one whose tokens are final at once, got {call.strategy}; "
+                "use `generate`."
             )
         return self._pieces(call)
 
@@ -192,24 +228,25 @@ class GenerationMixin:
         texts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
         prompts: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | None = None,
     ) -> np.ndarray | list[np.ndarray]:
-        """Return the log-probability of each token of texts.
+        """Return the log-probability of each token of texts, given the tokens before it.
 
-        Only ids that the tokenizer has are possible, as in generation.
+        As in generation, ids beyond the tokenizer's vocabulary have probability 0.
 
         Args:
-            texts: As the prompts of `generate`.
-            prompts: For each text what stands before it; its own tokens have no score. By default
-                the tokenizer's `id_before_text`: the start of text where it is added to prompts,
-                else the end-of-text token. Without either, and for ids that begin with the start
-                of text themselves, nothing stands there, and the first token has no score.
+            texts: Texts or token ids, in the forms that the prompts of `generate` may have.
+            prompts: For each text the context before it, whose tokens are not scored. Default: the
+                tokenizer's `id_before_text`, which is the start-of-text token if the tokenizer adds
+                one to prompts, else the end-of-text token. Without either, the first token of a
+                text has no context and no score. The same is true for ids that already begin with
+                the start-of-text token.
 
         Returns:
-            For each text an array of float32, in nats, one for each token that is scored. For a
-            single text that array.
+            For each text a float32 array with the log-probability of each scored token, in nats.
+            For a single text, only its array.
 
         Raises:
-            ValueError: A text is empty, is with what stands before it longer than
-                `max_sequence_length` and one token, or there are not as many prompts as texts.
+            ValueError: A text is empty, a text with its prompt has more than
+                `max_sequence_length + 1` tokens, or `texts` and `prompts` differ in number.
 
         Example:
             >>> import gpt_keras as gk
@@ -225,9 +262,9 @@ class GenerationMixin:
         before = self._rows_before(given, prompts)
         rows = [first + row for first, row in zip(before, given.rows, strict=True)]
         longest, limit = max(map(len, rows)), self.max_sequence_length
-        if limit is not None and longest > limit + 1:  # the last token is not run
+        if limit is not None and longest > limit + 1:  # the last token is only a target
             raise ValueError(
-                f"`texts` must have at most {limit + 1} tokens with what stands before them, one "
+                f"`texts` must have at most {limit + 1} tokens together with their prompts, one "
                 f"more than the model's max_sequence_length; got {longest}."
             )
         score = self._require_generators().log_probabilities
@@ -242,7 +279,7 @@ class GenerationMixin:
             tokenizer = self.tokenizer
             if tokenizer is None or tokenizer.id_before_text is None:
                 return [[]] * len(given.rows)
-            # Ids may begin with the start of text already.
+            # Token ids may already begin with the start-of-text token; it is not added twice.
             begins = [tuple(row[:1]) == tokenizer.prompt_start for row in given.rows]
             return [[] if begun else [tokenizer.id_before_text] for begun in begins]
         before = read_prompts(prompts, self.tokenizer, self.vocabulary_size)
@@ -254,16 +291,17 @@ class GenerationMixin:
         return before.rows
 
     def cache_prompt(self, prompt: str | Sequence[int]) -> PromptCache:
-        """Run a prompt once, for later prompts that begin with it.
+        """Run a prompt once and return its KV cache, for prompts that begin with it.
 
         Args:
             prompt: A text, or its token ids.
 
         Returns:
-            A `PromptCache` for the `prompt_cache` of `generate` and `stream`.
+            A `PromptCache`, for the argument `prompt_cache` of `generate` and `stream`.
 
         Raises:
-            ValueError: The prompt is empty, or fills `max_sequence_length`.
+            ValueError: The prompt is empty, is not a single prompt, or leaves no room for a new
+                token below `max_sequence_length`.
 
         Example:
             >>> import gpt_keras as gk
@@ -280,27 +318,36 @@ class GenerationMixin:
         return cache
 
     def warm_up(self, batch_size: int = 1, length: int = 128, **settings: Any) -> None:
-        """Compile in advance what `generate` and `stream` will need.
+        """Compile in advance the functions that `generate` and `stream` will run.
 
-        XLA compiles once for each batch size and each length of the cache, which is rounded up to
-        32, 48, 64, 96, 128, 192, ... tokens, and where prompts have more than one token once more
-        for each size of the pieces in which they are run: one size from 4 prompts on, else two.
+        XLA compiles once for each batch size and each length of the cache. The length of the cache
+        is rounded up to 32, 48, 64, 96, 128, 192, ... tokens. Prompts of more than one token are
+        run in chunks, and XLA compiles once more for each size of the chunks: one size from 4
+        prompts on, else two.
 
         Args:
             batch_size: Number of prompts.
-            length: Most tokens of a prompt and its continuation together.
-            **settings: Settings of `generate` that change the program: `strategy`,
-                `sliding_window`; and `cache_length`, below which nothing is compiled.
+            length: Largest number of tokens of a prompt and its continuation together.
+            **settings: Settings of `generate` that change the compiled program: `strategy`,
+                `sliding_window` and `cache_length`. Shorter caches than `cache_length` are not
+                compiled.
 
         Raises:
             ValueError: As in `generate`.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> config = gk.presets.get("tiny").replace(vocabulary_size=4)
+            >>> model = gk.GPTCausalLM(config)
+            >>> model.warm_up(length=2)  # a server passes its longest sequence
         """
         check_positive_int("batch_size", batch_size)
         check_positive_int("length", length)
         if not settings.get("sliding_window"):
             length = min(length, self.max_sequence_length or length)
         least = settings.pop("cache_length", None) or 1
-        # Prompts of which nothing is run before the last token, and those for each size of chunk.
+        # (chunk, shortest prompt, longest prompt): prompts of one token need no chunk, because the
+        # loop runs the last token of a prompt. The other entries cover each size of the chunks.
         short, long = CHUNKS
         prompts_of_chunks = [(1, 1, 1), (short, 2, short + 1), (long, short + 2, length - 1)]
         if batch_size * short >= long:
@@ -311,7 +358,7 @@ class GenerationMixin:
             prompts = [[0] * shortest] * batch_size
             call = read_call(self, prompts, max_new_tokens=1, cache_length=least, **settings)
             filled = -(-(longest - 1) // chunk) * chunk
-            # In a batch the shortest prompt may have the longest continuation.
+            # In a batch, a short prompt may have a long continuation beside a long prompt.
             steps = length - 1 if batch_size > 1 else min(length - 1, length + chunk - 2 - filled)
             longest_cache = int(self._generator(call).cache_length(filled + 1, steps, least))
             for cache_length in bucket_lengths(longest_cache):
@@ -319,7 +366,7 @@ class GenerationMixin:
                     request = call.request._replace(cache_length=tf.constant(cache_length))
                     self._run(call._replace(request=request), keep_log_probs=False)
 
-    # What they have in common
+    # Shared by these methods
 
     def _run(self, call: Call, keep_log_probs: bool):
         generator = self._generator(call, keep_log_probs)
@@ -331,7 +378,7 @@ class GenerationMixin:
                 else:
                     state = generator.run_from(call.request, call.settings, prefix)
         else:
-            # The last of them; the others go at once, as each holds a cache.
+            # `maxlen=1` keeps only the last state, because each state holds a whole cache.
             state = collections.deque(_steps(generator, call), maxlen=1).pop()
         self._remember(call, state)
         return generator.finish(state)
@@ -348,7 +395,7 @@ class GenerationMixin:
             found.append([])
             for j in range(token_ids.shape[1]):
                 if j > 0 and scores[i, j] == -float("inf"):
-                    break  # there is none, as when there are fewer choices than beams
+                    break  # fewer continuations than beams, for example with few `choices`
                 row = token_ids[i, j, : lengths[i, j]].tolist()
                 text = row
                 if call.prompts.is_text:
@@ -392,7 +439,7 @@ class GenerationMixin:
 
 @contextlib.contextmanager
 def _plain_errors():
-    """Raise what a graph found wrong with the model without the trace of the graph."""
+    """Raise a plain `ValueError` for NaN logits, without the trace of the graph."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
@@ -406,7 +453,7 @@ def _prefix(call):
 
 
 def _steps(generator, call):
-    """Yield the states of a generation: the first, and one after each step."""
+    """Yield the state before the first step, and the state after each step."""
     prefix = _prefix(call)
     if prefix is None:
         state = generator.start(call.request)
@@ -422,7 +469,7 @@ def _steps(generator, call):
 
 
 def _new_token_ids(state) -> list[list[int]]:
-    """The ids of each row after its prompt, without the one that ended it."""
+    """Return the new token ids of each row, without the end token."""
     first = int(state.first)
     ends = (state.starts + state.lengths).numpy()
     token_ids = state.token_ids.numpy()

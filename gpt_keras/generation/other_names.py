@@ -1,4 +1,4 @@
-"""Names that other libraries give to the settings of generation, and ours for them."""
+"""Other libraries' names of generation settings, and the names in this library."""
 
 import difflib
 from collections.abc import Iterable
@@ -34,14 +34,14 @@ NOT_NEEDED = {
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """Return a sentence on the name that an unknown setting has here.
+    """Return a hint at the right name for an unknown setting.
 
     Args:
-        name: The name that was given.
-        known: All names that exist.
+        name: The unknown name.
+        known: All valid names.
 
     Returns:
-        The sentence with a space before it, or an empty string.
+        A sentence with a space before it, or an empty string if there is no hint.
 
     Example:
         >>> from gpt_keras.generation.other_names import hint

@@ -1,7 +1,6 @@
-"""Logits processors that look at the tokens so far: penalties, biases and bans.
+"""Logits processors that depend on the tokens so far: penalties, biases and bans.
 
-A logit of minus infinity stays as it is. Padding is no token: how far a row is padded changes
-nothing.
+A logit of minus infinity stays minus infinity. Padding has no effect on the result.
 """
 
 import tensorflow as tf
@@ -10,14 +9,15 @@ from gpt_keras.generation.context import Context, sum_by_token
 
 
 def penalize_repetition(logits, penalty, context: Context):
-    """Make tokens that the prompt or the new text holds less likely, or likelier below 1.
+    """Penalize the tokens that occur in the prompt or the new text.
 
-    `logit / penalty` where the logit is positive, `logit * penalty` where it is negative (after
-    Keskar et al. 2019, section 4.1, who divide both; as Hugging Face's `repetition_penalty`).
+    A positive logit becomes `logit / penalty`, a negative one `logit * penalty`, as with
+    transformers' `repetition_penalty`. Keskar et al. 2019, section 4.1, divide negative logits too.
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        penalty: Scalar float tensor above 0; 1 changes nothing.
+        penalty: Scalar float tensor above 0. Above 1 these tokens become less likely, below 1
+            likelier.
         context: The tokens so far.
 
     Returns:
@@ -36,14 +36,14 @@ def penalize_repetition(logits, penalty, context: Context):
 
 
 def penalize_presence(logits, penalty, context: Context):
-    """Subtract `penalty` from the logits of tokens that the new text holds.
+    """Subtract `penalty` from the logits of the tokens in the new text.
 
-    `logit - penalty * [count > 0]` (OpenAI's API reference, `presence_penalty`). The prompt does
-    not count.
+    The new logit is `logit - penalty * (count > 0)`, where `count` is how often the new text
+    contains the token (OpenAI's API reference, `presence_penalty`). The prompt does not count.
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        penalty: Scalar float tensor; below 0 it makes those tokens likelier.
+        penalty: Scalar float tensor; below 0 it makes these tokens likelier.
         context: The tokens so far.
 
     Returns:
@@ -62,14 +62,14 @@ def penalize_presence(logits, penalty, context: Context):
 
 
 def penalize_frequency(logits, penalty, context: Context):
-    """Subtract `penalty` from the logits of tokens as often as the new text holds them.
+    """Subtract `penalty` times a token's count in the new text from its logit.
 
-    `logit - penalty * count` (OpenAI's API reference, `frequency_penalty`). The prompt does not
-    count.
+    The new logit is `logit - penalty * count` (OpenAI's API reference, `frequency_penalty`). The
+    prompt does not count.
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        penalty: Scalar float tensor; below 0 it makes those tokens likelier.
+        penalty: Scalar float tensor; below 0 it makes these tokens likelier.
         context: The tokens so far.
 
     Returns:
@@ -87,17 +87,17 @@ def penalize_frequency(logits, penalty, context: Context):
 
 
 def ban_repeated_ngrams(logits, size, context: Context):
-    """Ban every token that would complete an n-gram which the row holds already.
+    """Ban every token that would repeat an n-gram of the row.
 
-    Prompt and new text both count (Paulus et al. 2018, section 2.5).
+    The n-grams of prompt and new text count (Paulus et al. 2018, section 2.5).
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        size: Scalar integer tensor, the n of the n-grams; at 1 no token comes twice.
+        size: Scalar integer tensor, the n of the n-grams. With 1 no token occurs twice.
         context: The tokens so far.
 
     Returns:
-        Logits of the same shape, minus infinity for what is banned.
+        Logits of the same shape, minus infinity for the banned tokens.
 
     Example:
         >>> import tensorflow as tf
@@ -109,15 +109,15 @@ def ban_repeated_ngrams(logits, size, context: Context):
     """
     token_ids = context.token_ids
     columns = tf.range(tf.shape(token_ids)[1])
-    # Of the n-gram that ends at a column: does it lie inside the row, and does it begin like the
-    # last tokens?
+    # For each column, consider the n-gram that ends there. `inside` is True if the n-gram lies in
+    # the row; the loop then compares its first n - 1 tokens with the last n - 1 of the row.
     inside = context.holds_token() & (columns - (size - 1) >= context.starts[:, None])
 
     def compare(distance, is_repeated):
         earlier = tf.roll(token_ids, distance, axis=1)
         return distance + 1, is_repeated & (earlier == context.token_before(distance)[:, None])
 
-    # No n-gram longer than the row lies inside it.
+    # A huge `size` must not make a huge loop: `inside` is False for n-grams longer than the row.
     stop = tf.minimum(size, tf.shape(token_ids)[1])
     _, is_repeated = tf.while_loop(lambda distance, _: distance < stop, compare, (1, inside))
     repeats = sum_by_token(token_ids, tf.cast(is_repeated, logits.dtype), logits)
@@ -125,16 +125,17 @@ def ban_repeated_ngrams(logits, size, context: Context):
 
 
 def bias_sequences(logits, sequences, biases, context: Context):
-    """Add its bias to the last token of each sequence whose other tokens end the row.
+    """Add the bias of each sequence to the logit of its last token, where it fits.
 
-    A sequence of one token always gets its bias, as in OpenAI's `logit_bias`; longer ones are
-    Hugging Face's `sequence_bias`. Several that end in the same token add up.
+    A sequence fits a row that ends with all tokens of the sequence but the last. A sequence of one
+    token fits every row, as in OpenAI's `logit_bias`. Longer sequences are transformers'
+    `sequence_bias`. The biases of sequences with the same last token are added.
 
     Args:
         logits: `(rows, vocabulary_size)`.
         sequences: `(n, longest)` int32, token ids, padded on the left with -1; n is at least 1.
-        biases: `(n,)` float32; minus infinity bans.
-        context: The tokens so far, of the prompt or new.
+        biases: `(n,)` float32; minus infinity is a ban.
+        context: The tokens so far; prompt and new tokens both count.
 
     Returns:
         Logits of the same shape.
@@ -166,15 +167,17 @@ def bias_sequences(logits, sequences, biases, context: Context):
 
 
 def ban_sequences(logits, sequences, context: Context):
-    """Ban the last token of each sequence whose other tokens end the row.
+    """Ban the last token of each sequence if the row ends with its other tokens.
+
+    This is `bias_sequences` with a bias of minus infinity.
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        sequences: As in `bias_sequences`, of which this is the case of minus infinity.
-        context: The tokens so far, of the prompt or new.
+        sequences: `(n, longest)` int32, token ids, as in `bias_sequences`.
+        context: The tokens so far; prompt and new tokens both count.
 
     Returns:
-        Logits of the same shape, minus infinity for what is banned.
+        Logits of the same shape, minus infinity for the banned tokens.
 
     Example:
         >>> import tensorflow as tf
@@ -189,12 +192,12 @@ def ban_sequences(logits, sequences, context: Context):
 
 
 def ban_early_end(logits, min_new_tokens, context: Context):
-    """Ban the tokens that end a row until it has `min_new_tokens` new ones.
+    """Ban the end tokens of a row until it has `min_new_tokens` new tokens.
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        min_new_tokens: Scalar integer tensor.
-        context: The tokens so far, and which of them end a row.
+        min_new_tokens: Scalar integer tensor, at least 0.
+        context: The tokens so far, and the end tokens.
 
     Returns:
         Logits of the same shape.
@@ -212,12 +215,12 @@ def ban_early_end(logits, min_new_tokens, context: Context):
 
 
 def ends_row(logits, context: Context):
-    """Return `(1, vocabulary_size)` bool: which tokens end a row."""
+    """Return `(1, vocabulary_size)` bool: the token is an end token."""
     end_token_ids = context.end_token_ids[None]
     return sum_by_token(end_token_ids, tf.ones_like(end_token_ids, tf.float32), logits[:1]) > 0
 
 
 def _counts(logits, context, begin=0):
-    """Return how often each row has each token from column `begin` on."""
+    """Return `(rows, vocabulary_size)`: each token's count from column `begin` on."""
     holds_token = tf.cast(context.holds_token(begin), logits.dtype)
     return sum_by_token(context.token_ids, holds_token, logits)

@@ -1,26 +1,26 @@
-"""The settings of the logits processors in words: the type of each and a line of help.
+"""Types and help texts of the logits processors' settings.
 
-This module imports nothing, so that the command line reads it without loading TensorFlow.
+This module imports nothing, so the command line can read it without loading TensorFlow.
 """
 
 # In the order of `PROCESSORS`.
 SETTINGS: dict[str, tuple[type, str]] = {
     "logit_bias": (
         dict[int, float],
-        "Numbers added to the logits of token ids; for a tuple of ids, to the logit of the last "
-        "one if the others end the text so far.",
+        "Biases added to the logits of token ids; for a tuple of ids, to the logit of its last id "
+        "if the text so far ends with the other ids.",
     ),
     "repetition_penalty": (
         float,
-        "Above 1, tokens that the prompt or the new text holds become less likely.",
+        "Above 1, tokens in the prompt or the new text become less likely.",
     ),
     "presence_penalty": (
         float,
-        "Subtracted from the logits of tokens that the new text holds.",
+        "Subtracted from the logits of the tokens in the new text.",
     ),
     "frequency_penalty": (
         float,
-        "Subtracted from the logits of tokens as often as the new text holds them.",
+        "Subtracted from a token's logit for each time that the token occurs in the new text.",
     ),
     "choices": (
         list[str],
@@ -28,34 +28,34 @@ SETTINGS: dict[str, tuple[type, str]] = {
     ),
     "bad_words": (
         list[str],
-        "Texts that may not be written, at the beginning of a text or after a space.",
+        "Texts that must not be generated, at the beginning of a text or after a space.",
     ),
     "min_new_tokens": (
         int,
-        "How many new tokens there must be before the text may end.",
+        "Smallest number of new tokens before the text may end.",
     ),
     "no_repeat_ngram_size": (
         int,
-        "No sequence of this many tokens may come twice, in the prompt or the new text.",
+        "No sequence of this many tokens may occur twice in prompt and new text.",
     ),
     "temperature": (
         float,
-        "Below 1 likely tokens become likelier, above 1 less so; 0 takes the most likely one.",
+        "Divides the logits. Below 1, likely tokens become likelier; 0 is greedy decoding.",
     ),
     "top_k": (
         int,
-        "Draw from this many most likely tokens only.",
+        "Sample only from this number of most likely tokens.",
     ),
     "top_p": (
         float,
-        "Draw from the most likely tokens whose probabilities sum to this.",
+        "Sample only from the smallest set of likely tokens with at least this total probability.",
     ),
     "min_p": (
         float,
-        "Draw from the tokens at least this times as likely as the most likely one.",
+        "Sample only from tokens with at least this fraction of the largest probability.",
     ),
     "typical_p": (
         float,
-        "Draw from the tokens of most typical surprise whose probabilities sum to this.",
+        "As `top_p`, but tokens whose surprise is nearest to the entropy are added first.",
     ),
 }

@@ -1,8 +1,8 @@
-"""The registry of logits processors: what may change which token comes next.
+"""Registry of the logits processors: penalties, bans, and warpers for sampling.
 
-`CausalLM.generate`, the command line and the SavedModel all take their settings from here. The
-settings are tensors, so that one compiled graph serves every request, and a processor that is off
-costs one comparison.
+`CausalLM.generate`, the command line and the SavedModel all read their settings from this registry.
+The settings are tensors, so one compiled graph serves every request. A processor that is off costs
+one comparison.
 """
 
 import dataclasses
@@ -41,14 +41,15 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Processor:
-    """One way of changing logits, and the setting that it takes.
+    """Logits processor and its setting.
 
     Attributes:
-        name: Keyword of `CausalLM.generate`, option of the command line, input of the SavedModel.
-        setting: What the user may give, and how it becomes tensors.
-        apply: `(logits, *tensors of the setting, context) -> logits`, without the context if it is
-            a warper; called only where the setting is on.
-        is_warper: Whether it is for sampling only.
+        name: Name of the setting: a keyword of `CausalLM.generate`, an option of the command line,
+            and an input of the SavedModel.
+        setting: The setting's allowed values and their conversion to tensors.
+        apply: A function `(logits, *tensors of the setting, context) -> logits`; a warper has no
+            `context`. It runs only if the setting is on.
+        is_warper: Whether the processor is used for sampling only.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Processor:
 
     @property
     def help(self) -> str:
-        """A line on what the setting does."""
+        """Help text of the setting."""
         return SETTINGS[self.name][1]
 
 
@@ -159,7 +160,7 @@ _LIST = (
     ),
 )
 
-# The other arguments of `CausalLM.generate`, for the message on a name with a typing error.
+# The other arguments of `CausalLM.generate`, for the hint at a misspelled name.
 ARGUMENTS = (
     "max_new_tokens",
     "max_length",
@@ -174,8 +175,9 @@ ARGUMENTS = (
     "cache_length",
 )
 
-# In the order in which they are applied. It is that of Hugging Face's `generate`, except among the
-# bans, whose order changes no result but which one gives way when together they leave no token.
+# In order of application, which is the order of transformers' `generate`, except for the bans. The
+# order of the bans matters only if they would together forbid every token: then the later bans are
+# skipped.
 PROCESSORS: dict[str, Processor] = {processor.name: processor for processor in _LIST}
 
 
@@ -185,24 +187,24 @@ def read_settings(
     vocabulary_size: int,
     end_token_ids: Sequence[int] = (),
 ) -> dict[str, tf.Tensor]:
-    """Check the settings of a user and return the tensors of all processors.
+    """Check the user's settings and return the tensors of all processors.
 
-    A text in `bad_words` stands for its token ids as they are at the beginning of a text and as
-    they are after a space; other ways of writing it in tokens are not banned. A text in `choices`
-    stands for its ids, with no space added. Special tokens can be given by their ids only.
+    A text in `bad_words` is encoded twice, without and with a space before it. Both token sequences
+    are banned, but other tokenizations of the text are not. A text in `choices` is encoded without
+    an added space. Special tokens can be given as ids only.
 
     Args:
-        given: Settings by name; None is off, as is a setting that is missing.
-        tokenizer: Turns texts into ids; None if there is none, for lists of ids alone.
-        vocabulary_size: Number of logits; ids are below this.
+        given: Settings by name. A setting that is None or missing is off.
+        tokenizer: The tokenizer for texts. None: only token ids are allowed.
+        vocabulary_size: Number of token ids; every id must be below it.
         end_token_ids: Ids that end a row.
 
     Returns:
         A tensor for each name in `tensor_specs`.
 
     Raises:
-        ValueError: A value is not allowed, a text is given without a tokenizer, or a choice begins
-            with another and there are no end tokens.
+        ValueError: A value is not allowed, a text is given without a tokenizer, or a choice is a
+            prefix of another and there are no end tokens.
         TypeError: There is no processor of that name.
 
     Example:
@@ -228,7 +230,7 @@ def read_settings(
 
 
 def tensor_specs() -> dict[str, tf.TensorSpec]:
-    """Return the specs of the tensors of all settings, by name, for a `tf.function`.
+    """Return the `tf.TensorSpec`s of all settings by name, for a `tf.function`.
 
     Example:
         >>> from gpt_keras.generation.processors import tensor_specs
@@ -242,15 +244,16 @@ def tensor_specs() -> dict[str, tf.TensorSpec]:
 
 
 def graph_checks(settings: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
-    """Return ops that fail where a tensor is neither allowed nor off.
+    """Return ops that fail if a setting has a value that is not allowed.
 
-    They are for tensors that `read_settings` did not make, such as the inputs of a SavedModel.
+    They check tensors that `read_settings` did not make, such as the inputs of a SavedModel.
 
     Args:
-        settings: Tensors as `read_settings` returns them.
+        settings: Dict of tensors, as `read_settings` returns.
 
     Raises:
-        tf.errors.InvalidArgumentError: Where they run, one is not allowed; it names the setting.
+        tf.errors.InvalidArgumentError: An op runs and a value is not allowed. The message names
+            the setting.
     """
     checks = []
     for name, processor in PROCESSORS.items():
@@ -259,19 +262,19 @@ def graph_checks(settings: Mapping[str, tf.Tensor]) -> list[tf.Operation]:
 
 
 def process(logits, settings: Mapping[str, tf.Tensor], context: Context):
-    """Apply biases, penalties and bans, which greedy decoding needs, too.
+    """Apply biases, penalties and bans: all processors except the warpers.
 
-    A ban that would forbid every token of a row is skipped for that row. So of two bans that
-    together would do so, the first in `PROCESSORS` counts: `choices` win over `bad_words`, these
-    over `min_new_tokens`, and that over `no_repeat_ngram_size`.
+    Greedy decoding needs them as well as sampling. A ban that would forbid every token of a row is
+    skipped for that row. If several bans would together forbid every token, the last of them is
+    skipped. Their order is `choices`, `bad_words`, `min_new_tokens`, `no_repeat_ngram_size`.
 
     Args:
         logits: `(rows, vocabulary_size)` float32.
-        settings: Tensors as `read_settings` returns them.
+        settings: Dict of tensors, as `read_settings` returns.
         context: The tokens so far.
 
     Returns:
-        Logits of the same shape. A row that had a finite one has one still.
+        Logits of the same shape. A row with a finite logit still has one.
 
     Example:
         >>> import tensorflow as tf
@@ -285,11 +288,12 @@ def process(logits, settings: Mapping[str, tf.Tensor], context: Context):
 
 
 def warp(logits, settings: Mapping[str, tf.Tensor]):
-    """Apply temperature, top-k, top-p, min-p and typical-p, which only sampling needs.
+    """Apply the warpers: temperature, top-k, top-p, min-p and typical-p, for sampling.
 
     Args:
         logits: `(rows, vocabulary_size)` float32.
-        settings: Tensors as `read_settings` returns them; a temperature of 0 is left to the caller.
+        settings: Dict of tensors, as `read_settings` returns. For a temperature of 0 (greedy
+            decoding) the caller takes the arg max instead.
 
     Returns:
         Logits of the same shape.
@@ -305,12 +309,12 @@ def warp(logits, settings: Mapping[str, tf.Tensor]):
 
 
 def choices_complete(settings: Mapping[str, tf.Tensor], context: Context):
-    """Return `(rows,)` bool: the new tokens are a whole choice, and none longer begins with them.
+    """Return `(rows,)` bool: the new text is a choice, and none extends it.
 
-    Such a row has nothing to go on with, with end tokens or without. Without choices all are False.
+    No token can follow in this row, so it ends. Without `choices` all rows are False.
 
     Args:
-        settings: Tensors as `read_settings` returns them.
+        settings: Dict of tensors, as `read_settings` returns.
         context: The tokens so far.
 
     Example:
@@ -322,7 +326,7 @@ def choices_complete(settings: Mapping[str, tf.Tensor], context: Context):
     return _choices_complete(settings["choices"], context)
 
 
-# These are traced once, whatever the number of generators whose loops call them.
+# The functions below are traced once, even if the loops of many generators call them.
 _LOGITS_SPEC = tf.TensorSpec([None, None], tf.float32)
 
 
@@ -383,7 +387,12 @@ def _apply_if_on(processor, logits, settings, *context):
 
 
 def keep_any_token(changed, logits):
-    """Return `changed`, but `logits` in rows in which no token would be left."""
+    """Return `changed`; a row in which it forbids every token keeps its `logits`.
+
+    Args:
+        changed: `(rows, vocabulary_size)`, the logits after a processor.
+        logits: `(rows, vocabulary_size)`, the logits before it.
+    """
     changed = tf.minimum(changed, logits.dtype.max)  # a penalty near 0 divides to infinity
     has_any = tf.reduce_any(changed > -float("inf"), axis=-1, keepdims=True)
     return tf.where(has_any, changed, logits)

@@ -1,24 +1,24 @@
-"""The compiled step of a backbone, and prompts run in chunks of few sizes."""
+"""Compiled step of a backbone, for single tokens and for prompts in chunks."""
 
 import tensorflow as tf
 
-# How many tokens of a prompt are run at once. Each size is compiled once; a short prompt need not
-# pay for a long chunk, and a long chunk uses the weights that it reads for more tokens. So do
-# several rows, for which the short one is enough.
+# Sizes of the chunks in which a prompt is run. XLA compiles each size once. The short size saves
+# time for short prompts. The long size saves time for long prompts, because each chunk reads all
+# weights once. A batch of several rows amortizes the weights too, so it uses the short size.
 CHUNKS = (32, 128)
 
 
 class Runner:
-    """The compiled step of a backbone: new tokens run against its cache.
+    """Compiled step of a backbone: it runs new tokens against the KV cache.
 
-    XLA compiles the step, which returns only logits and what is new in the cache. The loop around
-    it and the writing of the cache are an ordinary TensorFlow graph, in which the cache is updated
-    in place: compiling the whole loop is several times slower on a CPU.
+    XLA compiles the step, which returns the logits and only the new part of the cache. The loop
+    around the step is an ordinary TensorFlow graph that updates the cache in place. On a CPU,
+    compiling the whole loop with XLA makes it several times slower.
 
     Args:
         backbone: A model with the cache protocol: `initial_cache`, `extend`, `write`.
-        vocabulary_size: Logits of ids from here on are left out: a model may have more rows than
-            its tokenizer has tokens. None: all are given.
+        vocabulary_size: Number of logits to return. A model may have more logits than its tokenizer
+            has tokens. None: all logits.
         jit_compile: Whether XLA compiles the step.
     """
 
@@ -43,28 +43,28 @@ class Runner:
         return tf.cast(logits[:, :, : self.vocabulary_size], tf.float32), update
 
     def _extend_one_row_step(self, token_ids, cache, index, starts, options):
-        # In here, where XLA alone optimizes the graph: TensorFlow's optimizer would take a shape
-        # that is known in one branch for that of the tensor in the other branch, too.
+        # The static shapes are set inside the XLA function. If a branch of `tf.cond` set them,
+        # TensorFlow's graph optimizer would apply them to the other branch too.
         for part in tf.nest.flatten((token_ids, cache, starts)):
             part.set_shape([1, *part.shape[1:]])
         return self._extend_step(token_ids, cache, index, starts, options)
 
     def extend(self, token_ids, cache, index, starts, options):
-        """Run new tokens.
+        """Run new tokens against the cache.
 
-        One token of one row is a step of its own: layers that know it when they are traced have
-        faster ways for it, see `layers.xla_cpu`.
+        The step for one token of one row is traced separately with a static shape, because layers
+        have faster code for it; see `layers.xla_cpu`.
 
         Args:
-            token_ids: `(rows, new)`.
+            token_ids: `(rows, new)` int32.
             cache: The backbone's cache.
             index: Scalar, column in the cache of the first new token.
             starts: `(rows,)`, column of each row's first token.
-            options: Further arguments of the backbone's `extend`.
+            options: Dict of further arguments of the backbone's `extend`.
 
         Returns:
-            `(logits, update)`: float32 `(rows, new, vocabulary_size)`, and what is new in the
-            cache.
+            `(logits, update)`: float32 `(rows, new, vocabulary_size)`, and the new tokens' part of
+            the cache.
         """
         inputs = token_ids, cache, index, starts, options
         num_rows, num_new = token_ids.shape
@@ -77,23 +77,27 @@ class Runner:
         )
 
     def chunk_size(self, num_rows, num_tokens):
-        """Return the size of the chunks for `num_tokens` tokens of each row, a scalar."""
+        """Return the size of the chunks in which `fill` runs tokens, a scalar.
+
+        Args:
+            num_rows: Scalar, number of rows.
+            num_tokens: Scalar, number of tokens of each row.
+        """
         short, long = CHUNKS
         return tf.where((num_tokens <= short) | (num_rows * short >= long), short, long)
 
     def fill(self, token_ids, cache, index, starts, options):
-        """Run tokens whose logits are not needed, in chunks.
+        """Fill the cache with the tokens of prompts, in chunks, without their logits.
 
-        No logits are computed: XLA drops the output projection of a step that returns only its
-        cache.
+        XLA removes the output projection from this step, because the step returns only the cache.
 
         Args:
-            token_ids: `(rows, columns)`; its columns from `index` on are run but for the last, and
-                are a multiple of `chunk_size` without it.
+            token_ids: `(rows, columns)` int32. The columns from `index` to the last but one are
+                run; their number must be a multiple of `chunk_size`.
             cache: The backbone's cache, filled up to `index`.
-            index: Scalar.
+            index: Scalar, column of the first token to run.
             starts: `(rows,)`, column of each row's first token.
-            options: Further arguments of the backbone's `extend`.
+            options: Dict of further arguments of the backbone's `extend`.
 
         Returns:
             The filled cache.

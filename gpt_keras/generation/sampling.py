@@ -1,21 +1,28 @@
-"""From logits to a token: one draw for each row, from random numbers that are the row's own."""
+"""Sampling of tokens, with a stream of random numbers for each row."""
 
 import tensorflow as tf
 
-# Uniform numbers are drawn in blocks of one fixed shape, so that a row's n-th number does not
-# depend on how many are asked for.
+# Random numbers are drawn in blocks of a fixed size, so that the n-th number of a row does not
+# depend on `count`.
 _BLOCK = 64
 
 
 def sample(logits, uniform):
-    """Draw one token for each row, by inverting the cumulative distribution.
+    """Sample one token for each row, by inverse transform sampling.
 
     Args:
-        logits: `(batch, vocabulary_size)`, at least one of each row finite.
-        uniform: `(batch,)`, numbers in [0, 1).
+        logits: `(batch, vocabulary_size)`, with at least one finite logit in each row.
+        uniform: `(batch,)`, random numbers in [0, 1).
 
     Returns:
-        `(batch,)` int32 token ids, none of which has probability 0.
+        `(batch,)` int32 token ids. A token of probability 0 is never sampled.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from gpt_keras.generation.sampling import sample
+        >>> logits = tf.math.log([[0.25, 0.25, 0.5]])
+        >>> sample(logits, tf.constant([0.3])).numpy()
+        array([1], dtype=int32)
     """
     cumulative = tf.cumsum(tf.nn.softmax(logits), axis=-1)
     passed = cumulative <= uniform[:, None] * cumulative[:, -1:]
@@ -23,38 +30,42 @@ def sample(logits, uniform):
 
 
 def fold_in(seed, row):
-    """Return the seed of row `row` of a batch whose seed is `seed`.
+    """Return the seed of one row of a batch.
+
+    `generate(prompts, seed=seed)` gives row i the seed `fold_in(seed, i)`. So
+    `generate([prompts[i]], seed=[int(fold_in(seed, i))])` generates the text of this row alone.
 
     Args:
         seed: Integer, the seed of the batch.
-        row: Integer, the row's number.
+        row: Integer, the index of the row.
 
     Returns:
         Scalar int64 tensor.
 
     Example:
         >>> import gpt_keras as gk
-        >>> int(gk.generation.fold_in(0, 1)) == int(gk.generation.fold_in(0, 1))
-        True
+        >>> seeds = [int(gk.generation.fold_in(7, row)) for row in range(3)]
+        >>> len(set(seeds)), seeds[1] == int(gk.generation.fold_in(7, 1))
+        (3, True)
     """
     seeds = tf.stack([tf.cast(seed, tf.int64), tf.cast(row, tf.int64)])
     return tf.random.stateless_uniform([], seeds, minval=None, maxval=None, dtype=tf.int64)
 
 
 def row_seeds(seed, batch_size):
-    """Return `(batch_size,)` seeds: `fold_in(seed, i)` for row i."""
+    """Return `(batch_size,)` int64 seeds: `fold_in(seed, i)` for row i."""
     return tf.map_fn(lambda i: fold_in(seed, i), tf.range(tf.cast(batch_size, tf.int64)))
 
 
 def uniforms(seeds, count):
-    """Draw `count` numbers in [0, 1) for each row; a row's numbers depend on its seed alone.
+    """Return random numbers in [0, 1) for each row, determined by the seed of the row.
 
     Args:
-        seeds: `(batch,)` int64.
-        count: Scalar, how many are needed.
+        seeds: `(batch,)` int64, one seed for each row.
+        count: Scalar int32, smallest number of random numbers for each row.
 
     Returns:
-        float32 `(batch, at least count)`.
+        `(batch, n)` float32, where n is `count` rounded up to a multiple of 64.
     """
     batch_size = tf.shape(seeds)[0]
     num_blocks = (count + _BLOCK - 1) // _BLOCK

@@ -1,4 +1,4 @@
-"""Log-probabilities of given tokens."""
+"""Scoring: the log-probabilities of given tokens."""
 
 from collections.abc import Callable
 
@@ -7,18 +7,18 @@ import tensorflow as tf
 
 from gpt_keras.generation.backbone import fixed_length
 
-# Rows that are computed together, which bounds the memory of their logits.
+# Number of rows in a batch. It limits the memory for the logits.
 _ROWS = 8
 
 
 def compiled_log_probabilities(model, vocabulary_size: int | None = None) -> Callable:
-    """Return a function `(token_ids, targets) -> log-probabilities` of a `CausalLM`.
+    """Return a compiled function `(token_ids, targets) -> log_probabilities`.
 
-    All three are `(batch, length)`; `targets` are the tokens that follow `token_ids`.
+    All three have the shape `(batch, length)`; `targets` are `token_ids` shifted by one.
 
     Args:
-        model: The model.
-        vocabulary_size: Ids from here on are impossible. None: all are possible.
+        model: A `CausalLM`.
+        vocabulary_size: Ids from `vocabulary_size` on get probability 0. None: all logits count.
     """
 
     @tf.function(autograph=False, reduce_retracing=True)
@@ -39,14 +39,17 @@ def compiled_log_probabilities(model, vocabulary_size: int | None = None) -> Cal
 
 
 def log_probabilities(score: Callable, rows: list[list[int]]) -> list[np.ndarray]:
-    """Return for each row of ids the log-probabilities of all but the first, float32.
+    """Return the log-probability of each token of rows, except for the first token.
 
     Args:
-        score: What `compiled_log_probabilities` returns.
+        score: A function from `compiled_log_probabilities`.
         rows: Token ids, at least one in each row.
+
+    Returns:
+        For each row a float32 array with one number less than the row has tokens, in nats.
     """
     scores = [np.zeros(0, np.float32)] * len(rows)
-    # Rows of about the same length together, so that little is computed for padding.
+    # Rows are sorted by length, so that the rows of a batch need little padding.
     order = sorted((i for i, row in enumerate(rows) if len(row) > 1), key=lambda i: len(rows[i]))
     for begin in range(0, len(order), _ROWS):
         batch = order[begin : begin + _ROWS]

@@ -1,4 +1,4 @@
-"""Settings of logits processors: checked, and turned into tensors."""
+"""Settings of logits processors: checks, and conversion to tensors."""
 
 import contextlib
 import dataclasses
@@ -12,16 +12,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-# What float32 can hold.
+# Largest finite float32.
 LARGEST = float(np.finfo(np.float32).max)
 
 
 class Vocabulary(NamedTuple):
-    """Tokenizer and ids with which texts among the settings are read.
+    """Tokenizer and token ids of a model, for settings that are texts or ids.
 
     Attributes:
-        tokenizer: Turns texts into ids; None if there is none.
-        size: Ids are below this.
+        tokenizer: The tokenizer for texts, or None.
+        size: Number of token ids; every id must be below it.
         end_token_ids: Ids that end a row.
     """
 
@@ -32,13 +32,15 @@ class Vocabulary(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number as a setting: one scalar tensor.
+    """Setting that is a number: one scalar tensor.
 
     Attributes:
-        off: The tensor's value where the user gives None; an integer makes it int32, else float32.
-        allowed: What the number may be, in words.
-        is_allowed: The same for a number or a tensor; `off` is left to the caller.
-        is_on: Whether a scalar tensor changes anything.
+        off: The tensor's value if the user gives None. An integer makes the tensor int32, a float
+            makes it float32.
+        allowed: The allowed values in words, for error messages.
+        is_allowed: A function that returns whether a number or a tensor is allowed. `off` itself
+            need not be allowed.
+        is_on: A function that returns whether a scalar tensor has an effect.
 
     Example:
         >>> from gpt_keras.generation.settings import Number, Vocabulary
@@ -57,7 +59,7 @@ class Number:
         return {name: tf.TensorSpec([], tf.int32 if self._is_integer else tf.float32, name)}
 
     def read(self, name: str, value: Any, vocabulary: Vocabulary) -> dict[str, tf.Tensor]:
-        """Return the tensors for what the user gave; None is off.
+        """Check the user's value and return its tensors by name; None is off.
 
         Raises:
             ValueError: The value is not allowed.
@@ -76,7 +78,7 @@ class Number:
         return {name: tf.constant(rounded)}
 
     def graph_check(self, name: str, tensor: tf.Tensor) -> list[tf.Operation]:
-        """Return the ops that fail unless the tensor is allowed or off."""
+        """Return ops that fail unless the tensor is allowed or off."""
         is_fine = tf.equal(tensor, self.off) | self.is_allowed(tensor)
         message = f"{name} must be {self.allowed}, or {self.off} for off; got"
         return [tf.debugging.Assert(is_fine, [message, tensor])]
@@ -93,12 +95,14 @@ class Number:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenSequences:
-    """Lists of token ids as a setting: an int32 tensor `(n, longest)`, padded with -1.
+    """Setting that is a list of token sequences: one int32 tensor `(n, longest)`.
+
+    The rows are padded with -1.
 
     Attributes:
-        pads_left: Whether padding stands before a list, and not after it.
-        may_be_empty: Whether an empty list is a setting, which is off.
-        with_space: Whether a text stands for two lists: its ids, and those with a space before it.
+        pads_left: True for left padding, False for right padding.
+        may_be_empty: Whether an empty list is allowed; it turns the setting off.
+        with_space: Whether a text is encoded twice, without and with a space before it.
 
     Example:
         >>> from gpt_keras.generation.settings import TokenSequences, Vocabulary
@@ -119,14 +123,14 @@ class TokenSequences:
         return {name: tf.TensorSpec([None, None], tf.int32, name)}
 
     def is_on(self, sequences: tf.Tensor):
-        """Return whether there is any."""
+        """Return whether there is at least one sequence."""
         return tf.shape(sequences)[0] > 0
 
     def read(self, name: str, value: Any, vocabulary: Vocabulary) -> dict[str, tf.Tensor]:
-        """Return the tensors for what the user gave; None is off.
+        """Check the user's value and return its tensors by name; None is off.
 
         Raises:
-            ValueError: The value is no list, or one of its texts or ids is not allowed.
+            ValueError: The value is not a list, or one of its texts or ids is not allowed.
         """
         if value is None:
             return {name: self.tensor([])}
@@ -139,14 +143,14 @@ class TokenSequences:
         return {name: self.tensor(rows)}
 
     def graph_check(self, name: str, tensor: tf.Tensor) -> list[tf.Operation]:
-        """Return the ops that fail unless every row holds a token where the processor looks."""
+        """Return ops that fail if a row is empty or padded on the wrong side."""
         ends = tensor[:, -1:] if self.pads_left else tensor[:, :1]
         message = f"{name} must be rows of token ids, none empty; got"
-        is_fine = tf.reduce_all(tf.reduce_any(ends >= 0, axis=1))  # with no column at all, not
+        is_fine = tf.reduce_all(tf.reduce_any(ends >= 0, axis=1))  # False without columns
         return [tf.debugging.Assert(is_fine, [message, tensor])]
 
     def tensor(self, rows: Sequence[Sequence[int]]) -> tf.Tensor:
-        """Pad lists of ids to a tensor."""
+        """Return lists of ids as a tensor `(n, longest)`, padded with -1."""
         longest = max((len(row) for row in rows), default=1)
         padded = np.full((len(rows), longest), -1, np.int32)
         for i, row in enumerate(rows):
@@ -166,7 +170,7 @@ class TokenSequences:
         except ValueError as error:
             raise ValueError(f"`{name}` holds {item!r}: {error}") from error
         if self.with_space and not item[:1].isspace():
-            with contextlib.suppress(ValueError):  # a tokenizer that knows no space writes none
+            with contextlib.suppress(ValueError):  # a character tokenizer may lack the space
                 rows.append(vocabulary.tokenizer.encode(" " + item))
         return [check_ids(name, row, vocabulary.size, item) for row in rows]
 
@@ -175,26 +179,26 @@ class Choices(TokenSequences):
     """Token sequences, none a prefix of another unless an end token separates them."""
 
     def read(self, name: str, value: Any, vocabulary: Vocabulary) -> dict[str, tf.Tensor]:
-        """Return the tensors for what the user gave; None is off.
+        """Check the user's value and return its tensors by name; None is off.
 
         Raises:
-            ValueError: As in `TokenSequences`, or one begins with another, and no end token can
-                tell them apart.
+            ValueError: As in `TokenSequences`; or one sequence is a prefix of another, and there is
+                no end token.
         """
         tensors = super().read(name, value, vocabulary)
         rows = sorted(tuple(row[row >= 0].tolist()) for row in tensors[name].numpy())
-        # Sorted, a list stands right before one that begins with it, if there is any.
+        # In sorted order, a prefix directly precedes one of the sequences that it begins.
         for row, following in itertools.pairwise(rows):
             if following[: len(row)] == row and not len(vocabulary.end_token_ids):
                 raise ValueError(
-                    f"`{name}` must not begin with one another where no token ends a text; "
+                    f"`{name}` must not begin with one another if the model has no end token; "
                     f"the token ids {list(following)} begin with {list(row)}."
                 )
         return tensors
 
 
 class SequenceBiases(TokenSequences):
-    """Biases of token sequences: the ids as `TokenSequences`, and `(n,)` numbers."""
+    """Setting that maps token sequences to biases: their ids, and `(n,)` float32."""
 
     allowed: ClassVar[str] = "a mapping from token ids, or tuples of them, to numbers"
 
@@ -204,15 +208,15 @@ class SequenceBiases(TokenSequences):
         return {**super().specs(ids), name: tf.TensorSpec([None], tf.float32, name)}
 
     def is_on(self, sequences: tf.Tensor, biases: tf.Tensor):
-        """Return whether there is any."""
+        """Return whether there is at least one sequence."""
         del biases
         return super().is_on(sequences)
 
     def read(self, name: str, value: Any, vocabulary: Vocabulary) -> dict[str, tf.Tensor]:
-        """Return the tensors for what the user gave; None is off.
+        """Check the user's value and return its tensors by name; None is off.
 
         Raises:
-            ValueError: The value is no mapping, or an id or a number is not allowed.
+            ValueError: The value is not a mapping, or an id or a bias is not allowed.
         """
         value = {} if value is None else value
         if not isinstance(value, Mapping):
@@ -233,7 +237,7 @@ class SequenceBiases(TokenSequences):
         return {f"{name}_ids": self.tensor(rows), name: tf.constant(biases)}
 
     def graph_check(self, name: str, sequences: tf.Tensor, biases: tf.Tensor) -> list[tf.Operation]:
-        """Return the ops that fail unless there is one number below infinity for each row."""
+        """Return ops that fail unless there is one bias below infinity for each row."""
         message = f"{name} must be one number for each row of {name}_ids, below infinity; got"
         is_fine = tf.reduce_all(biases < math.inf)
         is_fine &= tf.equal(tf.shape(biases)[0], tf.shape(sequences)[0])
@@ -244,16 +248,16 @@ class SequenceBiases(TokenSequences):
 
 
 def check_ids(name: str, ids: Any, vocabulary_size: int, given: Any = None) -> tuple[int, ...]:
-    """Return token ids as a tuple.
+    """Check token ids and return them as a tuple.
 
     Args:
-        name: The argument that they belong to.
-        ids: What are to be integers in `[0, vocabulary_size)`, at least one.
-        vocabulary_size: Ids are below this.
-        given: What the user gave in their place, for the message.
+        name: Name of the setting, for the message.
+        ids: The token ids: integers in `[0, vocabulary_size)`, at least one.
+        vocabulary_size: Number of token ids.
+        given: The user's value for the message, if it differs from `ids`.
 
     Raises:
-        ValueError: They are something else.
+        ValueError: `ids` is not iterable, is empty, or holds something else.
     """
     given = ids if given is None else given
     message = (

@@ -1,4 +1,4 @@
-"""Speculative decoding: guess several tokens cheaply, check them all in one step.
+"""Speculative decoding: cheap draft tokens, checked by the model in one step.
 
 Leviathan et al. 2023, "Fast Inference from Transformers via Speculative Decoding", algorithm 1.
 """
@@ -16,12 +16,18 @@ from gpt_keras.generation.sampling import sample, uniforms
 from gpt_keras.generation.state import State, write_column
 from gpt_keras.generation.strategies import Proposals, Strategy, append, next_uniform
 
-# Each selects an independent stream of random numbers of a seed.
+# Each number selects an independent stream of random numbers from the same seed.
 _ACCEPT, _GUESS = 1, 2
 
 
 class _Memory(NamedTuple):
-    """Random numbers beside those of the draws, and what the guesser keeps."""
+    """Memory of speculative decoding.
+
+    Attributes:
+        accept: `(rows, n)`, random numbers that decide whether a draft token is accepted.
+        guess: `(rows, n)`, random numbers for sampling the draft tokens.
+        cache: The KV cache of the draft model, or `()`.
+    """
 
     accept: tf.Tensor
     guess: tf.Tensor
@@ -30,23 +36,23 @@ class _Memory(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Speculative(Strategy):
-    """Speculative decoding: guesses run in one step and kept while they agree.
+    """Base class of speculative decoding: draft tokens are accepted or resampled.
 
-    A guess `x` that was drawn with probability `q(x)` is kept with probability
-    `min(1, p(x) / q(x))`; in place of the first one that is not, a token is drawn from
-    `max(0, p - q)`. What is generated has the distribution of plain sampling, and at temperature 0
-    it is the same text. One prompt at a time: its rows would move on by different numbers of
-    tokens.
+    A draft token `x` that was sampled with probability `q(x)` is accepted with probability
+    `min(1, p(x) / q(x))`, where `p` is the model's distribution. The first token that is not
+    accepted is replaced by a sample from `max(0, p - q)`, normalized. The generated text has the
+    distribution of plain sampling. At temperature 0 it is the text of greedy decoding.
 
-    Subclasses say how tokens are guessed.
+    It generates for one prompt at a time, because several rows would accept different numbers of
+    tokens. Subclasses implement `propose`, which returns the draft tokens.
 
     Attributes:
-        num_tokens: How many are guessed at once.
+        num_tokens: Number of draft tokens in each step.
     """
 
     @property
     def block(self) -> int:
-        """Tokens that are run at once."""
+        """Number of tokens that the model runs in one step."""
         return self.num_tokens + 1
 
     def begin(self, state: State, seeds) -> State:
@@ -62,9 +68,10 @@ class Speculative(Strategy):
         return ()
 
     def take(self, logits, proposals, state: State, rules, settings) -> State:
-        # What the loop only reads stays out of it, and is not copied.
+        # The loop only reads the cache and the memory. As loop variables they would be copied.
         cache, memory = state.cache, state.memory
-        # -1 is no guess: what comes after the last one, and ids of a prompt that have no logits.
+        # -1 means no draft token: after the last one, and for ids without logits, which a prompt
+        # may contain.
         guesses = tf.pad(proposals.token_ids, [[0, 0], [0, 1]], constant_values=-1)
         guesses = tf.where(guesses < tf.shape(logits)[-1], guesses, -1)
 
@@ -88,14 +95,14 @@ class Speculative(Strategy):
         return state._replace(cache=cache, memory=memory)
 
     def _take_one(self, logits, guess, guessed, state, accept_uniforms, rules, settings):
-        """Add a guess or another token; tell whether the next guess counts."""
+        """Append the draft token or a replacement; return whether to check the next one."""
         probabilities = distribution(rules.process(logits, state, settings), settings)
         p, q = (
             tf.gather(part, tf.maximum(guess, 0), batch_dims=1) for part in (probabilities, guessed)
         )
         accepted = (guess >= 0) & (next_uniform(state, accept_uniforms) * q < p)
         rest = tf.maximum(probabilities - guessed, 0)
-        # Rounding may leave nothing where both are the same.
+        # If both distributions are equal, rounding may make every difference 0.
         has_rest = tf.reduce_sum(rest, axis=-1, keepdims=True) > 0
         rest = tf.where(has_rest, rest, probabilities)
         others = sample(tf.math.log(rest), next_uniform(state, state.uniforms))
@@ -104,7 +111,17 @@ class Speculative(Strategy):
 
 
 def distribution(logits, settings):
-    """Return the probabilities by which tokens are drawn, `(rows, vocabulary_size)`."""
+    """Return the distribution from which the next token is sampled.
+
+    At temperature 0 it is one-hot at the most likely token.
+
+    Args:
+        logits: `(rows, vocabulary_size)`, after penalties and bans.
+        settings: Dict of tensors.
+
+    Returns:
+        `(rows, vocabulary_size)` float32 probabilities.
+    """
     return tf.cond(
         settings["temperature"] > 0,
         lambda: tf.nn.softmax(warp(logits, settings)),
@@ -114,15 +131,16 @@ def distribution(logits, settings):
 
 @dataclasses.dataclass(frozen=True)
 class PromptLookup(Speculative):
-    """Speculative decoding that guesses what followed the last tokens before.
+    """Speculative decoding with n-gram lookup in the text so far: no draft model.
 
-    It needs no second model, and pays where an answer repeats much of its prompt: summaries,
-    corrections, code (Saxena 2023, "Prompt Lookup Decoding").
+    The last tokens are searched in the earlier text. The tokens after the match are the draft
+    tokens (Saxena 2023, "Prompt Lookup Decoding"). It saves time if the answer repeats much of its
+    prompt, as in summaries, corrections and code.
 
     Args:
-        num_tokens: How many tokens are guessed at once.
-        ngram_size: How many last tokens are looked for at most; of shorter matches the longest
-            counts, of several the latest.
+        num_tokens: Number of draft tokens in each step.
+        ngram_size: Largest number of last tokens to match. The longest match is used, and the
+            latest one of equal length.
 
     Raises:
         ValueError: An argument is below 1.
@@ -145,18 +163,19 @@ class PromptLookup(Speculative):
         row, index = state.token_ids[0], state.index
         columns = tf.range(tf.shape(row)[0])
         in_text = (columns >= state.starts[0]) & (columns < index)
-        # How many tokens up to each column are the last ones of the text.
+        # For each column: how many tokens that end there match the last tokens of the text.
         matching = tf.zeros_like(row)
         still = in_text
         for i in range(self.ngram_size):
             earlier = tf.roll(row, i, axis=0)
-            # In a text that is shorter no column has so many before it either.
+            # If the text has at most i tokens, the next line is False for every column, and `last`
+            # has no effect.
             last = row[tf.maximum(index - i, 0)]
             still &= (earlier == last) & (columns - i >= state.starts[0])
             matching += tf.cast(still, tf.int32)
         rank = matching * tf.shape(row)[0] + tf.where(in_text, columns, 0)
         found = tf.argmax(rank, output_type=tf.int32)
-        # What repeats itself will do so again.
+        # The tokens after the match, up to the newest one, are repeated if they are too few.
         period = tf.maximum(index - found, 1)
         places = found + 1 + tf.range(self.num_tokens) % period
         token_ids = tf.gather(row, places)[None]
@@ -165,15 +184,16 @@ class PromptLookup(Speculative):
 
 @dataclasses.dataclass(frozen=True)
 class DraftModel(Speculative):
-    """Speculative decoding in which a smaller model guesses.
+    """Speculative decoding with a smaller model that samples the draft tokens.
 
-    It pays where the small model is several times faster and agrees often: of one family, trained
-    on the same data.
+    It saves time if the draft model is several times faster and often agrees with the model. Models
+    of one family, trained on the same data, agree often.
 
     Args:
-        model: A `CausalLM` with the same vocabulary, whose backbone has the cache protocol. Past
-            its own `max_sequence_length` it guesses badly, which costs time and changes no text.
-        num_tokens: How many tokens are guessed at once.
+        model: The draft model: a `CausalLM` with the same vocabulary and tokenizer, whose backbone
+            has the cache protocol. Beyond its own `max_sequence_length` its draft tokens are bad,
+            which costs time but does not change the text.
+        num_tokens: Number of draft tokens in each step.
 
     Raises:
         ValueError: `num_tokens` is below 1.
@@ -219,8 +239,8 @@ class DraftModel(Speculative):
             )
             return i + 1, drafted, cache, probabilities.write(i, drawn_from)
 
-        # The last guess is run, too, so that its keys are there if all are right; what follows it
-        # is of no use.
+        # The draft model also runs its last draft token, so that its keys and values are in the
+        # cache if all draft tokens are accepted. The token after it is dropped.
         drafted = state._replace(cache=(), memory=(), log_probs=())
         probabilities = tf.TensorArray(tf.float32, self.block)
         _, drafted, cache, probabilities = tf.while_loop(

@@ -1,4 +1,4 @@
-"""Request, state and result of the generation loop."""
+"""Request, state and result of the generation loop, as tuples of tensors."""
 
 from typing import Any, NamedTuple
 
@@ -6,14 +6,14 @@ import tensorflow as tf
 
 
 class Request(NamedTuple):
-    """Prompts, and how far to continue them.
+    """Prompts and limits: the input of the generation loop.
 
     Attributes:
         token_ids: `(prompts, longest)` int32, padded on the right.
-        lengths: `(prompts,)` int32, tokens of each prompt, at least 1.
-        limits: `(prompts,)` int32, how many tokens each may get.
+        lengths: `(prompts,)` int32, number of tokens of each prompt, at least 1.
+        limits: `(prompts,)` int32, largest number of new tokens of each prompt.
         seeds: `(rows,)` int64, one for each continuation.
-        cache_length: Scalar int32, the fewest columns that the cache may have.
+        cache_length: Scalar int32, smallest number of columns of the cache.
     """
 
     token_ids: tf.Tensor
@@ -37,8 +37,8 @@ class Prefix(NamedTuple):
 
     Attributes:
         cache: The backbone's cache of one row.
-        start: Scalar int32, the column of the row's first token.
-        length: Scalar int32, how many of its tokens the prompts begin with.
+        start: Scalar int32, column of the row's first token.
+        length: Scalar int32, number of tokens of the prefix.
     """
 
     cache: Any
@@ -49,24 +49,24 @@ class Prefix(NamedTuple):
 class State(NamedTuple):
     """State of the generation loop between two steps.
 
-    The rows are padded on the left, so that all of them end in the same column and one scalar
-    index serves.
+    With left padding all rows end in the same column, so one scalar `index` is enough.
 
     Attributes:
         cache: The backbone's cache, filled up to `index`.
-        token_ids: `(rows, columns)` int32, prompts and what was generated.
+        token_ids: `(rows, columns)` int32, prompts and generated tokens.
         log_probs: `(rows, columns)` float32, log-probabilities of the generated tokens; `()`
             if they are not kept.
-        index: Scalar, column of the newest token, whose successor comes next.
-        first: Scalar, column of the first generated token.
-        dropped: Scalar, how many columns the cache has lost on its left.
-        starts: `(rows,)`, column of each row's first token.
-        lengths: `(rows,)`, tokens of each row so far, those of the prompt included.
-        max_lengths: `(rows,)`, how many each row may have.
-        finished: `(rows,)` bool.
-        ended: `(rows,)` bool, whether it was an end token that finished the row.
-        uniforms: `(rows, steps)`, the random number of each row for each token.
-        memory: What the strategy keeps for itself.
+        index: Scalar int32, column of the newest token, which the next step runs.
+        first: Scalar int32, column of the first generated token.
+        dropped: Scalar int32, number of columns that a sliding window has dropped from the left of
+            the cache.
+        starts: `(rows,)` int32, column of each row's first token.
+        lengths: `(rows,)` int32, number of tokens of each row so far, prompt included.
+        max_lengths: `(rows,)` int32, largest number of tokens of each row, prompt included.
+        finished: `(rows,)` bool, whether the row gets no more tokens.
+        ended: `(rows,)` bool, whether an end token finished the row.
+        uniforms: `(rows, steps)` float32, random numbers in [0, 1), one for each new token.
+        memory: The strategy's own tensors.
     """
 
     cache: Any
@@ -84,22 +84,26 @@ class State(NamedTuple):
     memory: Any
 
     def take_rows(self, rows):
-        """Return the state with these rows of the cache and the tokens, in this order."""
+        """Return the state with the given rows of cache, tokens and log-probabilities.
+
+        Args:
+            rows: `(rows,)` int32, indices of rows; an index may occur several times.
+        """
         parts = (self.cache, self.token_ids, self.log_probs)
         parts = tf.nest.map_structure(lambda part: tf.gather(part, rows), parts)
         return self._replace(cache=parts[0], token_ids=parts[1], log_probs=parts[2])
 
 
 class Sequences(NamedTuple):
-    """Generated sequences, best first.
+    """Generated sequences of each prompt, best first.
 
     Attributes:
-        token_ids: `(prompts, continuations, columns)` int32, prompts and continuations, padded on
-            the right, without the token that ended them.
-        lengths: `(prompts, continuations)` int32.
-        log_probs: `(prompts, continuations, columns)` float32, the log-probability of each
-            generated token; elsewhere, and where they are not kept, 0.
-        scores: `(prompts, continuations)` float32, by which they are ordered.
+        token_ids: `(prompts, continuations, columns)` int32, prompts and continuations without
+            their end tokens, padded on the right.
+        lengths: `(prompts, continuations)` int32, number of tokens of each sequence.
+        log_probs: `(prompts, continuations, columns)` float32, log-probability of each generated
+            token. 0 for the other columns, and everywhere if log-probabilities are not kept.
+        scores: `(prompts, continuations)` float32, in descending order.
     """
 
     token_ids: tf.Tensor
@@ -109,7 +113,16 @@ class Sequences(NamedTuple):
 
 
 def write_column(matrix, column, index):
-    """Return `matrix` `(rows, columns)` with `column` `(rows,)` written at `index`, in place."""
+    """Write one column of a matrix, in place where TensorFlow can.
+
+    Args:
+        matrix: `(rows, columns)`.
+        column: `(rows,)`, the new values.
+        index: Scalar int32, the column to write.
+
+    Returns:
+        The new matrix, `(rows, columns)`.
+    """
     written = tf.raw_ops.TensorStridedSliceUpdate(
         input=matrix,
         begin=tf.stack([0, index]),
@@ -124,7 +137,15 @@ def write_column(matrix, column, index):
 
 
 def to_the_left(matrix, starts):
-    """Return `(rows, columns)` with each row moved so that column `starts` becomes column 0."""
+    """Move each row to the left, so that its column `starts` becomes column 0.
+
+    Args:
+        matrix: `(rows, columns)`.
+        starts: `(rows,)` int32.
+
+    Returns:
+        `(rows, columns)`; the columns that become free repeat the last one.
+    """
     width = tf.shape(matrix)[1]
     columns = tf.minimum(tf.range(width)[None, :] + starts[:, None], width - 1)
     return tf.gather(matrix, columns, batch_dims=1)

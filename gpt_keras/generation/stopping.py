@@ -1,4 +1,4 @@
-"""Rules for the next token, and for the end of a text before its limit of tokens."""
+"""Rules for the next token, and for the end of a text: stop strings, deadline."""
 
 import functools
 import math
@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from gpt_keras.generation.processors import Context, choices_complete, keep_any_token, process
 
-# Settings that are no logits processors, as the input of a compiled function.
+# Specs of the settings that do not belong to a logits processor.
 STOP_SPECS = {
     "stop": tf.TensorSpec([None], tf.string, "stop"),
     "deadline": tf.TensorSpec([], tf.float64, "deadline"),
 }
 
-# The deadline of a call without `time_limit`.
+# Deadline of a call without `time_limit`.
 NO_DEADLINE = math.inf
 
 
@@ -22,11 +22,11 @@ class Rules:
     """Rules for the next token of a text, and for its end.
 
     Args:
-        end_token_ids: Ids that end a text, each.
-        token_bytes: The bytes of each token, in the order of the ids, as they are inside a text;
-            None where there is no tokenizer, and so no stop string.
-        logits_processors: Functions `(logits, context) -> logits`, applied after the processors of
-            `PROCESSORS` that are not warpers.
+        end_token_ids: Ids that end a text.
+        token_bytes: The bytes of each token inside a text, in the order of the ids. None if there
+            is no tokenizer; stop strings are then impossible.
+        logits_processors: The user's functions `(logits, context) -> logits`. They run after the
+            penalties and bans of `PROCESSORS` and before the warpers.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Rules:
         self._token_bytes = None if token_bytes is None else tf.constant(token_bytes, tf.string)
 
     def process(self, logits, state, settings):
-        """Apply penalties, bans and the user's processors to the logits of the next token."""
+        """Apply penalties, bans and the user's processors to the next token's logits."""
         context = self._context(state)
         logits = process(logits, settings, context)
         for processor in self._logits_processors:
@@ -48,18 +48,18 @@ class Rules:
         return logits
 
     def is_end(self, tokens):
-        """Return whether each of these tokens ends its text."""
+        """Return a bool tensor: the token is an end token."""
         ends = [tf.equal(tokens, token_id) for token_id in self.end_token_ids]
         return functools.reduce(tf.logical_or, ends, tf.zeros_like(tokens, tf.bool))
 
     def stopped(self, state, settings):
-        """Return `(rows,)` bool: the row ends with the token at `state.index`.
+        """Return `(rows,)` bool: the row stops with the token at `state.index`.
 
-        The end is a stop string, a complete choice or the deadline, not an end token.
+        It stops at a stop string, a complete choice or the deadline. End tokens do not count here.
         """
-        # A graph may read the clock at any time, even before the deadline is known: control
-        # dependencies say what comes first. Without a deadline the clock is not read at all, since
-        # op determinism forbids it.
+        # Without control dependencies a graph may read the clock too early, even before the
+        # deadline is known. Without a deadline it must not read the clock, because op determinism
+        # forbids it.
         deadline = settings["deadline"]
         with tf.control_dependencies([deadline, state.token_ids]):
             late = tf.cond(
@@ -78,10 +78,10 @@ class Rules:
         return complete | late | has_stop
 
     def _has_stop_string(self, state, stop):
-        """Whether one of the strings stands in the newest tokens of a row.
+        """Return `(rows,)` bool: the newest tokens contain one of the stop strings.
 
-        Each token has at least one byte, so the last tokens suffice, as many as the longest string
-        has bytes; a few more stand for tokens without text.
+        It decodes as many of the last tokens as the longest stop string has bytes, because a token
+        has at least one byte. It decodes 8 more, because a special token may have no text.
         """
         num_tokens = tf.reduce_max(tf.strings.length(stop)) + 8
         begin = tf.maximum(state.first, state.index + 1 - num_tokens)
@@ -105,7 +105,7 @@ class Rules:
 
 
 def _checked(changed, logits, processor):
-    """The logits that a user's processor returned, if they are logits of the same rows."""
+    """Return the logits of a user's processor, after a check of their shape."""
     if changed is None:
         raise ValueError(f"`logits_processors` must return logits; {processor!r} returned None.")
     changed = tf.cast(changed, logits.dtype)

@@ -1,4 +1,4 @@
-"""Decoding strategies: how the next token is chosen."""
+"""Decoding strategies: sampling, greedy decoding, best-of-n."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -12,12 +12,12 @@ from gpt_keras.generation.state import Sequences, State, to_the_left, write_colu
 
 
 class Proposals(NamedTuple):
-    """Tokens that a strategy wants to be checked, all at once.
+    """Draft tokens of speculative decoding, which the model checks in one step.
 
     Attributes:
         token_ids: `(rows, proposed)` int32.
-        probabilities: `(rows, proposed, vocabulary_size)`, from which each was drawn; None if none
-            was drawn.
+        probabilities: `(rows, proposed, vocabulary_size)` float32, the distributions from which the
+            tokens were sampled; None if they were not sampled.
     """
 
     token_ids: tf.Tensor
@@ -26,18 +26,36 @@ class Proposals(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """Base class of decoding strategies: how one step of the loop chooses the next tokens.
+    """Base class of decoding strategies: one step chooses the next tokens.
 
-    The loop asks `propose` for tokens to check, runs them with the newest token, and hands the
-    logits to `take`. A subclass writes `take`, and the other methods where it needs them; it is a
-    frozen dataclass, since the loop is compiled once for each strategy that compares equal.
+    In each step the loop calls `propose`, runs the newest token and the proposed tokens, and passes
+    their logits to `take`. A subclass implements `take`, and overrides other methods if needed. It
+    must be a frozen dataclass, because equal strategies share one compiled loop.
 
     Attributes:
-        copies: Rows for each prompt.
-        block: Tokens that are run at once.
+        copies: Number of rows for each prompt.
+        block: Number of tokens that the model runs in one step.
         needs_log_probs: Whether the log-probabilities of the tokens must be kept.
         streams: Whether a token is final as soon as it is chosen.
-        draws: Whether tokens are drawn by their probabilities.
+        draws: Whether the strategy samples.
+
+    Example:
+        >>> import dataclasses
+        >>> import gpt_keras as gk
+        >>> import tensorflow as tf
+        >>> from gpt_keras.generation.strategies import append
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Greedy(gk.generation.Strategy):
+        ...     draws = False
+        ...
+        ...     def take(self, logits, proposals, state, rules, settings):
+        ...         processed = rules.process(logits[:, 0], state, settings)
+        ...         tokens = tf.argmax(processed, axis=-1, output_type=tf.int32)
+        ...         return append(state, tokens, logits[:, 0], rules, settings)
+        >>> model = gk.GPTCausalLM(gk.presets.get("tiny").replace(vocabulary_size=8))
+        >>> row = model.generate([1, 2], max_new_tokens=4, strategy=Greedy())
+        >>> row == model.generate([1, 2], max_new_tokens=4, temperature=0)
+        True
     """
 
     copies = 1
@@ -47,29 +65,44 @@ class Strategy:
     draws = True
 
     def begin(self, state: State, seeds) -> State:
-        """Return the state with the strategy's own `memory`."""
+        """Return the first state with the strategy's own `memory`.
+
+        Args:
+            state: The state before the first step.
+            seeds: `(rows,)` int64, one seed for each row.
+        """
         del seeds
         return state
 
     def propose(self, state: State, rules, settings) -> tuple[State, Proposals | None]:
-        """Return tokens to be checked, `block - 1` of them, or None for none."""
+        """Return the state and `block - 1` draft tokens; None instead of tokens for none.
+
+        Args:
+            state: The state.
+            rules: The `Rules` for the next token and the end of a text.
+            settings: Dict of tensors.
+        """
         del rules, settings
         return state, None
 
     def take(self, logits, proposals, state: State, rules, settings) -> State:
-        """Return the state with the tokens that follow.
+        """Return the state with the next tokens.
 
         Args:
-            logits: `(rows, block, vocabulary_size)`, after the newest token and each proposal.
-            proposals: What `propose` gave.
-            state: The state, whose cache is that of all these tokens.
-            rules: Which tokens may come, and where a text ends.
+            logits: `(rows, block, vocabulary_size)` float32, the logits after the newest token and
+                after each proposed token.
+            proposals: The `Proposals` of `propose`, or None.
+            state: The state. Its cache already contains the newest and the proposed tokens.
+            rules: The `Rules` for the next token and the end of a text.
             settings: Dict of tensors.
         """
-        raise NotImplementedError(f"{type(self).__name__} must write `take`.")
+        raise NotImplementedError(f"{type(self).__name__} must implement `take`.")
 
     def finish(self, state: State) -> Sequences:
-        """Return the sequences, `copies` continuations of each prompt, likeliest first."""
+        """Return the `Sequences`: `copies` continuations of each prompt, best first.
+
+        They are ordered by mean log-probability per token, if the state keeps log-probabilities.
+        """
         token_ids = to_the_left(state.token_ids, state.starts)
         log_probs, scores = (
             tf.zeros_like(token_ids, tf.float32),
@@ -77,7 +110,7 @@ class Strategy:
         )
         columns = tf.range(tf.shape(token_ids)[1])[None, :]
         if keeps_log_probs(state):
-            # The end of the text is a token that was chosen, too.
+            # The end token counts in the mean, because the model chose it like any token.
             ends = state.lengths + tf.cast(state.ended, tf.int32)
             log_probs = to_the_left(state.log_probs, state.starts)
             total = tf.reduce_sum(tf.where(columns < ends[:, None], log_probs, 0), axis=-1)
@@ -94,7 +127,7 @@ class Strategy:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling(Strategy):
-    """Sampling: draw each token by its probability; greedy at temperature 0.
+    """Sampling of each token from the model's distribution; greedy at temperature 0.
 
     Example:
         >>> import gpt_keras as gk
@@ -116,12 +149,12 @@ class Sampling(Strategy):
 
 @dataclasses.dataclass(frozen=True)
 class BestOf(Sampling):
-    """Best of several drawn continuations, by log-probability per token.
+    """Best-of-n sampling: the continuation with the highest mean log-probability.
 
-    Each prompt is run once for all of them.
+    Each prompt is run once for all its continuations. `generate_with_scores` returns all of them.
 
     Args:
-        num_samples: How many are drawn.
+        num_samples: Number of continuations that are sampled for each prompt.
 
     Raises:
         ValueError: `num_samples` is below 1.
@@ -142,28 +175,29 @@ class BestOf(Sampling):
 
     @property
     def copies(self) -> int:
-        """Rows for each prompt."""
+        """Number of rows for each prompt."""
         return self.num_samples
 
 
 def next_uniform(state: State, uniforms):
-    """Return the random numbers of the rows for the token after `state.index`."""
+    """Return `(rows,)`: the random numbers for the token after `state.index`."""
     return uniforms[:, state.index + 1 - state.first]
 
 
 def keeps_log_probs(state: State) -> bool:
-    """Return whether the log-probabilities of the tokens are kept."""
+    """Return whether the state keeps the log-probabilities of the tokens."""
     return not isinstance(state.log_probs, tuple)
 
 
 def append(state: State, tokens, logits, rules, settings) -> State:
-    """Return the state with one more token in each row that is not finished.
+    """Return the state with one more token in each unfinished row.
 
     Args:
         state: The state.
-        tokens: `(rows,)`.
-        logits: `(rows, vocabulary_size)`, the model's own, from which log-probabilities follow.
-        rules: Where a text ends.
+        tokens: `(rows,)` int32, the new tokens.
+        logits: `(rows, vocabulary_size)`, the model's logits before penalties and bans, for the
+            log-probabilities.
+        rules: The `Rules` for the end of a text.
         settings: Dict of tensors.
     """
     index = state.index + 1
@@ -186,6 +220,11 @@ def append(state: State, tokens, logits, rules, settings) -> State:
 
 
 def log_probabilities(logits, tokens) -> Any:
-    """Return the log-probabilities of one token for each row, `(rows,)`."""
+    """Return `(rows,)`: the log-probability of one token in each row.
+
+    Args:
+        logits: `(rows, vocabulary_size)`.
+        tokens: `(rows,)` int32.
+    """
     chosen = tf.gather(logits, tokens, batch_dims=1)
     return chosen - tf.reduce_logsumexp(logits, axis=-1)

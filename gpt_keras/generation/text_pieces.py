@@ -1,4 +1,4 @@
-"""Text as it becomes certain while a model generates, and its end at a stop string."""
+"""Incremental decoding for `stream`, and the cut at a stop string."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ from gpt_keras.tokenizers import Tokenizer
 
 
 def cut_at_stop(text: str, start: int, stop: Sequence[str]) -> str:
-    """Return the text without what comes from the first stop string on.
+    """Cut a text before the first stop string of its continuation.
 
     Args:
         text: Prompt and continuation.
-        start: Where the continuation begins; stop strings before it do not count.
-        stop: Strings.
+        start: Index in `text` of the continuation; stop strings before it do not count.
+        stop: The stop strings.
 
     Example:
         >>> from gpt_keras.generation.text_pieces import cut_at_stop
@@ -23,9 +23,10 @@ def cut_at_stop(text: str, start: int, stop: Sequence[str]) -> str:
 
 
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """Return the bytes of each token, in the order of the ids, as they are inside a text.
+    """Return the bytes of each token inside a text, in the order of the ids.
 
-    At its beginning or end a token may lose a space.
+    At the beginning or the end of a text, some tokenizers drop a space of a token. This function
+    returns the bytes with the space.
 
     Example:
         >>> import gpt_keras as gk
@@ -38,32 +39,32 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
 
 
 class TextPieces:
-    """Pieces of text from the ids of one continuation, each of which is final.
+    """Incremental decoder of one continuation, which returns only final text.
 
-    A piece never ends inside a character, nor in what may be the beginning of a stop string.
+    A piece never ends inside a character, or inside a possible beginning of a stop string.
 
     Args:
-        tokenizer: Whose ids they are.
-        prompt: The ids before the continuation.
-        stop: Strings that end the text and are not part of it.
+        tokenizer: The tokenizer of the ids.
+        prompt: Token ids of the prompt.
+        stop: Stop strings, which end the text and are not part of it.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str]):
         self._decoder = tokenizer.stream_decoder()
-        self._decoder.decode(prompt)  # its text is known
+        self._decoder.decode(prompt)  # the continuation's text may depend on it
         self._stop = stop
         self._waiting = ""
         self._has_ended = False
 
     def take(self, token_ids: Sequence[int], is_last: bool) -> str:
-        """Take further ids and return the text that is certain with them.
+        """Decode further ids and return the text that is now final.
 
         Args:
-            token_ids: The next ids of the continuation.
-            is_last: Whether no more will come.
+            token_ids: The next token ids of the continuation.
+            is_last: Whether the continuation ends with them.
 
         Returns:
-            A piece of text, which may be empty; after the end, or a stop string, it always is.
+            A piece of text, which may be empty. After the end or a stop string it is always empty.
         """
         if self._has_ended:
             return ""

@@ -1,21 +1,22 @@
-"""Logits processors for sampling: they flatten, sharpen or cut off the distribution.
+"""Warpers: logits processors for sampling, such as temperature, top-k and top-p.
 
-Each keeps the most likely token of a row or, as `apply_typical_p` may, another one. A logit of
-minus infinity stays as it is. All tokens whose logits equal the last one kept are kept.
+Each keeps at least one token of a row; all but `apply_typical_p` keep the most likely one. A logit
+of minus infinity stays minus infinity. Tokens that tie with the last kept token are kept too.
 """
 
 import tensorflow as tf
 
 
 def apply_temperature(logits, temperature):
-    """Divide logits by `temperature`: below 1 likely tokens become likelier, above 1 less so.
+    """Divide the logits by `temperature` (Ackley et al. 1985, section 2).
 
-    `logits / T` (Ackley et al. 1985, section 2). 0, greedy, is left to the caller, who takes the
-    arg max; below 1e-5 it counts as 1e-5, which is as good as greedy and does not overflow.
+    Below 1 likely tokens become likelier, above 1 less likely. For greedy decoding, at 0, the
+    caller takes the arg max instead.
 
     Args:
         logits: `(rows, vocabulary_size)`.
-        temperature: Scalar float tensor, at least 0.
+        temperature: Scalar float tensor, at least 0. Below 1e-5 it counts as 1e-5, which is nearly
+            greedy and does not overflow.
 
     Returns:
         Logits of the same shape.
@@ -30,16 +31,16 @@ def apply_temperature(logits, temperature):
 
 
 def apply_top_k(logits, k):
-    """Keep the `k` largest logits of each row and set the others to minus infinity.
+    """Keep the `k` largest logits of each row (Fan et al. 2018, section 5.2).
 
-    Ties with the k-th are kept (Fan et al. 2018, section 5.2).
+    Tokens that tie with the k-th are kept too.
 
     Args:
         logits: `(rows, vocabulary_size)`.
         k: Scalar integer tensor, at least 1.
 
     Returns:
-        Logits of the same shape.
+        Logits of the same shape, minus infinity for the other tokens.
 
     Example:
         >>> import tensorflow as tf
@@ -52,10 +53,11 @@ def apply_top_k(logits, k):
 
 
 def apply_top_p(logits, p):
-    """Keep the smallest set of tokens whose probabilities sum to at least `p`.
+    """Keep the smallest set of likely tokens with a total probability of at least `p`.
 
-    Most likely tokens first, ties with the last one included (Holtzman et al. 2020, section 3.1;
-    Hugging Face drops some of those that are equal). The most likely token is always kept.
+    This is nucleus sampling (Holtzman et al. 2020, section 3.1). Tokens are added in descending
+    order of probability, and the most likely one is always kept. Tokens that tie with the last one
+    are kept too; transformers drops some of them.
 
     Args:
         logits: `(rows, vocabulary_size)`.
@@ -88,7 +90,7 @@ def apply_min_p(logits, p):
         p: Scalar float tensor in [0, 1].
 
     Returns:
-        Logits of the same shape, minus infinity for the others.
+        Logits of the same shape, minus infinity for the other tokens.
 
     Example:
         >>> import tensorflow as tf
@@ -102,11 +104,12 @@ def apply_min_p(logits, p):
 
 
 def apply_typical_p(logits, p):
-    """Keep the tokens whose surprise is nearest to what is expected, until they sum to `p`.
+    """Keep the tokens whose surprise is nearest to the entropy (typical sampling).
 
-    The smallest set with a probability of at least `p`, taken in the order of `|-log P - H|`, where
-    `H = -sum P log P` is the entropy (Meister et al. 2023, "Locally Typical Sampling", section 4).
-    The most likely token may be left out.
+    The surprise of a token is `-log P`, and the entropy is `H = -sum P log P`. The result is the
+    smallest set with a total probability of at least `p`, in ascending order of `|-log P - H|`
+    (Meister et al. 2023, "Locally Typical Sampling", section 4). The most likely token may be
+    missing.
 
     Args:
         logits: `(rows, vocabulary_size)`.

@@ -1,4 +1,4 @@
-"""Generation with a model that has no KV cache: each new token runs the whole sequence again."""
+"""Generation without a KV cache: each new token runs the whole sequence again."""
 
 import keras
 import tensorflow as tf
@@ -10,10 +10,11 @@ from gpt_keras.layers import write_cache
 
 
 class WholePasses:
-    """The cache protocol for any Keras model from token ids to logits.
+    """Adapter that gives the cache protocol to any Keras model from ids to logits.
 
-    The cache holds the token ids themselves, as `(batch, 1, length, 1)`, the form that
-    `write_cache` takes. The model must be causal: a token's logits must not depend on later tokens.
+    Its cache holds the token ids themselves, with the shape `(batch, 1, length, 1)` that
+    `write_cache` requires. The model must be causal: the logits of a token must not depend on later
+    tokens.
 
     Args:
         model: A Keras model from ids `(batch, length)` to logits `(batch, length,
@@ -27,16 +28,16 @@ class WholePasses:
         self._fixed_length = fixed_length(model)
 
     def initial_cache(self, batch_size, length):
-        """Return room for `length` token ids of each row."""
+        """Return an empty cache for `length` token ids of each row."""
         return tf.zeros([batch_size, 1, length, 1], tf.int32)
 
     def extend(self, token_ids, cache, index, starts):
-        """Run all tokens so far; the protocol's `extend`."""
+        """Run all tokens so far; see `Backbone.extend`."""
         token_ids = tf.cast(token_ids, tf.int32)
         update = token_ids[:, None, :, None]
         rows = ops.slice_update(cache[:, 0, :, 0], (0, index), token_ids)  # (batch, length)
-        # Each row begins at column 0, where the model has its first position. What follows the
-        # newest token has no effect on it.
+        # Each row must begin at column 0, which is the model's first position. The columns after
+        # the newest token have no effect, because the model is causal.
         rows = to_the_left(rows, starts)[:, : self._limit]
         if self._fixed_length is not None:
             missing = tf.maximum(self._fixed_length - tf.shape(rows)[1], 0)
@@ -47,5 +48,5 @@ class WholePasses:
         return tf.gather(logits, columns, batch_dims=1), update
 
     def write(self, cache, update, index):
-        """Return the token ids with the new ones among them."""
+        """Return the cache with the new token ids; see `Backbone.write`."""
         return write_cache(cache, update, index)
