@@ -71,6 +71,4 @@ def check_empty_directory(path) -> None:
     if path.resolve() == pathlib.Path.cwd():
         raise ValueError(f"{str(path)!r} is the current directory; name a new one.")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(
-            f"{str(path)!r} exists already; give a new or an empty directory."
-        )
+        raise ValueError(f"{str(path)!r} exists already; give a new or an empty directory.")

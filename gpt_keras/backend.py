@@ -43,7 +43,7 @@ class LayersFirst:
         is_early = keras.backend.backend() == "torch" and "_modules" not in self.__dict__
         if is_early and isinstance(value, keras.layers.Layer):
             if not hasattr(self, "_tracker"):
-                self._initialize_tracker()  # as Keras does: the order of tracking is the order of the weights
+                self._initialize_tracker()  # as Keras does; it fixes the weights' order
             object.__setattr__(self, name, self._tracker.track(value))
         else:
             super().__setattr__(name, value)

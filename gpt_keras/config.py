@@ -191,7 +191,7 @@ class GPTConfig:
                 f"`rotary_scaling` must be None unless `position_embedding` is 'rotary', "
                 f"got position_embedding={self.position_embedding!r} and {scaling}."
             )
-        scaling.frequencies(self.rotary_base, self.head_dim)  # raises ValueError for a wrong number of factors
+        scaling.frequencies(self.rotary_base, self.head_dim)  # raises if the two do not fit
 
     def attention_window(self, layer: int) -> int | None:
         """Return the attention window of one layer.

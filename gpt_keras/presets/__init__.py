@@ -1,4 +1,4 @@
-"""Named configs of published models and of small ones; each module gives its source."""
+"""Named configs of published models and small models, each with its source."""
 
 from gpt_keras.config import GPTConfig
 from gpt_keras.presets import (
