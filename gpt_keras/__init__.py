@@ -59,6 +59,6 @@ __all__ = [
 
 
 def __getattr__(name):
-    if name == "plots":  # brings matplotlib, which a training or a server has no use for
+    if name == "plots":  # imports matplotlib, which training and serving do not need
         return importlib.import_module("gpt_keras.plots")
     raise AttributeError(f"module 'gpt_keras' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: a file or folder appears complete or not at all."""
 
 import contextlib
 import os
@@ -11,13 +11,19 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def atomic_file(path) -> Iterator[pathlib.Path]:
-    """Give a temporary path next to `path`, and rename it to `path` if the block succeeds.
+    """Yield a temporary path beside `path`; rename it to `path` on success.
 
-    The temporary name ends like `path`, for writers that look at the suffix.
+    The temporary file has the suffix of `path`, because some writers choose a format by it.
+
+    Args:
+        path: The file to write. Its parent folders are created.
+
+    Yields:
+        The temporary path. It is deleted if the block raises.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name for each process and thread: two that write the same file do not mix.
+    # The name contains process and thread, so that two writers of `path` use different files.
     temporary = path.with_name(f".{os.getpid()}.{threading.get_ident()}.partial.{path.name}")
     try:
         yield temporary
@@ -28,10 +34,16 @@ def atomic_file(path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def atomic_directory(path) -> Iterator[pathlib.Path]:
-    """Give a temporary directory next to `path`, and rename it to `path` if the block succeeds.
+    """Yield a temporary directory beside `path`; rename it to `path` on success.
+
+    Args:
+        path: The directory to write. Its parent folders are created.
+
+    Yields:
+        The temporary directory. It is deleted if the block raises.
 
     Raises:
-        ValueError: `path` exists and is not an empty directory.
+        ValueError: `path` is the current directory, or exists and is not an empty directory.
     """
     path = pathlib.Path(path).resolve()
     check_empty_directory(path)
@@ -41,7 +53,7 @@ def atomic_directory(path) -> Iterator[pathlib.Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o777 & ~umask)  # mkdtemp makes it private, and the result is not
+        temporary.chmod(0o777 & ~umask)  # mkdtemp allows access by the owner only
         if path.exists():
             path.rmdir()
         os.replace(temporary, path)
@@ -50,11 +62,13 @@ def atomic_directory(path) -> Iterator[pathlib.Path]:
 
 
 def check_empty_directory(path) -> None:
-    """Raise `ValueError` if `path` exists and is anything but an empty directory."""
+    """Raise `ValueError` unless `path` is new or an empty directory.
+
+    Raises:
+        ValueError: `path` is the current directory, or exists and is not an empty directory.
+    """
     path = pathlib.Path(path)
     if path.resolve() == pathlib.Path.cwd():
         raise ValueError(f"{str(path)!r} is the current directory; name a new one.")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(
-            f"{str(path)!r} exists already; what is written needs a new or an empty directory."
-        )
+        raise ValueError(f"{str(path)!r} exists already; give a new or an empty directory.")

@@ -1,4 +1,4 @@
-"""Differences between Keras's backends, and between one device and several."""
+"""Differences between Keras backends, and the number of devices."""
 
 import keras
 import tensorflow as tf
@@ -7,8 +7,14 @@ import tensorflow as tf
 def require_tensorflow(feature: str) -> None:
     """Raise `ValueError` unless Keras runs on TensorFlow.
 
-    Layers and models are `keras.ops` and run on any backend; text in the graph, the compiled
-    generation loop and SavedModel are TensorFlow's own.
+    Layers and models use `keras.ops` and run on every backend. Text in the graph, the compiled
+    generation loop and SavedModel exist only in TensorFlow.
+
+    Args:
+        feature: Name of the feature, for the message.
+
+    Raises:
+        ValueError: Keras runs on another backend.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -18,25 +24,26 @@ def require_tensorflow(feature: str) -> None:
 
 
 def num_replicas() -> int:
-    """Return the number of devices among which `tf.distribute` divides a batch."""
+    """Return the number of devices over which `tf.distribute` splits a batch."""
     if keras.backend.backend() != "tensorflow":
         return 1
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 class LayersFirst:
-    """A functional model whose layers are attributes before `keras.Model` is initialized.
+    """Mixin for functional models that set layers before `super().__init__`.
 
-    Stands before `keras.Model` among the bases. PyTorch refuses such an attribute: its modules
-    have to be initialized first, and that would forget the attribute again. The layers of a
-    functional model are found through its graph, so there they are plain attributes.
+    List it before `keras.Model` among the base classes. On the PyTorch backend, a module accepts
+    a layer as an attribute only after its initialization. That initialization would delete
+    earlier attributes. Keras finds the layers of a functional model through its graph, so this
+    mixin sets them as plain attributes.
     """
 
     def __setattr__(self, name, value):
         is_early = keras.backend.backend() == "torch" and "_modules" not in self.__dict__
         if is_early and isinstance(value, keras.layers.Layer):
             if not hasattr(self, "_tracker"):
-                self._initialize_tracker()  # as Keras does; it fixes the order of the weights
+                self._initialize_tracker()  # as Keras does; it fixes the weights' order
             object.__setattr__(self, name, self._tracker.track(value))
         else:
             super().__setattr__(name, value)

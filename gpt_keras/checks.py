@@ -1,4 +1,4 @@
-"""Checks of arguments: each raises a `ValueError` that names the argument."""
+"""Checks of arguments; each raises a `ValueError` that names the argument."""
 
 import math
 import numbers
@@ -52,7 +52,7 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def check_head_groups(num_heads: int, num_key_value_heads: int) -> None:
-    """Raise `ValueError` unless query heads divide evenly over key and value heads."""
+    """Raise `ValueError` unless `num_key_value_heads` divides `num_heads`."""
     if num_heads % num_key_value_heads:
         raise ValueError(
             f"`num_heads` must be a multiple of `num_key_value_heads`, "
@@ -77,7 +77,7 @@ def check_token_ids(token_ids, vocabulary_size: int) -> None:
 
 
 def token_id_error(lowest, highest, vocabulary_size: int) -> str:
-    """Return the message about ids outside the vocabulary."""
+    """Return the error message for token ids outside the vocabulary."""
     return (
         f"Token ids must be in [0, {vocabulary_size}), the vocabulary; "
         f"got ids from {lowest} to {highest}."

@@ -1,4 +1,4 @@
-"""The one description of a GPT: its shape, and the counts that follow from the shape."""
+"""The config of a GPT: its architecture, and the counts that follow from it."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from gpt_keras.checks import (
 from gpt_keras.rotary_scaling import RotaryScaling, make_rotary_scaling
 from gpt_keras.weight_shapes import weight_shapes
 
-# Values each string field may take. Layers and models read the same tuples.
+# Allowed values of the string fields. Layers and models read the same tuples.
 ACTIVATIONS = ("relu", "relu_squared", "gelu", "gelu_tanh", "swiglu")
 NORMS = ("layer_norm", "rms_norm")
 NORM_POSITIONS = ("pre", "post")
@@ -29,59 +29,61 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPTConfig:
-    """Shape of a GPT-style decoder; the defaults are GPT-2's choices.
+    """Architecture of a GPT-style decoder; the defaults are GPT-2's.
 
-    Every field is checked when the object is made, alone and in combination with the others,
-    so that a config that exists can be built.
+    The constructor checks every field, alone and together with the others. So a model can be
+    built from every config that exists. A config is immutable; `replace` makes a variant.
 
     Args:
         vocabulary_size: Number of token ids; ids run from 0 to `vocabulary_size - 1`.
-        max_sequence_length: Longest sequence, in tokens, that the model takes.
+        max_sequence_length: Length of the context in tokens: the longest input of the model.
         num_layers: Number of transformer blocks.
         num_heads: Number of query heads in each attention layer.
         hidden_dim: Width of the residual stream.
-        num_key_value_heads: Number of key and value heads; fewer than `num_heads` is grouped-query
-            attention (Ainslie et al. 2023), 1 is multi-query attention. Default: `num_heads`.
-        head_dim: Width of one head. Default: `hidden_dim / num_heads`, which must then divide.
-        intermediate_dim: Width inside the feed-forward layer. Default: `4 * hidden_dim`.
+        num_key_value_heads: Number of key and value heads, a divisor of `num_heads`. Fewer than
+            `num_heads` is grouped-query attention (Ainslie et al. 2023), 1 is multi-query
+            attention. Default: `num_heads`.
+        head_dim: Width of one head. Default: `hidden_dim / num_heads`; `num_heads` must then
+            divide `hidden_dim`.
+        intermediate_dim: Inner width of the feed-forward layer. Default: `4 * hidden_dim`.
         activation: `"gelu_tanh"` (GPT-1, GPT-2), `"gelu"` (exact), `"relu"`, `"relu_squared"`
             (Primer, So et al. 2021) or `"swiglu"`.
-        dropout: Rate, in [0, 1), of the three dropouts that GPT-2 has: embeddings, attention
-            weights, and the output of each sub-layer.
-        position_embedding: `"learned"`, `"sinusoidal"`, `"rotary"` or `"none"`. With sinusoids the
-            token embeddings are multiplied by the root of `hidden_dim` (Vaswani et al. 2017,
-            section 3.4), or else the positions would outweigh them.
+        dropout: Rate, in [0, 1), of the three dropouts of GPT-2: on the embeddings, on the
+            attention weights, and on the output of each sub-layer.
+        position_embedding: `"learned"`, `"sinusoidal"`, `"rotary"` or `"none"`. With
+            `"sinusoidal"`, the token embeddings are multiplied by `sqrt(hidden_dim)` (Vaswani et
+            al. 2017, section 3.4). Otherwise the positions would outweigh them.
         rotary_base: Base of the rotary angles (RoFormer, Su et al. 2021, section 3.4.3).
-        rotary_scaling: How the rotary angles are changed for contexts longer than those of
-            pretraining: None, or a mapping with the keys that transformers' `rope_scaling` has,
-            such as `{"rope_type": "linear", "factor": 2.0}`. See `RotaryEmbedding`.
+        rotary_scaling: Change of the rotary angles for contexts longer than in pretraining. None,
+            a `RotaryScaling`, or a mapping with the keys of transformers' `rope_scaling`, such as
+            `{"rope_type": "linear", "factor": 2.0}`. See `RotaryEmbedding`.
         norm: `"layer_norm"` or `"rms_norm"`.
-        norm_position: `"pre"` (GPT-2: before each sub-layer and once at the end) or `"post"`
+        norm_position: `"pre"` (GPT-2: before each sub-layer, and a final norm) or `"post"`
             (GPT-1: after each residual sum).
-        norm_epsilon: Added to the variance inside each norm.
-        use_bias: Whether the projections of attention and feed-forward have biases.
-        use_qkv_bias: Whether the projections to queries, keys and values do (Qwen2 has only
-            these). Default: `use_bias`.
-        use_feed_forward_bias: Whether the projections of the feed-forward layer do. Default:
-            `use_bias`.
-        use_qk_norm: Whether each head's queries and keys go through an RMSNorm (Henry et al. 2020;
-            Qwen3 and others), which bounds what attention's softmax gets.
-        tie_embeddings: Whether the output projection is the transposed token embedding
-            (Press and Wolf 2016).
-        causal: Whether a token sees only itself and what came before. Without it the model is an
-            encoder, as BERT is, and takes a padding mask.
-        attention_windows: How many tokens, itself included, a token sees in each layer; None for
-            all. The values take turns over the layers: `(None, 256)` alternates dense and locally
-            banded layers (GPT-3, Brown et al. 2020, section 2.1), `(4096,)` has windows in all
-            (Mistral). Default: all are dense.
-        num_experts: Number of feed-forward layers among which a router chooses for each token
-            (mixture of experts). Default: None, one feed-forward layer and no router.
-        num_experts_per_token: How many experts' outputs a token gets.
-        router_loss_weight: Weight of the load-balancing loss that is added in training.
+        norm_epsilon: Number added to the variance in each norm.
+        use_bias: Whether the linear projections of attention and feed-forward have biases.
+        use_qkv_bias: Whether the query, key and value projections have biases. Qwen2 has biases
+            only there. Default: `use_bias`.
+        use_feed_forward_bias: Whether the projections of the feed-forward layer have biases.
+            Default: `use_bias`.
+        use_qk_norm: Whether an RMSNorm normalizes the queries and keys of each head (Henry et al.
+            2020; Qwen3). It bounds the attention logits.
+        tie_embeddings: Weight tying: whether the output projection is the transposed token
+            embedding (Press and Wolf 2016).
+        causal: Whether attention has a causal mask: a token sees only itself and earlier tokens.
+            With False the model is an encoder, as BERT is, and takes a padding mask.
+        attention_windows: Sliding-window attention: the number of tokens that a token sees, itself
+            included; None for all. The values repeat over the layers. `(None, 256)` alternates
+            dense and locally banded layers (GPT-3, Brown et al. 2020, section 2.1). `(4096,)`
+            has a window in every layer (Mistral). Default: all layers are dense.
+        num_experts: Number of experts in a mixture of experts: feed-forward layers among which a
+            router chooses for each token. Default: None, one feed-forward layer and no router.
+        num_experts_per_token: Number of experts that the router chooses for each token.
+        router_loss_weight: Weight of the router's load-balancing loss in training.
 
     Raises:
-        ValueError: A field, or a combination of fields, cannot be built; the message names the
-            field, its value and what is allowed.
+        ValueError: A field or a combination of fields is not allowed. The message gives the field,
+            the allowed values and the value.
 
     Example:
         >>> import gpt_keras as gk
@@ -121,8 +123,8 @@ class GPTConfig:
     router_loss_weight: float = 0.01
 
     def __post_init__(self):
-        # NumPy's numbers become Python's, which JSON and Keras take. A frozen dataclass sets its
-        # own fields through object.__setattr__.
+        # Convert NumPy numbers to Python numbers, because JSON rejects NumPy's. A frozen
+        # dataclass can set its fields only through object.__setattr__.
         optional = ("num_key_value_heads", "head_dim", "intermediate_dim", "num_experts")
         sizes = ("vocabulary_size", "max_sequence_length", "num_layers", "num_heads", "hidden_dim")
         for name in (*sizes, *optional, "num_experts_per_token"):
@@ -192,22 +194,35 @@ class GPTConfig:
         scaling.frequencies(self.rotary_base, self.head_dim)  # raises if the two do not fit
 
     def attention_window(self, layer: int) -> int | None:
-        """Return how many tokens a token sees in layer number `layer`; None for all."""
+        """Return the attention window of one layer.
+
+        Args:
+            layer: Number of the layer, from 0.
+
+        Returns:
+            The number of tokens that a token sees, itself included; None for all.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> config = gk.presets.get("gpt3_small")
+            >>> [config.attention_window(layer) for layer in range(4)]
+            [None, 256, None, 256]
+        """
         windows = self.attention_windows or (None,)
         return windows[layer % len(windows)]
 
     @property
     def num_parameters(self) -> int:
-        """Exact number of trainable parameters of the model that this config builds."""
+        """Exact number of trainable parameters of the `GPT` of this config."""
         return sum(map(math.prod, weight_shapes(self).values()))
 
     def flops_per_token(self, sequence_length: int | None = None) -> int:
-        """Floating-point operations of a forward pass, for each token.
+        """Return the floating-point operations (FLOPs) per token of a forward pass.
 
-        Two for each weight of a matrix product (the output projection included, the embedding
-        look-up not), plus the products of queries with keys and of weights with values over
-        `sequence_length` keys, or a layer's window if that is less (PaLM, Chowdhery et al. 2022,
-        appendix B, which likewise takes no discount for the causal mask). All experts count, since
+        Each weight of a matrix product counts two operations. This includes the output projection,
+        but not the embedding look-up. Attention adds the products of queries with keys and of
+        attention weights with values, over `sequence_length` keys or a shorter window. The causal
+        mask gives no discount (PaLM, Chowdhery et al. 2022, appendix B). All experts count, because
         all are computed. A training step costs three times as much.
 
         Args:
@@ -215,7 +230,15 @@ class GPTConfig:
                 `max_sequence_length`.
 
         Returns:
-            Number of operations.
+            Number of floating-point operations for one token.
+
+        Raises:
+            ValueError: `sequence_length` is not an integer of at least 1.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> gk.presets.get("gpt2_small").flops_per_token() / 1e6
+            284.8128
         """
         length = self.max_sequence_length if sequence_length is None else sequence_length
         check_positive_int("sequence_length", length)
@@ -227,17 +250,26 @@ class GPTConfig:
         return 2 * kernels + 4 * self.num_heads * self.head_dim * num_keys
 
     def kv_cache_bytes(self, batch_size: int, length: int, dtype: str = "float32") -> int:
-        """Size in bytes of the keys and values that generation keeps.
+        """Return the size of the KV cache in bytes.
 
-        Layers with a window keep those of all positions, too.
+        A layer with a window caches all positions, too.
 
         Args:
             batch_size: Number of sequences.
-            length: Number of cached positions of each.
-            dtype: `"float32"`, `"bfloat16"`, `"float16"` or `"int8"`.
+            length: Number of cached positions per sequence.
+            dtype: Dtype of the cache: `"float32"`, `"bfloat16"`, `"float16"` or `"int8"`.
 
         Returns:
             Number of bytes.
+
+        Raises:
+            ValueError: A size is not an integer of at least 1, or `dtype` is unknown.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> config = gk.presets.get("llama3_8b")
+            >>> config.kv_cache_bytes(batch_size=1, length=8192, dtype="bfloat16") / 2**30  # GiB
+            1.0
         """
         check_positive_int("batch_size", batch_size)
         check_positive_int("length", length)
@@ -246,16 +278,19 @@ class GPTConfig:
         return numbers * batch_size * length * _BYTES[dtype]
 
     def replace(self, **changes: Any) -> "GPTConfig":
-        """Return a variant with some fields changed, in which defaults follow anew.
+        """Return a variant with some fields changed and derived defaults recomputed.
 
-        `dataclasses.replace` would keep the `intermediate_dim` and `head_dim` that followed from
-        the old width.
+        A field that equals its derived default, such as `head_dim` or `intermediate_dim`, follows
+        the changed fields. `dataclasses.replace` would keep its old value.
 
         Args:
-            **changes: Fields and their new values.
+            **changes: New values by field name.
+
+        Returns:
+            A new `GPTConfig`.
 
         Raises:
-            ValueError: A field is unknown, or the variant cannot be built.
+            ValueError: A field is unknown, or its value is not allowed.
 
         Example:
             >>> import gpt_keras as gk
@@ -274,15 +309,27 @@ class GPTConfig:
         return GPTConfig.from_dict({**kept, **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dict that `from_dict` takes."""
+        """Return the fields as a dict, for `from_dict`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "GPTConfig":
-        """Make a config from a mapping of field names to values.
+        """Return the config with the given fields.
+
+        Args:
+            fields: Values by field name, as `to_dict` returns them.
+
+        Returns:
+            A `GPTConfig`.
 
         Raises:
-            ValueError: A field is unknown or a required one is missing.
+            ValueError: A field is unknown, a required field is missing, or a value is not allowed.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> config = gk.presets.get("tiny")
+            >>> gk.GPTConfig.from_dict(config.to_dict()) == config
+            True
         """
         if not isinstance(fields, Mapping):
             raise ValueError(f"`fields` must be a mapping, got {type(fields).__name__}.")
@@ -301,15 +348,27 @@ class GPTConfig:
         return cls(**fields)
 
     def to_json(self) -> str:
-        """Return the fields as indented JSON text."""
+        """Return the fields as indented JSON text, for `from_json`."""
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "GPTConfig":
-        """Make a config from the text that `to_json` returns.
+        """Return the config in the JSON text of `to_json`.
+
+        Args:
+            text: JSON text of an object with the fields.
+
+        Returns:
+            A `GPTConfig`.
 
         Raises:
-            ValueError: The text is not JSON, or not the fields of a config.
+            ValueError: The text is not JSON, or `from_dict` rejects its fields.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> config = gk.presets.get("tiny")
+            >>> gk.GPTConfig.from_json(config.to_json()) == config
+            True
         """
         try:
             fields = json.loads(text)

@@ -1,8 +1,8 @@
-"""The head of a GGUF file, the format of llama.cpp: its metadata and where its tensors stand.
+"""The header of a GGUF file (llama.cpp's format): metadata and tensor offsets.
 
-Read by the few lines below rather than by the `gguf` package: that one makes arrays of each
-number, which takes more memory than a small model, and with one damaged length it goes on to do so
-for every byte of the tensors.
+This module does not use the `gguf` package. That package makes an array for each number, which
+takes more memory than a small model. If one length in a file is damaged, it also makes arrays for
+all the bytes of the tensors.
 """
 
 import math
@@ -26,12 +26,12 @@ _MOST_DIMENSIONS = 4
 
 
 class TensorInfo(NamedTuple):
-    """One tensor of a GGUF file.
+    """Shape, type and position of a tensor in a GGUF file.
 
     Attributes:
-        shape: Its shape as the file states it: the axis along which values are neighbours first.
-        kind: Number of the type of its values.
-        offset: Where its bytes begin, from the beginning of the file.
+        shape: Shape as the file states it, the reverse of NumPy's: the first axis is contiguous.
+        kind: Number of the data type, a `gguf.GGMLQuantizationType`.
+        offset: Position of the first byte, from the beginning of the file.
     """
 
     shape: tuple[int, ...]
@@ -40,13 +40,13 @@ class TensorInfo(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What stands before the tensors' values.
+    """The part of a GGUF file before the values of the tensors.
 
     Attributes:
-        metadata: The values by their names: bytes for a text, a number, a numpy array for a list of
-            numbers, a list for any other list.
-        tensors: The tensors by their names.
-        file_size: The number of bytes of the whole file.
+        metadata: Values by key. A text is bytes, a list of numbers is a NumPy array, any other
+            list is a list.
+        tensors: `TensorInfo` by the tensor's name.
+        file_size: Size of the whole file in bytes.
     """
 
     metadata: dict[str, Any]
@@ -55,7 +55,7 @@ class Header(NamedTuple):
 
 
 def is_gguf(path) -> bool:
-    """Return whether a path is a GGUF file, by its name or its first bytes."""
+    """Return whether a path is a GGUF file, by its suffix or its first bytes."""
     path = pathlib.Path(path)
     if not path.is_file():
         return False
@@ -66,11 +66,17 @@ def is_gguf(path) -> bool:
 
 
 def read_header(path) -> Header:
-    """Read the head of a GGUF file, versions 2 and 3, little-endian.
+    """Read the header of a GGUF file, version 2 or 3, little-endian.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A `Header`.
 
     Raises:
-        ValueError: It is no GGUF file of these versions, or it is damaged; the message does not
-            name the file.
+        ValueError: The file is not GGUF of these versions, or it is damaged. The message does not
+            name the file; the caller adds the name.
     """
     path = pathlib.Path(path)
     if path.stat().st_size < len(MAGIC):
@@ -96,7 +102,9 @@ def read_header(path) -> Header:
             tensors[name] = reader.tensor_info()
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
-            raise ValueError("`general.alignment` is no number of bytes")
+            raise ValueError(
+                f"`general.alignment` must be an integer of at least 1, got {alignment!r}"
+            )
         start = math.ceil(reader.position / alignment) * alignment
         tensors = {
             name: info._replace(offset=start + info.offset) for name, info in tensors.items()
@@ -106,11 +114,11 @@ def read_header(path) -> Header:
 
 def _check_new(name, names):
     if name in names:
-        raise ValueError(f"the name {name[:60]!r} stands in it twice")
+        raise ValueError(f"the name {name[:60]!r} appears twice")
 
 
 class _Reader:
-    """Takes one value after another from the bytes of a GGUF file, and none from beyond its end."""
+    """A cursor over the bytes of a GGUF file; it raises at the end of the file."""
 
     def __init__(self, data: mmap.mmap):
         self._data = data

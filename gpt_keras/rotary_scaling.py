@@ -1,8 +1,8 @@
-"""Rotary scaling: slower rotary angles, for contexts longer than those of pretraining.
+"""Rotary scaling (RoPE scaling), for contexts longer than in pretraining.
 
-Names and formulas are those of transformers, so that the `rope_scaling` of a model's `config.json`
-can be pasted: `{"rope_type": "llama3", "factor": 32.0, ...}`. The classes below say which keys each
-`rope_type` has.
+Names and formulas follow transformers. So you can paste the `rope_scaling` of a model's
+`config.json`: `{"rope_type": "llama3", "factor": 32.0, ...}`. Each class below is one `rope_type`;
+its arguments are the keys of the mapping.
 """
 
 from __future__ import annotations
@@ -19,16 +19,24 @@ from gpt_keras.checks import check_positive, check_positive_int
 
 
 def wave_frequencies(base: float, dim: int) -> np.ndarray:
-    """Return `base**(-2i / dim)` for each pair of components `i`, `(dim / 2,)` in float64."""
+    """Return the unscaled rotary frequencies, `base**(-2i / dim)` for each pair `i`.
+
+    Args:
+        base: Base of the rotary angles.
+        dim: Width of a head, even.
+
+    Returns:
+        Radians per position, `(dim / 2,)`, float64.
+    """
     return float(base) ** (-np.arange(0, dim, 2) / dim)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RotaryScaling:
-    """Base of the scalings: a change of the frequencies, and of the size of what is rotated.
+    """Base class of the rotary scalings: new frequencies and an amplitude.
 
     Attributes:
-        rope_type: Name of the scaling, as transformers has it.
+        rope_type: Name of the scaling in transformers.
     """
 
     rope_type: str = dataclasses.field(init=False)
@@ -40,29 +48,29 @@ class RotaryScaling:
                 object.__setattr__(self, name, _CHECKED.get(name, _positive)(name, value))
 
     def frequencies(self, base: float, head_dim: int) -> np.ndarray:
-        """Return the angle by which each pair of components turns from one position to the next.
+        """Return the rotation of each pair of components from one position to the next.
 
         Args:
             base: Base of the unscaled angles.
             head_dim: Width of a head.
 
         Returns:
-            `(head_dim / 2,)`, float64.
+            Radians per position, `(head_dim / 2,)`, float64.
         """
         raise NotImplementedError
 
     @property
     def amplitude(self) -> float:
-        """Factor by which rotated queries and keys are multiplied."""
+        """Factor on the rotated queries and keys."""
         return 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearScaling(RotaryScaling):
-    """Position interpolation: all angles are divided by `factor` (Chen et al. 2023).
+    """Position interpolation: `factor` divides all angles (Chen et al. 2023).
 
     Args:
-        factor: How many times longer the context is.
+        factor: Length of the new context divided by that of pretraining.
     """
 
     rope_type: str = dataclasses.field(init=False, default="linear")
@@ -74,18 +82,18 @@ class LinearScaling(RotaryScaling):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DynamicScaling(RotaryScaling):
-    """NTK-aware scaling: a larger base, chosen for one length of sequence (bloc97, emozilla 2023).
+    """NTK-aware scaling: a larger base for one length (bloc97, emozilla 2023).
 
-    Transformers chooses the base anew whenever a sequence outgrows the longest so far. A cache then
-    holds keys that were rotated with an older base, and one sequence changes the logits of its
-    whole batch. Here the base is fixed: it is the one that transformers uses for sequences of
-    `sequence_length` tokens. So the cache gives the same logits as a whole pass. By default that is
-    the original length, where nothing is scaled.
+    Transformers changes the base whenever a sequence is longer than every earlier one. The KV
+    cache then holds keys that were rotated with an older base, and one sequence changes the logits
+    of its whole batch. This class has a fixed base instead. It is the base that transformers uses
+    for sequences of `sequence_length` tokens, so cached and uncached logits are equal. The default
+    is the original length, for which nothing is scaled.
 
     Args:
-        factor: How fast the base grows with the length.
-        original_max_position_embeddings: Longest sequence of pretraining.
-        sequence_length: Length of sequence that the base is for. Default:
+        factor: Growth of the base with the length.
+        original_max_position_embeddings: Length of the context in pretraining.
+        sequence_length: Length of sequence for which the base is chosen. Default:
             `original_max_position_embeddings`.
     """
 
@@ -105,18 +113,20 @@ class DynamicScaling(RotaryScaling):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class YarnScaling(RotaryScaling):
-    """YaRN: slow angles are divided by `factor`, fast ones stay (Peng et al. 2023, section 3).
+    """YaRN: `factor` divides the low frequencies only (Peng et al. 2023, section 3).
 
     Args:
-        factor: How many times longer the context is.
-        original_max_position_embeddings: Longest sequence of pretraining.
-        beta_fast: Pairs that turn more often than this in the original context stay as they are.
-        beta_slow: Pairs that turn less often than this are divided by `factor`.
-        attention_factor: What queries and keys are multiplied by. Default: `0.1 ln(factor) + 1`, or
-            a quotient of two numbers of this form if `mscale` and `mscale_all_dim` are given.
-        mscale: Takes the place of 0.1 in the numerator, in tenths.
-        mscale_all_dim: Takes the place of 0.1 in the denominator, in tenths.
-        truncate: Whether the pairs at the two limits are rounded to whole ones.
+        factor: Length of the new context divided by that of pretraining.
+        original_max_position_embeddings: Length of the context in pretraining.
+        beta_fast: Pairs with more rotations than this in the original context stay unchanged.
+        beta_slow: Pairs with fewer rotations than this have their frequency divided by `factor`.
+            Pairs in between are interpolated.
+        attention_factor: Factor on the rotated queries and keys. Default: `0.1 ln(factor) + 1`. If
+            `mscale` and `mscale_all_dim` are given, the default is
+            `(0.1 mscale ln(factor) + 1) / (0.1 mscale_all_dim ln(factor) + 1)`.
+        mscale: See `attention_factor`.
+        mscale_all_dim: See `attention_factor`.
+        truncate: Whether the two limits between pairs are rounded to whole pairs.
     """
 
     rope_type: str = dataclasses.field(init=False, default="yarn")
@@ -143,7 +153,7 @@ class YarnScaling(RotaryScaling):
         return slow * unscaled / self.factor + (1 - slow) * unscaled
 
     def _limit(self, num_turns, base, head_dim):
-        """The pair, not rounded, that turns `num_turns` times in the original context."""
+        """Return the pair with `num_turns` rotations in the original context, unrounded."""
         wavelength = self.original_max_position_embeddings / num_turns
         return head_dim * math.log(wavelength / (2 * math.pi)) / (2 * math.log(base))
 
@@ -161,14 +171,20 @@ class YarnScaling(RotaryScaling):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Llama3Scaling(RotaryScaling):
-    """Llama 3.1's: long waves are divided by `factor`, short ones stay (Grattafiori et al. 2024).
+    """Llama 3.1's scaling: `factor` divides the low frequencies only.
+
+    The wavelength of a pair is the number of positions of one rotation. `L` is the length of the
+    context in pretraining (Grattafiori et al. 2024).
 
     Args:
-        factor: Divisor of the long waves' frequencies.
-        low_freq_factor: Waves longer than the original context over this are the long ones.
-        high_freq_factor: Waves shorter than the original context over this are the short ones; the
-            ones between are interpolated.
-        original_max_position_embeddings: Longest sequence of pretraining.
+        factor: Divisor of the frequencies with long wavelengths.
+        low_freq_factor: Wavelengths above `L / low_freq_factor` are long.
+        high_freq_factor: Wavelengths below `L / high_freq_factor` are short; their frequencies stay
+            unchanged. Frequencies in between are interpolated.
+        original_max_position_embeddings: The length `L`.
+
+    Raises:
+        ValueError: A value is not allowed, or `low_freq_factor` is not below `high_freq_factor`.
     """
 
     rope_type: str = dataclasses.field(init=False, default="llama3")
@@ -195,10 +211,10 @@ class Llama3Scaling(RotaryScaling):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FactorsScaling(RotaryScaling):
-    """Each frequency is divided by a factor of its own, as a GGUF file may have them.
+    """A separate divisor for each frequency, as GGUF files may have.
 
     Args:
-        factors: The divisors, `head_dim / 2` of them, that of the fastest pair first.
+        factors: The divisors, `(head_dim / 2,)`, from the highest frequency to the lowest.
     """
 
     rope_type: str = dataclasses.field(init=False, default="factors")
@@ -220,11 +236,14 @@ SCALINGS: dict[str, type[RotaryScaling]] = {
 
 
 def make_rotary_scaling(scaling: RotaryScaling | Mapping[str, Any] | None) -> RotaryScaling | None:
-    """Return a `RotaryScaling` from a mapping with the keys of transformers' `rope_scaling`.
+    """Return the `RotaryScaling` for a mapping like transformers' `rope_scaling`.
 
     Args:
-        scaling: A mapping with `rope_type` and the keys that go with it, see this module; or a
-            `RotaryScaling` or None, which are returned as they are.
+        scaling: A mapping with `rope_type` and the arguments of its class in this module; or a
+            `RotaryScaling` or None, which are returned unchanged.
+
+    Returns:
+        A `RotaryScaling`, or None.
 
     Raises:
         ValueError: The type or a key is unknown, a key is missing, or a value is not allowed.
@@ -280,7 +299,7 @@ def _several_positive(name, values):
     return tuple(_positive(name, value) for value in values)
 
 
-# How each field is checked, and made a number of Python; the others must be above 0.
+# The check of each field, which also converts it to a Python value. Other fields: `_positive`.
 _CHECKED = {
     "original_max_position_embeddings": _positive_int,
     "sequence_length": _positive_int,

@@ -1,4 +1,4 @@
-"""The weights of a `GPT`: the path and shape of each, from the config alone."""
+"""Paths and shapes of the weights of a `GPT`, from its config alone."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Shape = tuple[int, ...]
 
 
 def weight_shapes(config: GPTConfig) -> dict[str, Shape]:
-    """Return the path and shape of every weight of a config's `GPT`, without building it.
+    """Return path and shape of every weight of a `GPT`, without building it.
 
-    Everything that depends on the weights of an architecture follows from this table: the counts of
-    `GPTConfig` and the files of other libraries.
+    `GPTConfig` counts its parameters with this table, and the converters match the tensors of
+    other libraries with it.
 
     Args:
-        config: A `GPTConfig`.
+        config: Config of the model.
 
     Returns:
-        Shapes by `variable.path`, in the order of the layers.
+        Dict from `variable.path` to shape, in the order of the layers.
 
     Example:
         >>> import gpt_keras as gk

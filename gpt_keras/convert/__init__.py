@@ -1,4 +1,4 @@
-"""Models in other formats, read and written."""
+"""Conversion of models from and to other formats."""
 
 import os
 import pathlib
@@ -24,25 +24,32 @@ from gpt_keras.models.preset_folder import read_preset
 
 
 def load(source, dtype=None):
-    """Load a model from any form that is known; `CausalLM.from_preset` calls this.
+    """Load a model in any supported format; `CausalLM.from_preset` calls this.
 
     Args:
-        source: A folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, or
-            `hf://owner/name[@revision]` for either kind of folder on the Hugging Face hub; a GGUF
-            file; a folder as OpenAI released GPT-1 or GPT-2, or as keras-hub writes one; or the
-            name of a pretrained model, one of `gk.convert.PRETRAINED`. On the hub the newest
-            revision is taken unless one is named; `gk.convert.pinned` tells which.
-        dtype: Dtype policy of the model, such as `"bfloat16"`, whose weights take half the memory
-            of `"float32"`. Default: the one that the model was saved with; of files from elsewhere,
-            whose weights are read in any dtype, Keras's global policy.
+        source: One of the following:
+
+            - A folder of `save_to_preset`, or a `.keras` file.
+            - A Hugging Face folder, with `config.json` and safetensors.
+            - `hf://owner/name` or `hf://owner/name@revision`, a folder of one of these two kinds
+              on the Hugging Face hub. The default revision is the newest one;
+              `gk.convert.pinned` returns its commit.
+            - A GGUF file.
+            - A folder in the format in which OpenAI released GPT-1 or GPT-2.
+            - A folder that keras-hub's `save_to_preset` wrote.
+            - The name of a pretrained model, a key of `gk.convert.PRETRAINED`.
+        dtype: Dtype policy of the model, such as `"bfloat16"`, which needs half the memory of
+            `"float32"`. Default: the policy with which this package saved the model, or the one of
+            the keras-hub model. For the other formats it is Keras's global policy.
 
     Returns:
         The model, not compiled.
 
     Raises:
-        ValueError: There is no such model, it is damaged, or it cannot be read; or `dtype` is no
-            policy for floats, or is given for a model that is quantized.
-        ImportError: A package of the `hub` extra is missing.
+        ValueError: `source` does not exist, is damaged, or has an unsupported architecture. Or
+            `dtype` is not a floating-point policy, or is given for a quantized model.
+        ImportError: A package is missing that reads the format; the `hub` extra installs the
+            packages for Hugging Face and GGUF.
 
     Example:
         >>> import tempfile
@@ -94,18 +101,18 @@ def _check_dtype(dtype):
 
 
 def read_config(path) -> GPTConfig:
-    """Read the shape of a model from a file or folder, without reading or making its weights.
+    """Return the config of a model in a file or folder, without its weights.
 
     Args:
-        path: A folder that `save_to_preset` wrote, a `.keras` file, a Hugging Face folder, a GGUF
-            file, or a `config.json` of any of these folders.
+        path: A folder of `save_to_preset`, a `.keras` file, a Hugging Face folder, a GGUF file, or
+            the `config.json` of one of these folders.
 
     Returns:
         The `GPTConfig`.
 
     Raises:
-        ValueError: There is no config in it, or its architecture is not known.
-        ImportError: A package that reads GGUF is missing.
+        ValueError: `path` has no config, or its architecture is not supported.
+        ImportError: `path` is a GGUF file, and the gguf package is not installed.
 
     Example:
         >>> import tempfile
@@ -126,20 +133,20 @@ def read_config(path) -> GPTConfig:
 
 
 def pinned(source: str) -> str:
-    """Return the name of a model on the hub with the commit that it has now, to load it again.
+    """Return the name of a model on the hub, pinned to its current commit.
 
-    What a branch or a tag stands for may change; a commit never does.
+    A branch or a tag can move to another commit. The pinned name always loads the same files.
 
     Args:
-        source: `hf://owner/name[@revision]`, or a name of `gk.convert.PRETRAINED`. The model is
+        source: `hf://owner/name[@revision]`, or a key of `gk.convert.PRETRAINED`. The model is
             downloaded, unless it is in Hugging Face's cache.
 
     Returns:
-        `hf://owner/name@commit`, which `gk.convert.load` and `from_preset` take.
+        `hf://owner/name@commit`, for `gk.convert.load` and `from_preset`.
 
     Raises:
-        ValueError: There is no such model, or it is not on the hub.
-        ImportError: huggingface_hub is not installed.
+        ValueError: `source` does not exist, or is not on the hub.
+        ImportError: The package huggingface_hub is not installed.
 
     Example:
         >>> import gpt_keras as gk
@@ -153,7 +160,7 @@ def pinned(source: str) -> str:
         raise ValueError(
             f"`source` must be on the hub, {hub.PREFIX}owner/name[@revision], got {found!r}."
         )
-    commit = hub.download(found).name  # the cache names its folders so
+    commit = hub.download(found).name  # Hugging Face's cache has one folder per commit
     return f"{found.partition('@')[0]}@{commit}"
 
 

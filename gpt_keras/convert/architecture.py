@@ -1,4 +1,4 @@
-"""Base of the tables of architectures, of Hugging Face's and of GGUF's."""
+"""Base class of the architecture tables for Hugging Face and for GGUF."""
 
 import abc
 import dataclasses
@@ -12,7 +12,7 @@ from gpt_keras.config import GPTConfig
 from gpt_keras.convert.name_map import Source, listed, sources
 from gpt_keras.rotary_scaling import wave_frequencies
 
-# Fields of a GPTConfig that say nothing unless others have a certain value.
+# Fields of a GPTConfig that have an effect only under a condition on other fields.
 _NEEDED_BY = {
     "rotary_base": lambda config: config.position_embedding == "rotary",
     "rotary_scaling": lambda config: config.position_embedding == "rotary",
@@ -20,7 +20,8 @@ _NEEDED_BY = {
     "router_loss_weight": lambda config: config.num_experts is not None,
 }
 
-# Fields that change nothing but training, so that several settings may differ.
+# Fields that affect only training. A file may have several settings for one such field, with
+# different values.
 _TRAINING = ("dropout",)
 
 _REQUIRED = frozenset(
@@ -30,17 +31,19 @@ _REQUIRED = frozenset(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture(abc.ABC):
-    """One architecture: its settings as fields of a `GPTConfig`, its tensors as our weights.
+    """A table that maps one architecture of another library to a `GPT`.
 
-    A setting that no line of the table accounts for is refused, and what can be written is what
-    comes back the same when it is read.
+    It maps settings to fields of `GPTConfig`, and tensors to weights. Reading rejects every
+    setting that changes the logits and is not in the table. Writing accepts only a config that
+    would read back unchanged.
 
     Attributes:
-        name: What the files call it.
-        fields: Its settings and the fields of `GPTConfig` that they are. Of several settings that
-            are one rate of dropout the largest counts.
-        choices: For settings whose values have other names, by setting: their value, ours.
-        ours: Fields of `GPTConfig` that it always has, or has where the setting is left out.
+        name: Name of the architecture in the files.
+        fields: The field of `GPTConfig` for each setting. If several settings give a dropout rate,
+            the largest rate counts.
+        choices: For settings whose values have other names here: our value for each of theirs.
+        ours: Values of `GPTConfig` fields that the files leave out: properties of the architecture
+            and defaults of settings.
     """
 
     name: str
@@ -48,7 +51,8 @@ class Architecture(abc.ABC):
     choices: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     ours: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    # Fields that a file must give, and fields that it cannot hold and that change no logits.
+    # `required`: fields that a file must give. `not_held`: fields that the format cannot store
+    # and that do not affect the logits.
     required = _REQUIRED
     not_held = frozenset()
 
@@ -58,30 +62,30 @@ class Architecture(abc.ABC):
 
     @abc.abstractmethod
     def objection(self, setting: str, value: Any) -> str | None:
-        """Return why a setting that is no field of `GPTConfig` is refused; None if it is not."""
+        """Return why a setting outside `fields` is rejected, or None to ignore it."""
 
     @abc.abstractmethod
     def written_and_read(self, config: GPTConfig) -> GPTConfig:
-        """Return the config that comes back if `config` is written and read.
+        """Return the config that results from writing and reading `config`.
 
         Raises:
-            ValueError: What is written cannot be read.
+            ValueError: The written settings cannot be read.
         """
 
     def sources(self, config: GPTConfig) -> dict[str, Source]:
-        """Return the source of every weight, by `variable.path`."""
+        """Return the `Source` of every weight, by `variable.path`."""
         return sources(self.layer_sources(config), config)
 
     def config_of(self, settings: Mapping[str, Any], found: Mapping[str, Any]) -> GPTConfig:
-        """Return the `GPTConfig` of settings.
+        """Return the `GPTConfig` for the settings of a file.
 
         Args:
-            settings: The settings, each one a key of `fields` or without `objection`.
-            found: Fields that are known otherwise, of less weight than the settings.
+            settings: Values by setting. `objection` decides about settings outside `fields`.
+            found: Fields inferred from the tensors; `ours` and `settings` override them.
 
         Raises:
-            ValueError: Settings ask for what a `GPT` does not have, are not known, contradict each
-                other or are missing; the message lists them.
+            ValueError: Settings are not supported, contradict each other, or are missing. The
+                message lists them.
         """
         refused, given = [], {}
         for key, value in settings.items():
@@ -101,7 +105,7 @@ class Architecture(abc.ABC):
                 check_rate(key, value)
                 given[field] = first, max(before, value)
             elif before != value:
-                refused.append(f"{key} is {value!r} and {first} is {before!r}, but are one")
+                refused.append(f"{key} is {value!r} and {first} is {before!r}, but must be equal")
         fields = {**found, **self.ours, **{field: value for field, (_, value) in given.items()}}
         missing = [
             key for key, field in self.fields.items() if field in self.required - fields.keys()
@@ -113,14 +117,14 @@ class Architecture(abc.ABC):
         return GPTConfig(**fields)
 
     def misfits(self, config: GPTConfig) -> list[str]:
-        """Return the fields that writing and reading would change, as text."""
+        """Return a text for each field that writing and reading would change."""
         try:
             back = self.written_and_read(config)
         except ValueError as error:
             return [str(error).rstrip(".")]
         ours, theirs = _meaning(config), _meaning(back)
         return [
-            f"{field} is {getattr(config, field)!r} and there {getattr(back, field)!r}"
+            f"{field} is {getattr(config, field)!r}, read back as {getattr(back, field)!r}"
             for field, value in ours.items()
             if field in theirs and not _equal(value, theirs[field]) and field not in self.not_held
         ]
@@ -130,22 +134,22 @@ Table = TypeVar("Table", bound=Architecture)
 
 
 def first_that_fits(architectures: Mapping[str, Table], config: GPTConfig, whose: str) -> Table:
-    """Return the first of several architectures that can hold a config.
+    """Return the first architecture that can represent a config.
 
     Args:
-        architectures: The architectures by their names.
-        config: The `GPTConfig` to hold.
-        whose: Whose architectures they are, for the message.
+        architectures: Architectures by name, in order of preference.
+        config: The config to represent.
+        whose: Owner of the architectures for the message, such as `"GGUF's"`.
 
     Raises:
-        ValueError: There is none; the message says why, for each.
+        ValueError: No architecture can represent it; the message says why, for each.
     """
     misfits = {}
     for name, architecture in architectures.items():
         misfits[name] = "; ".join(architecture.misfits(config))
         if not misfits[name]:
             return architecture
-    best = sorted(misfits, key=lambda name: len(misfits[name]))  # the one that it fits best first
+    best = sorted(misfits, key=lambda name: len(misfits[name]))  # the best fit first
     raise ValueError(
         f"`model` fits none of {whose} architectures.\n"
         + "\n".join(f"{name}: {misfits[name]}" for name in best)
@@ -153,7 +157,7 @@ def first_that_fits(architectures: Mapping[str, Table], config: GPTConfig, whose
 
 
 def _meaning(config):
-    """The fields that have an effect: windows layer by layer, scaled angles as numbers."""
+    """Return the fields with an effect; windows per layer, rotary scaling as numbers."""
     fields = config.to_dict()
     fields["attention_windows"] = tuple(map(config.attention_window, range(config.num_layers)))
     if config.rotary_scaling is not None:

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub, named `hf://owner/name` or `hf://owner/name@revision`."""
+"""Models on the Hugging Face hub: `hf://owner/name` or `hf://owner/name@revision`."""
 
 import pathlib
 import re
@@ -7,22 +7,28 @@ from gpt_keras.convert.safetensors_files import require
 
 PREFIX = "hf://"
 
-# The weights once, and not as PyTorch, TensorFlow, ONNX or the publisher's own files as well.
+# Download the weights in one format only. Many repositories also have them for PyTorch,
+# TensorFlow or ONNX, or in the publisher's own format.
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.h5"]
 _UNWANTED = ["*/*", "consolidated*", "tf_model.h5", "original*"]
 
 
 def download(source: str) -> pathlib.Path:
-    """Download a model from the hub, or find it in the cache, and return its folder.
+    """Download a model from the hub, unless it is cached, and return its folder.
+
+    Hugging Face's cache also works without a network. The environment variables of the
+    huggingface_hub package apply: `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`.
 
     Args:
-        source: `hf://owner/name`, and `@revision` after it for a branch, tag or commit. What is in
-            Hugging Face's cache is taken from there, without a network, too; its environment
-            variables (`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`) are honoured.
+        source: `hf://owner/name` or `hf://owner/name@revision`. A revision is a branch, a tag or a
+            commit.
+
+    Returns:
+        Path of the folder in Hugging Face's cache.
 
     Raises:
-        ValueError: The name is not of that form, or there is no such model.
-        ImportError: huggingface_hub is not installed.
+        ValueError: `source` does not have this form, or the download fails.
+        ImportError: The package huggingface_hub is not installed.
     """
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", source)
     if match is None:

@@ -1,4 +1,4 @@
-"""Hugging Face folders: `config.json`, safetensors and a tokenizer, read and written."""
+"""Hugging Face folders, with `config.json`, safetensors and a tokenizer."""
 
 import json
 import pathlib
@@ -26,16 +26,16 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 
-# What chat templates may name.
+# The special tokens that a chat template can use as variables.
 TEMPLATE_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
-# Each shows that there is a tokenizer.
+# A folder with one of these files has a tokenizer.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
 _MAX_SHARD_BYTES = 5 * 10**9
 
 
 def is_huggingface_folder(path) -> bool:
-    """Return whether `path` is a folder whose `config.json` describes a Hugging Face model."""
+    """Return whether `path` is a folder with a transformers model's `config.json`."""
     try:
         settings = _read_settings(pathlib.Path(path) / CONFIG)
     except (ValueError, OSError):
@@ -44,24 +44,25 @@ def is_huggingface_folder(path) -> bool:
 
 
 def from_huggingface(folder, dtype=None) -> GPTCausalLM:
-    """Load a model from a folder that transformers' `save_pretrained` wrote, or a copy of the hub.
+    """Load a model from a Hugging Face folder, as `save_pretrained` writes it.
 
-    Everything is checked before the model is built, and the weights are read one tensor at a time.
+    The settings and the tensors are checked before the model is built. The weights are then read
+    one tensor at a time.
 
     Args:
-        folder: The folder, with `config.json`, with `model.safetensors` or shards and their index,
-            and with a tokenizer's files if the model is to take texts.
+        folder: A folder with `config.json` and `model.safetensors`, or shards and their index. To
+            take texts, the model also needs the tokenizer's files.
         dtype: Dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
-        A `GPTCausalLM`, not compiled. Float64, float16 and bfloat16 weights are cast to the dtype
-        of the policy. If the folder's dropout rates differ, the model has the largest. Where the
-        folder has a tokenizer that cannot be read, a warning says why and the model has none.
+        A `GPTCausalLM`, not compiled, with weights in the dtype of the policy. If the dropout rates
+        in `config.json` differ, the model has the largest one. If the tokenizer cannot be read, the
+        model has no tokenizer, and a warning gives the reason.
 
     Raises:
-        ValueError: The architecture is not known, a setting is not supported, or the weights do
-            not fit; the message lists what is wrong.
-        ImportError: Safetensors is not installed.
+        ValueError: The architecture or a setting is not supported, or the tensors do not fit the
+            config. The message lists all such settings or tensors.
+        ImportError: The package safetensors is not installed.
 
     Example:
         >>> import tempfile
@@ -97,7 +98,7 @@ def from_huggingface(folder, dtype=None) -> GPTCausalLM:
 
 
 def _tie(tensors, embedding):
-    """Leave one of the two matrices that are one; a file may have it under either name."""
+    """Keep one tensor of the tied pair; a file may name it as embedding or as head."""
     if embedding not in tensors.shapes() and HEAD in tensors.shapes():
         tensors.rename(HEAD, embedding)
     tensors.drop(HEAD)
@@ -106,7 +107,7 @@ def _tie(tensors, embedding):
 def _read_chat(model, folder):
     config = _settings_if_there(folder / TOKENIZER_CONFIG)
     template = config.get("chat_template")
-    if isinstance(template, list):  # several with names
+    if isinstance(template, list):  # several named templates
         template = {entry["name"]: entry["template"] for entry in template}
     if isinstance(template, dict):
         template = template.get("default")
@@ -123,19 +124,20 @@ def _settings_if_there(path):
 
 
 def to_huggingface(model: GPTCausalLM, folder, max_shard_bytes: int = _MAX_SHARD_BYTES) -> None:
-    """Write a model as a folder that transformers' `from_pretrained` loads.
+    """Write a model to a folder, for transformers' `from_pretrained`.
 
-    It is written as the first of the architectures that can hold it. The folder appears whole or
-    not at all.
+    The architecture is the first one that can represent the model: GPT-2, GPT-1, GPT-Neo, Llama,
+    Qwen2, Qwen3, Mistral, Mixtral. The folder appears complete or not at all.
 
     Args:
-        model: A `CausalLM` whose backbone is a `GPT`.
+        model: A `CausalLM` whose backbone is a `GPT`, not quantized.
         folder: A new or an empty folder.
-        max_shard_bytes: Weights of more than this go to several files.
+        max_shard_bytes: Largest size of a safetensors file; larger models are split into shards.
 
     Raises:
-        ValueError: The folder exists and is not empty, or no architecture holds the model; the
-            message says what does not fit.
+        ValueError: The folder exists and is not empty, or no architecture can represent the model.
+            The message says what does not fit.
+        ImportError: The package safetensors is not installed.
 
     Example:
         >>> import pathlib, tempfile
@@ -185,14 +187,14 @@ def _architecture(settings, folder) -> HuggingFaceArchitecture:
         found = next((names[name] for name in listed if name in names), None)
     if found is None:
         raise ValueError(
-            f"{str(folder)!r} is a {settings.get('model_type', listed)!r}; "
-            f"the architectures that can be read are {', '.join(ARCHITECTURES)}."
+            f"{str(folder)!r} has the architecture {settings.get('model_type', listed)!r}; "
+            f"supported are {', '.join(ARCHITECTURES)}."
         )
     return found
 
 
 def _write_tokenizer(model, folder):
-    """Write the tokenizer, if there is one, and return the settings that name its ids."""
+    """Write tokenizer and chat template; return the settings of special token ids."""
     if model.chat_template:
         (folder / CHAT_TEMPLATE).write_text(model.chat_template, encoding="utf-8")
     ends = list(model.end_token_ids)
@@ -212,10 +214,16 @@ def _write_json(path, content):
 
 
 def read_config(folder) -> GPTConfig:
-    """Read the shape of the model in a Hugging Face folder from its `config.json` alone.
+    """Return the config of the model in a Hugging Face folder, from `config.json`.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        A `GPTConfig`.
 
     Raises:
-        ValueError: The architecture is not known, or a setting is not supported.
+        ValueError: The architecture or a setting is not supported.
     """
     path = pathlib.Path(folder) / CONFIG
     settings = _read_settings(path)

@@ -1,4 +1,4 @@
-"""GPT-2 as keras-hub has it, made into a `GPTCausalLM`."""
+"""Conversion of a keras-hub GPT-2 to a `GPTCausalLM`."""
 
 import importlib
 import json
@@ -33,19 +33,20 @@ def is_keras_hub_folder(path) -> bool:
 
 
 def from_keras_hub(source, dtype=None) -> GPTCausalLM:
-    """Copy a GPT-2 of keras-hub into a model of this package.
+    """Return a copy of a keras-hub GPT-2 as a `GPTCausalLM`.
 
     Args:
-        source: A `keras_hub.models.GPT2CausalLM` or `GPT2Backbone`, or a folder that one of them
-            was saved to by `save_to_preset`.
-        dtype: Dtype policy of the copy, such as `"bfloat16"`. Default: that of `source`.
+        source: A `keras_hub.models.GPT2CausalLM` or `GPT2Backbone`, or a folder of its method
+            `save_to_preset`.
+        dtype: Dtype policy of the copy, such as `"bfloat16"`. Default: the policy of `source`.
 
     Returns:
-        A `GPTCausalLM`, not compiled, with the tokenizer of a `GPT2CausalLM`.
+        A `GPTCausalLM`, not compiled. It has the tokenizer of a `GPT2CausalLM`; a copy of a
+        `GPT2Backbone` has no tokenizer.
 
     Raises:
-        ValueError: It is another model, or has been changed (quantized, LoRA).
-        ImportError: `source` is a folder and keras-hub is not installed.
+        ValueError: `source` is another model, is quantized, or has LoRA weights.
+        ImportError: `source` is a folder, and keras-hub is not installed.
 
     Example:
         >>> import gpt_keras as gk
@@ -75,7 +76,7 @@ one; got 'gpt2'.
 
 
 class _Variables:
-    """The weights of a Keras model by their paths."""
+    """The weights of a Keras model, by path."""
 
     def __init__(self, model):
         self._variables = {
@@ -90,7 +91,7 @@ class _Variables:
 
 
 def _names(config):
-    """The table; kernels and biases of attention have an axis for the heads."""
+    """Return the table of names; attention's weights have an extra axis for the heads."""
     width, heads, head_dim = config.hidden_dim, config.num_heads, config.head_dim
     block = "transformer_layer_{i}/"
     names = {

@@ -1,4 +1,4 @@
-"""Tokenizer, chat template and end tokens of a model, for every format."""
+"""Tokenizer, chat template and end tokens, shared by all formats."""
 
 import json
 import warnings
@@ -12,44 +12,47 @@ from gpt_keras.weight_shapes import weight_shapes
 
 
 def require_plain_gpt(model: CausalLM, whose: str) -> GPT:
-    """Return the `GPT` in a `CausalLM`, if there is nothing in it that its config does not say.
+    """Return the `GPT` of a `CausalLM`, if its config describes all its weights.
 
     Args:
         model: A `CausalLM`.
-        whose: What is to hold the model, for the message.
+        whose: Target of the conversion for the message, such as `"GGUF's architectures"`.
 
     Raises:
-        ValueError: `model` is something else, or has weights of its own.
+        ValueError: `model` has no `GPT` as its backbone, is quantized, or has additional weights,
+            such as LoRA's.
     """
     gpt = getattr(model, "backbone", None)
     if not isinstance(gpt, GPT):
         raise ValueError(f"`model` must be a CausalLM with a GPT as its backbone, got {model!r}.")
     if is_quantized(gpt):
         raise ValueError(
-            f"`model` is quantized, and {whose} do not have Keras's quantized weights: write it "
-            "before you quantize it."
+            f"`model` is quantized, and {whose} have no such weights: convert it before you "
+            "quantize it."
         )
     known = weight_shapes(gpt.config)
-    # Such as a GRU gate's or LoRA's.
+    # Additional weights, such as those a GRU gate or LoRA adds.
     others = [v.path for v in gpt.variables if v.path not in known and "seed_gen" not in v.path]
     if others:
         raise ValueError(
-            f"`model` has weights that {whose} do not: {others[0]} and {len(others) - 1} more."
+            f"`model` has weights that {whose} lack: {others[0]} and {len(others) - 1} more."
         )
     return gpt
 
 
 def read_tokenizer(path, vocabulary_size: int) -> tokenizers.Tokenizer | None:
-    """Return the tokenizer of a file or folder, or warn that the model takes ids only.
+    """Return the tokenizer of a file or folder, or None with a warning.
 
-    Called before the model is built: what reading takes for a while is then free for the weights.
+    Call it before you build the model. Reading a tokenizer needs memory for a short time, which
+    the weights can use afterwards.
 
     Args:
         path: The file or folder.
-        vocabulary_size: Number of ids that the model knows.
+        vocabulary_size: Number of token ids of the model.
 
     Returns:
-        The tokenizer, without added tokens beyond the model's ids; or None if it cannot be read.
+        The tokenizer, without added tokens beyond the model's vocabulary. None if it cannot be
+        read, or if the model has too few ids for it.
     """
     try:
         tokenizer = tokenizers.load(path)
@@ -66,30 +69,30 @@ def read_tokenizer(path, vocabulary_size: int) -> tokenizers.Tokenizer | None:
 def _with_first_ids(tokenizer, vocabulary_size):
     try:
         shorter = tokenizer.with_first_ids(vocabulary_size)
-    except ValueError as error:  # the texts need more than those
+    except ValueError as error:  # the dropped ids are not all added tokens
         raise ValueError(
             f"it has {tokenizer.vocabulary_size} ids, more than the model's {vocabulary_size}."
         ) from error
     gone = [t for t in tokenizer.special_tokens if t not in shorter.special_tokens]
     warnings.warn(
         f"The tokenizer has {tokenizer.vocabulary_size} ids, more than the model's "
-        f"{vocabulary_size}: it is used without those from there on"
-        + (f", {', '.join(gone[:5])}." if gone else "."),
+        f"{vocabulary_size}: ids from {vocabulary_size} on are dropped"
+        + (f", among them {', '.join(gone[:5])}." if gone else "."),
         stacklevel=4,
     )
     return shorter
 
 
 def write_tokenizer_files(tokenizer: tokenizers.Tokenizer, folder) -> dict[str, Any] | None:
-    """Write a tokenizer's own file to a Hugging Face folder.
+    """Write `tokenizer.json`, or `tokenizer.model` for SentencePiece, to a folder.
 
     Args:
         tokenizer: The tokenizer.
-        folder: Where a `tokenizer.json` goes, or the `tokenizer.model` of a SentencePiece model.
+        folder: An existing folder.
 
     Returns:
-        What transformers' `tokenizer_config.json` is to say; None for a kind of tokenizer that
-        transformers cannot read, such as characters.
+        The content of transformers' `tokenizer_config.json`. None if transformers cannot read this
+        kind of tokenizer, such as a `CharacterTokenizer`.
     """
     config = {"clean_up_tokenization_spaces": False}
     if isinstance(tokenizer, tokenizers.SentencePieceTokenizer):
@@ -121,14 +124,15 @@ def write_tokenizer_files(tokenizer: tokenizers.Tokenizer, folder) -> dict[str, 
 
 
 def read_chat_template(model: CausalLM, source: str | None, variables: Mapping[str, str]) -> None:
-    """Give a model its chat template, with the tokens that the template names written into it.
+    """Set the chat template of a model, and define the token variables in it.
 
     Args:
         model: The model.
-        source: The template, or None.
-        variables: Texts of tokens by the names that templates have for them, such as `bos_token`.
+        source: The template in Jinja, or None.
+        variables: Texts of special tokens by their variable in templates, such as `bos_token`. A
+            variable that the template uses is set at its beginning.
     """
-    # `+%}` leaves the template's own white space as it is.
+    # `+%}` preserves the white space after the tag, which belongs to the template.
     values = [
         f"{{%- set {name} = {json.dumps(text, ensure_ascii=False)} +%}}"
         for name, text in variables.items()
@@ -138,9 +142,14 @@ def read_chat_template(model: CausalLM, source: str | None, variables: Mapping[s
 
 
 def read_end_token_ids(model: CausalLM, token_ids: int | Sequence[int] | None) -> None:
-    """Set the end tokens that a file names; without any, the tokenizer's stay."""
+    """Set the end tokens of a model, or keep the tokenizer's if a file names none.
+
+    Args:
+        model: The model.
+        token_ids: One id, several, or None. Ids outside the vocabulary are ignored.
+    """
     token_ids = token_ids if isinstance(token_ids, Sequence) else [token_ids]
-    # transformers' defaults name GPT-2's id whatever the vocabulary.
+    # transformers' default is GPT-2's id, 50256, even for a smaller vocabulary.
     known = [i for i in token_ids if isinstance(i, int) and 0 <= i < model.vocabulary_size]
     if known:
         model.end_token_ids = known

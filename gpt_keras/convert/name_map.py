@@ -1,4 +1,4 @@
-"""The place of each weight of a `GPT` in other formats, to read and to write it."""
+"""The place of each weight of a `GPT` in other formats, for reading and writing."""
 
 import math
 import re
@@ -12,7 +12,7 @@ import tensorflow as tf
 from gpt_keras.config import GPTConfig
 from gpt_keras.weight_shapes import weight_shapes
 
-# What PyTorch's modules call the weights that Keras's layers have.
+# Suffixes of PyTorch's parameter names, by the name of the Keras weight.
 PYTORCH_SUFFIXES = {
     "kernel": ".weight",
     "bias": ".bias",
@@ -30,24 +30,24 @@ _ROWS_BYTES = 2**22
 
 
 class Source(NamedTuple):
-    """Place of the values of one of our weights in a file.
+    """The place and layout of one of our weights in a file of another library.
 
     Attributes:
         name: Name of the tensor in the file.
-        transpose: Whether its two axes are the other way round there (PyTorch's `Linear`).
-        part: `(index, count)`: the weight is this one of `count` equal parts, along the last axis
-            of the weight, that the tensor holds (queries, keys and values side by side); None for
-            all of it.
-        entry: The weight is in this entry of the tensor's first axis (experts on top of each
-            other); None where the tensor has no such axis. For writing, all its entries must be
-            there.
-        num_entries: How many entries that axis has.
-        interleaved_heads: Number of heads, each of whose columns go in neighbouring pairs
-            (0, 1), (2, 3), ... for the rotary embedding; ours pairs the halves. None if theirs
-            does, too.
-        shape: Shape of the tensor if it is ours in another form of the same order, such as
-            `(hidden_dim, num_heads, head_dim)` for a kernel; None if it is the same.
-        factor: What the values there are multiplied by.
+        transpose: Whether the tensor is the transpose of our weight, as in PyTorch's `Linear`.
+        part: `(index, count)`: the tensor concatenates `count` weights of equal width along their
+            last axis, such as queries, keys and values. Ours is number `index`. None for the
+            whole tensor.
+        entry: Index of the weight along the first axis of a tensor that stacks several weights,
+            such as experts. None if the tensor has no such axis. Writing needs a weight for every
+            entry.
+        num_entries: Length of that first axis.
+        interleaved_heads: Number of heads, if the rotary embedding of the file's model pairs
+            neighbouring columns of a head: (0, 1), (2, 3), ... Ours pairs column `i` with column
+            `i + head_dim / 2`. None if the file does, too.
+        shape: Shape of the tensor, if it is a reshape of our weight, such as
+            `(hidden_dim, num_heads, head_dim)` for a kernel. None if the shapes are equal.
+        factor: Factor from the values in the file to our values.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Source(NamedTuple):
     factor: float = 1.0
 
     def shape_there(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the tensor that holds a weight of `shape`."""
+        """Return the shape of the tensor in the file for a weight of `shape`."""
         if self.shape is not None:
             shape = self.shape
         if self.part is not None:
@@ -70,7 +70,12 @@ class Source(NamedTuple):
         return shape if self.entry is None else (self.num_entries, *shape)
 
     def take(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return our weight's values, of `shape`, out of the tensor's, or of its entry's."""
+        """Return the values of our weight.
+
+        Args:
+            tensor: The tensor in the file. If `entry` is set, only this entry of it.
+            shape: Shape of our weight.
+        """
         values = tensor.T if self.transpose else tensor
         if self.part is not None:
             index, count = self.part
@@ -81,7 +86,7 @@ class Source(NamedTuple):
         return values if self.factor == 1.0 else values.astype("float32") * np.float32(self.factor)
 
     def give(self, values: np.ndarray) -> np.ndarray:
-        """Return our values in the tensor's form, which `whole` makes the tensor of."""
+        """Return our values in the file's layout, before `whole` joins and transposes."""
         if self.factor != 1.0:
             values = values / np.asarray(self.factor, values.dtype)
         if self.interleaved_heads is not None:
@@ -90,10 +95,10 @@ class Source(NamedTuple):
 
 
 def whole(pieces: Iterable[tuple[Source, np.ndarray]]) -> np.ndarray:
-    """Return the tensor that holds one weight, or several as its parts and entries.
+    """Return the tensor made of one weight, or of several as its parts and entries.
 
     Args:
-        pieces: For each of its weights where it stands, and its values.
+        pieces: The `Source` and the values of every weight in the tensor, in any order.
     """
     entries: dict[int | None, list[tuple[int, np.ndarray]]] = {}
     for source, values in pieces:
@@ -109,17 +114,17 @@ def whole(pieces: Iterable[tuple[Source, np.ndarray]]) -> np.ndarray:
 
 
 class Tensors(Protocol):
-    """Named tensors somewhere outside, read one at a time."""
+    """Protocol of named tensors in a file or a model, read one at a time."""
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Return the names and shapes of all tensors, without reading them."""
 
     def read(self, name: str) -> np.ndarray:
-        """Return one tensor, or what can be cut by rows and be made an array."""
+        """Return a tensor: an array, or an object with `__array__` and slices of rows."""
 
 
 class TensorFlowTensors(Tensors):
-    """Tensors that TensorFlow reads, each whole and into memory of its own."""
+    """Tensors that TensorFlow reads, each as a whole, into newly allocated memory."""
 
     def read(self, name: str) -> tf.Tensor:
         """Return one tensor."""
@@ -130,15 +135,15 @@ def sources(
     config: GPTConfig,
     suffixes: Mapping[str, str] = PYTORCH_SUFFIXES,
 ) -> dict[str, Source]:
-    """Return where every weight of a config's `GPT` stands, from a table with a line a layer.
+    """Return the `Source` of every weight of a `GPT`, from a table of layer names.
 
     Args:
-        names: The table. A key is a layer's path, and its source's name gets the suffix of the
-            weight; or a weight's path, and the name is the whole one. In keys and names `{i}` is
-            the number of the block and `{e}` that of the expert; a key may have the expert's number
-            itself.
-        config: The `GPTConfig`.
-        suffixes: What follows a layer's name in the file for each of our weights.
+        names: The table. A key is the path of a layer or of a weight. For a layer, the suffix of
+            the weight is appended to the name of the source. For a weight, the name is complete.
+            In keys and names, `{i}` is the number of the block and `{e}` the number of the expert.
+            A key may also contain a fixed expert number.
+        config: Config of the `GPT`.
+        suffixes: Suffix of the names in the file for each weight of a Keras layer.
 
     Returns:
         Sources by `variable.path`.
@@ -155,12 +160,12 @@ def sources(
         >>> sources(names, config)
         Traceback (most recent call last):
         ...
-        ValueError: There is no place for block_0/attention_norm.
+        ValueError: `names` has no line for block_0/attention_norm.
     """
     found = sources_found(names, config, suffixes)
     lost = next((path for path in weight_shapes(config) if path not in found), None)
     if lost is not None:
-        raise ValueError(f"There is no place for {lost.rpartition('/')[0]}.")
+        raise ValueError(f"`names` has no line for {lost.rpartition('/')[0]}.")
     return found
 
 
@@ -169,7 +174,7 @@ def sources_found(
     config: GPTConfig,
     suffixes: Mapping[str, str] = PYTORCH_SUFFIXES,
 ) -> dict[str, Source]:
-    """Return the same as `sources`, without the weights for which the table has no line."""
+    """Return the same as `sources`, but skip weights without a line in the table."""
     found = {}
     for path in weight_shapes(config):
         block, expert = (
@@ -190,7 +195,7 @@ def sources_found(
 
 
 def tensor_shapes(config: GPTConfig, sources: Mapping[str, Source]) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the tensors that hold the weights of a config's `GPT`."""
+    """Return names and shapes of the tensors in the file for a `GPT` of a config."""
     shapes = weight_shapes(config)
     return {source.name: source.shape_there(shapes[path]) for path, source in sources.items()}
 
@@ -201,16 +206,16 @@ def check_fits(
     shapes: Mapping[str, tuple[int, ...]],
     where: str,
 ) -> None:
-    """Raise `ValueError` unless the tensors are just those that the weights come from.
+    """Raise `ValueError` unless a file has exactly the tensors of a `GPT`.
 
     Args:
-        config: The `GPTConfig` of the model to fill; it need not be built yet.
-        sources: Where each of its weights stands.
-        shapes: Names and shapes of the tensors that there are.
-        where: Their file or folder, for the message.
+        config: Config of the model to fill. The model need not exist yet.
+        sources: The source of every weight, by `variable.path`.
+        shapes: Names and shapes of the tensors in the file.
+        where: The file or folder, for the message.
 
     Raises:
-        ValueError: Tensors are missing, not known or of another shape; the message lists them.
+        ValueError: Tensors are missing, unknown or of another shape; the message lists them.
     """
     wanted = tensor_shapes(config, sources)
     problems = listed("missing", [name for name in wanted if name not in shapes])
@@ -228,12 +233,12 @@ def check_fits(
 
 
 def assign(gpt: keras.Model, sources: Mapping[str, Source], tensors: Tensors) -> None:
-    """Fill the weights of a `GPT`, tensor by tensor, from tensors that `check_fits` has passed.
+    """Fill the weights of a `GPT`, one tensor at a time; call `check_fits` first.
 
     Args:
         gpt: A `GPT`.
-        sources: For each of its weights, by `variable.path`, where the values stand.
-        tensors: The tensors.
+        sources: The source of every weight, by `variable.path`.
+        tensors: The tensors to read.
     """
     variables = {variable.path: variable for variable in gpt.variables}
     for name, users in _by_tensor(sources).items():
@@ -247,11 +252,11 @@ def assign(gpt: keras.Model, sources: Mapping[str, Source], tensors: Tensors) ->
 
 
 def collect(gpt: keras.Model, sources: Mapping[str, Source]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield names and values of the tensors that hold the weights of a `GPT`, one at a time.
+    """Yield names and values of the tensors to write for a `GPT`, one at a time.
 
     Args:
         gpt: A `GPT`.
-        sources: For each of its weights, by `variable.path`, where the values go.
+        sources: The place of every weight in the file, by `variable.path`.
 
     Yields:
         Pairs of a name and an array, in the order of the layers.
@@ -268,7 +273,7 @@ def num_values(shape: tuple[int, ...]) -> int:
 
 
 def listed(what: str, entries: Iterable[str]) -> list[str]:
-    """Return `["what: a, b and 3 more"]` for an error message, or `[]` if there are no entries."""
+    """Return `["what: a, b and 3 more"]` for an error message, `[]` without entries."""
     entries = list(entries)
     if not entries:
         return []
@@ -277,10 +282,10 @@ def listed(what: str, entries: Iterable[str]) -> list[str]:
 
 
 def _fill(variable, source, tensor):
-    """Assign a tensor to a weight; if both are large, some rows at a time, without a copy of it."""
+    """Assign a tensor to a weight, a few rows at a time if it is large."""
     shape = tuple(variable.shape)
     if source.entry is not None:
-        # One entry is read, not all: the experts of one layer can be many gigabytes.
+        # Read only this entry: all experts of a layer can be many gigabytes.
         tensor = tensor[source.entry : source.entry + 1]
         tensor, source = np.asarray(tensor)[0], source._replace(entry=None, num_entries=None)
     is_plain = source._replace(name="", transpose=False, factor=1.0) == Source("")
@@ -297,7 +302,8 @@ def _fill(variable, source, tensor):
         if source.transpose:
             begin, end = begin[::-1], end[::-1]
         there = tuple(stop - start for start, stop in zip(begin, end))
-        # `variable.value[...].assign` reads the slice first, and then copies the whole variable.
+        # This op assigns in place. `variable.value[...].assign` would read the slice and then copy
+        # the whole variable.
         tf.raw_ops.ResourceStridedSliceAssign(
             ref=variable.value.handle,
             begin=begin,
@@ -308,7 +314,7 @@ def _fill(variable, source, tensor):
 
 
 def _replace(variable, tensors, name):
-    """Let a tensor take the place of a weight, whose memory is free before the tensor is read."""
+    """Assign a tensor to a weight, and free the old memory before the tensor is read."""
     if keras.backend.backend() != "tensorflow" or variable.dtype != "float32":
         variable.assign(tensors.read(name).numpy())
         return
@@ -325,6 +331,6 @@ def _by_tensor(sources):
 
 
 def _move_columns(values, grouped):
-    """Swap the last two axes of the columns seen as `(heads, ., .)`."""
+    """Return the columns, grouped in three axes, with the last two of them swapped."""
     columns = values.reshape(*values.shape[:-1], *grouped).swapaxes(-1, -2)
     return columns.reshape(values.shape)

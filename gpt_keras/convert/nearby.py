@@ -1,4 +1,4 @@
-"""Suggestions for names and paths at which there is no model, for error messages."""
+"""Suggestions in error messages, for names and paths without a model."""
 
 import difflib
 import os
@@ -9,22 +9,22 @@ from gpt_keras import presets
 from gpt_keras.convert.hub import PREFIX
 from gpt_keras.convert.pretrained import PRETRAINED
 
-# `os.path` answers False where `pathlib` raises: for folders that may not be read, and names that
-# are too long.
+# This module uses `os.path.isfile` and `os.path.isdir` because they return False for unreadable
+# folders and for names that are too long. The methods of `pathlib.Path` raise there.
 
-# One of these is in every folder that holds a model.
+# Every folder with a model contains one of these files.
 _DESCRIPTIONS = ("config.json", "hparams.json", "params_shapes.json")
 _MOST_NAMED = 3
 
 
 def hint(source: str) -> str:
-    """Return a sentence that says what a source of a model may have meant.
+    """Return a sentence that suggests another source for a model.
 
     Args:
         source: A path or name from which no model could be loaded.
 
     Returns:
-        The sentence, or an empty string if nothing is near.
+        The sentence, or an empty string without a suggestion.
 
     Example:
         >>> from gpt_keras.convert.nearby import hint
@@ -40,7 +40,7 @@ def hint(source: str) -> str:
         return f"A model is in {_any_of(map(str, inside))}." if inside else ""
     if source in presets.names() and source not in PRETRAINED:
         shape = f"gk.presets.get({source!r})"
-        return f"There are no weights of it; a new model is `gk.GPTCausalLM({shape})`."
+        return f"This preset has no weights; a new model is `gk.GPTCausalLM({shape})`."
     meant = _near_paths(path) or _near_names(source) + _on_the_hub(source)
     return f"Did you mean {_any_of(meant)}?" if meant else ""
 
@@ -54,7 +54,7 @@ def _entries(folder):
 
 
 def _near_paths(path):
-    """Existing paths that differ from a path in one component."""
+    """Return the existing paths that differ from a path in one component."""
     parents = [parent for parent in path.parents if os.path.isdir(parent)]
     if not parents:
         return []
@@ -67,7 +67,7 @@ def _near_paths(path):
 
 
 def _near_names(source):
-    """Names of pretrained models, which their repositories on the hub lead to, too."""
+    """Return names of pretrained models similar to a name or a repository on the hub."""
     plain = _plain(source)
     same = [
         name

@@ -1,4 +1,4 @@
-"""OpenAI's folders of GPT-1 and GPT-2, as released and as fine-tuned."""
+"""Folders in OpenAI's format of GPT-1 and GPT-2, released or fine-tuned."""
 
 import dataclasses
 import itertools
@@ -43,7 +43,7 @@ _NAMES = {
     "final_norm": Source("ln_f"),
 }
 
-# The order of GPT-1's tensors, which have no names: its own are those of GPT-2's.
+# The tensors of GPT-1 have an order but no names. They get GPT-2's names in this order.
 _GPT1_FIRST = ("wpe", "wte")
 _GPT1_BLOCK = tuple(
     f"h{{i}}/{name}"
@@ -55,36 +55,37 @@ _GPT1_BLOCK = tuple(
 _GPT1_HEAD_DIM = 64
 
 _PREFIX = "model/"
-# What TensorFlow raises where a checkpoint's files are missing, cut short or changed.
+# TensorFlow's exceptions for checkpoints with missing, truncated or changed files.
 _DAMAGED = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
-# What an optimizer counts.
+# Counters of an optimizer.
 _COUNTERS = re.compile(r"(^|/)(beta[12]_power|global_step)$")
 
 
 def is_openai_folder(path) -> bool:
-    """Return whether `path` is a folder with the description of a GPT-1 or GPT-2 of OpenAI's."""
+    """Return whether `path` is a folder in OpenAI's format of GPT-1 or GPT-2."""
     return any((pathlib.Path(path) / name).is_file() for name in (HPARAMS, SHAPES))
 
 
 def from_openai(folder, dtype=None) -> GPTCausalLM:
-    """Load a model from a folder as OpenAI released GPT-1 or GPT-2 (gpt-2-simple keeps to it, too).
+    """Load a model from a folder in the format of OpenAI's GPT-1 or GPT-2 releases.
 
-    Everything is checked before the model is built, and the weights are read one tensor at a time.
+    gpt-2-simple also writes this format for fine-tuned models. The files are checked before the
+    model is built. The weights are then read one tensor at a time.
 
     Args:
-        folder: For GPT-2 one with `hparams.json` and a TensorFlow checkpoint (`model.ckpt.*`, or
-            what its file `checkpoint` names); for GPT-1 one with `params_shapes.json` and
-            `params_0.npy`, `params_1.npy`, ... The tokenizer's files are `encoder.json` and
-            `vocab.bpe`, or `encoder_bpe_40000.json` and `vocab_40000.bpe`. What an optimizer kept
-            in a checkpoint beside the weights is left out.
+        folder: For GPT-2, a folder with `hparams.json` and a TensorFlow checkpoint: the one that
+            the file `checkpoint` names, or the only one. For GPT-1, a folder with
+            `params_shapes.json` and `params_0.npy`, `params_1.npy`, ... The tokenizer's files are
+            `encoder.json` and `vocab.bpe`, or `encoder_bpe_40000.json` and `vocab_40000.bpe`.
+            The state of an optimizer in the checkpoint is ignored.
         dtype: Dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
-        A `GPTCausalLM`, not compiled. Where the folder has a tokenizer that cannot be read, a
-        warning says why and the model has none.
+        A `GPTCausalLM`, not compiled. If the tokenizer cannot be read, the model has no tokenizer,
+        and a warning gives the reason.
 
     Raises:
-        ValueError: Files are missing, damaged or cut short, or do not fit together.
+        ValueError: Files are missing, damaged or truncated, or contradict each other.
 
     Example:
         >>> import gpt_keras as gk
@@ -115,7 +116,7 @@ def from_openai(folder, dtype=None) -> GPTCausalLM:
 
 
 class _Checkpoint(TensorFlowTensors):
-    """The tensors of a TensorFlow checkpoint of GPT-2, without `model/` and the axis of 1."""
+    """The tensors of a GPT-2 checkpoint, without prefix `model/` and first axis of 1."""
 
     def __init__(self, folder):
         self._prefix = _checkpoint_prefix(folder)
@@ -128,7 +129,7 @@ class _Checkpoint(TensorFlowTensors):
         self._shapes = {name: _matrix(shapes[full]) for name, full in self._names.items()}
 
     def leave_out_slots(self, weights: set[str]) -> None:
-        """Leave out what an optimizer keeps for each weight, named below it, and what it counts."""
+        """Drop the state of an optimizer: its slots, `<weight>/<slot>`, and its counters."""
         self._shapes = {
             name: shape
             for name, shape in self._shapes.items()
@@ -153,7 +154,7 @@ class _Checkpoint(TensorFlowTensors):
 
 
 class _NumpyFiles:
-    """The tensors of GPT-1: one row of numbers in several files, cut by a list of shapes."""
+    """The tensors of GPT-1: one vector in several files, split by a list of shapes."""
 
     def __init__(self, folder):
         shapes = _read_json(folder / SHAPES, list)
@@ -181,11 +182,11 @@ class _NumpyFiles:
         if there != wanted:
             raise ValueError(
                 f"{str(folder)!r} has {len(self._files)} files params_0.npy, ... with {there} "
-                f"numbers together, but {SHAPES} asks for {wanted}."
+                f"numbers together, but {SHAPES} requires {wanted}."
             )
 
     def leave_out_slots(self, weights: set[str]) -> None:
-        """Nothing to do: there are only weights."""
+        """Do nothing: these files contain only weights."""
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return self._shapes
@@ -196,7 +197,7 @@ class _NumpyFiles:
 
 @dataclasses.dataclass(frozen=True)
 class _TensorInFiles:
-    """A tensor in a row of numbers that goes on from file to file; some rows of it can be read."""
+    """A slice of a vector that spans several files; rows can be read separately."""
 
     files: list[tuple[pathlib.Path, int]]
     start: int
@@ -234,7 +235,7 @@ def _gpt2_config(path):
     try:
         return GPTConfig(dropout=0.1, **{fields[key]: value for key, value in hparams.items()})
     except ValueError as error:
-        raise ValueError(f"{str(path)!r} describes no GPT-2: {error}") from error
+        raise ValueError(f"{str(path)!r} does not describe a GPT-2: {error}") from error
 
 
 def _gpt1_config(path, shapes):
@@ -248,11 +249,14 @@ def _gpt1_config(path, shapes):
             hidden_dim=width,
         )
     except ValueError as error:
-        raise ValueError(f"{str(path)!r} describes no GPT-1: {error}") from error
+        raise ValueError(f"{str(path)!r} does not describe a GPT-1: {error}") from error
 
 
 def _checkpoint_prefix(folder):
-    """The newest checkpoint: the one that the file `checkpoint` names, or the only one."""
+    """Return the path prefix of the checkpoint.
+
+    It is the one that the file `checkpoint` names, or the only one in the folder.
+    """
     prefix = tf.train.latest_checkpoint(folder)
     if prefix is not None:
         return prefix
@@ -267,7 +271,7 @@ def _checkpoint_prefix(folder):
 
 
 def _matrix(shape):
-    """A kernel's shape; OpenAI's is that of a convolution of width 1."""
+    """Return a shape without the first axis of a kernel (a convolution of width 1)."""
     return tuple(shape[1:] if len(shape) == 3 and shape[0] == 1 else shape)
 
 
@@ -276,14 +280,14 @@ def _is_shape(shape):
 
 
 def _open_row(file):
-    """Map one row of floating-point numbers into memory."""
+    """Return the vector of floating-point numbers in a file, memory-mapped."""
     try:
         row = np.load(file, mmap_mode="r")
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{str(file)!r} is damaged or cut short: {error}") from error
     if row.ndim != 1 or not np.issubdtype(row.dtype, np.floating):
         raise ValueError(
-            f"{str(file)!r} must hold a row of floating-point numbers, but holds {row.dtype} of "
+            f"{str(file)!r} must hold a vector of floating-point numbers, but holds {row.dtype} of "
             f"shape {row.shape}."
         )
     return row

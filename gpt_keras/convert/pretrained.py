@@ -1,11 +1,11 @@
-"""Names of pretrained models, and where they are published."""
+"""Names of pretrained models, and their repositories on the Hugging Face hub."""
 
 import pathlib
 
 from gpt_keras.cache import default_cache_dir
 
-# Where each is published: on the Hugging Face hub. No commits are named, so the newest one is
-# loaded; `gk.convert.pinned` tells which that is.
+# Repositories on the Hugging Face hub, without a commit: the newest one is loaded.
+# `gk.convert.pinned` returns its name.
 PRETRAINED = {
     "gpt1": "hf://openai-community/openai-gpt",
     "gpt2_small": "hf://openai-community/gpt2",
@@ -24,15 +24,22 @@ PRETRAINED = {
 
 
 def cached_file(name: str) -> pathlib.Path:
-    """Return where a GGUF file of a named model is looked for before the hub is asked."""
+    """Return the path of a GGUF file that replaces the download of a pretrained model."""
     return default_cache_dir() / "models" / f"{name}.gguf"
 
 
 def resolve(source: str) -> str:
-    """Return where a named model is found; what is no name is returned as it is.
+    """Return the file or repository of a pretrained model; other sources unchanged.
 
-    A GGUF file at `cached_file(name)` comes before the hub, so that a model may be had without it.
-    A file or folder of that name in the working directory comes before both.
+    The search order for a name of `PRETRAINED` is: a file or folder of this name in the working
+    directory, the GGUF file `cached_file(name)`, the hub. With the GGUF file, the model loads
+    without a network.
+
+    Args:
+        source: A name of `PRETRAINED`, or any other source of a model.
+
+    Returns:
+        A path or an `hf://` name.
 
     Example:
         >>> from gpt_keras.convert.pretrained import resolve

@@ -14,13 +14,21 @@ _SHOWN_CHARACTERS = 40
 
 
 class WordVectors(NamedTuple):
-    """Embeddings with the vectors of words put in.
+    """An embedding matrix with pretrained word vectors, as `word_vectors` returns it.
 
     Attributes:
-        matrix: `(rows, dim)` of the dtype of the initial one.
-        found: `(rows,)` bool, True where a row got a vector.
-        token_coverage: Share of the tokenizer's tokens that got one.
-        corpus_coverage: Share of a corpus's running tokens that got one; None without a corpus.
+        matrix: `(rows, dim)`, in the dtype of the initial matrix.
+        found: `(rows,)` bool, True if the row has a pretrained vector.
+        token_coverage: Fraction of the vocabulary with a pretrained vector.
+        corpus_coverage: Fraction of the tokens of the corpus with a pretrained vector, each
+            occurrence counted. None without a corpus.
+
+    Example:
+        >>> import gpt_keras as gk, numpy as np
+        >>> matrix, found = np.zeros((2, 3)), np.array([True, False])
+        >>> vectors = gk.convert.WordVectors(matrix, found, found.mean(), None)
+        >>> float(vectors.token_coverage)
+        0.5
     """
 
     matrix: np.ndarray
@@ -35,32 +43,31 @@ def word_vectors(
     initial: np.ndarray,
     corpus: str | Path | Sequence | None = None,
 ) -> WordVectors:
-    r"""Put pretrained word vectors into the embeddings of a tokenizer's tokens.
+    r"""Initialize the embeddings of a tokenizer's tokens with pretrained word vectors.
 
-    The file has a word and its numbers on each line, with a space between them: GloVe's text
-    format, or word2vec's, whose first line gives the number of words and of dimensions. It is read
-    line by line, and only vectors that a token asks for are kept.
+    The file has GloVe's text format: a word and its numbers on each line, separated by spaces.
+    word2vec's text format is read, too: its first line gives the number of words and of dimensions.
+    The file is read line by line, and vectors that match no token are skipped.
 
-    A token asks for the text that it decodes to, without one space before it, in which byte-pair
-    tokens keep the beginning of a word. So `" the"` and `"the"` both get the vector of `the`. Where
-    the file does not have the word, its lower-case form is taken (GloVe's smaller files know no
-    capitals). Tokens without a word, such as the end of text, blanks and parts of characters, and
-    words that the file does not have keep their initial row.
+    The word of a token is its decoded text without one leading space, because byte-pair tokens
+    begin with the space before the word. So `" the"` and `"the"` both get the vector of `the`. If
+    the file lacks the word, its lower-case form is looked up: some of GloVe's files have no capital
+    letters. Other rows of `initial` stay unchanged: special tokens, white space, parts of
+    characters, and words that the file lacks.
 
     Args:
         path: The file, UTF-8 text.
-        tokenizer: Its tokens get the vectors.
-        initial: `(rows, dim)`, at least one row for each token; not changed. Usually the weights
-            of a model's token embedding.
-        corpus: Texts to report the share of running tokens of, as
-            `gk.datasets.language_modeling` takes them.
+        tokenizer: The tokenizer whose tokens get the vectors.
+        initial: Initial embeddings, `(rows, dim)`, with at least one row per token. Usually the
+            weights of a model's token embedding. The array itself is not changed.
+        corpus: Texts for `corpus_coverage`, as `gk.datasets.language_modeling` takes them.
 
     Returns:
         A `WordVectors`.
 
     Raises:
-        ValueError: `initial` does not fit the tokenizer or the file; a line is broken, has another
-            number of dimensions or a word that was there before; the message gives its number.
+        ValueError: `initial` does not fit the tokenizer or the file. Or a line is damaged, has
+            another number of dimensions, or repeats a word; the message gives the line.
 
     Example:
         >>> import pathlib, tempfile
@@ -72,14 +79,14 @@ def word_vectors(
         >>> vectors.matrix.tolist(), vectors.found.tolist()
         ([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0]], [True, False, True])
 
-        Into a model, whose embeddings are as wide as the vectors:
+        To use the vectors in a model with embeddings of the same width:
         `model.backbone.token_embedding.embeddings.assign(vectors.matrix)`.
     """
     initial = np.asarray(initial)
     if initial.ndim != 2 or len(initial) < tokenizer.vocabulary_size:
         raise ValueError(
             f"`initial` must be a matrix of at least {tokenizer.vocabulary_size} rows, one for "
-            f"each token; its shape is {initial.shape}."
+            f"each token, got the shape {initial.shape}."
         )
     words = _words(tokenizer)
     wanted = {form.encode() for word in words for form in (word, word.lower()) if word}
@@ -90,8 +97,8 @@ def word_vectors(
             continue
         if word in vectors:
             raise ValueError(
-                f"{str(path)!r}, line {number}: the word {_shown(word)} was on line "
-                f"{lines[word]} already."
+                f"{str(path)!r}, line {number}: the word {_shown(word)} is already on line "
+                f"{lines[word]}."
             )
         vectors[word], lines[word] = _numbers(values, path, number), number
 
@@ -109,12 +116,12 @@ def word_vectors(
 
 
 def _words(tokenizer: Tokenizer) -> list[str]:
-    """The word that each token asks for; empty for those without."""
+    """Return the word of each token; an empty string for tokens without a word."""
     special = {tokenizer.end_of_text_id, *tokenizer.special_tokens.values()}
     words = []
     for token in range(tokenizer.vocabulary_size):
         word = "" if token in special else tokenizer.decode([token]).removeprefix(" ")
-        # A part of a character decodes to U+FFFD.
+        # The bytes of an incomplete character decode to U+FFFD.
         words.append("" if word.isspace() or "\ufffd" in word else word)
     return words
 
@@ -126,7 +133,8 @@ def _read(path: Path, dim: int) -> Iterator[tuple[int, bytes, list[bytes]]]:
     header, number = None, 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            # Neither line ends of other kinds nor other blanks: some files have words with those.
+            # Strip and split at these characters only: the words of some files contain other line
+            # ends and white space.
             fields = line.rstrip(b" \r\n").split(b" ")
             if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
                 header = int(fields[0])
@@ -136,13 +144,13 @@ def _read(path: Path, dim: int) -> Iterator[tuple[int, bytes, list[bytes]]]:
                         f"`initial` has {dim}."
                     )
                 continue
-            # A word may hold spaces, but its last piece is no number.
+            # A word may contain spaces. If its last piece is a number, the line has too many
+            # numbers.
             word = b" ".join(fields[:-dim])
             if not word or (_is_number(fields[:-dim][-1]) and len(fields) > dim + 1):
                 raise ValueError(
-                    f"{str(path)!r}, line {number}: a word and {dim} numbers (as many as `initial` "
-                    f"has dimensions) must be there, but it has {len(fields)} fields: "
-                    f"{_shown(line)}."
+                    f"{str(path)!r}, line {number}: it must have a word and {dim} numbers (the "
+                    f"dimensions of `initial`), but has {len(fields)} fields: {_shown(line)}."
                 )
             yield number, word, fields[-dim:]
     num_vectors = number - (header is not None)
@@ -150,7 +158,7 @@ def _read(path: Path, dim: int) -> Iterator[tuple[int, bytes, list[bytes]]]:
         raise ValueError(f"{str(path)!r} holds no vector.")
     if header is not None and header != num_vectors:
         raise ValueError(
-            f"{str(path)!r}, line 1: there should be {header} vectors, but there are {num_vectors}."
+            f"{str(path)!r}, line 1: it announces {header} vectors, but there are {num_vectors}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing safetensors files, single or in shards, a tensor at a time."""
+"""Safetensors files, single or in shards, read and written one tensor at a time."""
 
 import dataclasses
 import importlib
@@ -16,7 +16,8 @@ from gpt_keras.convert.name_map import listed, num_values
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# Constants that older versions of transformers stored with the weights: masks and frequencies.
+# Constants that older versions of transformers stored with the weights: causal masks and rotary
+# frequencies. They are skipped.
 _BUFFER = re.compile(r"(^|\.)attn\.(attention\.)?(masked_)?bias$|\.rotary_emb\.inv_freq$")
 
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -25,9 +26,9 @@ _READABLE = ("F64", *_DTYPES.values())
 
 @dataclasses.dataclass(frozen=True)
 class TensorInFile:
-    """A tensor in a safetensors file, of which all or some rows can be read.
+    """A tensor in a safetensors file, read as a whole or by rows.
 
-    The file is opened each time: pages of it that were read count as memory until it closes.
+    Each read opens the file anew. The pages that were read occupy memory until the file is closed.
     """
 
     file: pathlib.Path
@@ -45,16 +46,16 @@ class TensorInFile:
 
 
 class SafetensorsFolder:
-    """The tensors of a folder's `model.safetensors`, or of the shards that its index names.
+    """The tensors of a folder with `model.safetensors`, or with shards and an index.
 
     Args:
         folder: The folder.
-        prefix: What names begin with in some files and not in others; it is taken off.
+        prefix: Prefix to remove from the names of the tensors. A file may lack it.
 
     Raises:
-        ValueError: There is no such file, shards are missing or cut short, or tensors are not
-            floating-point; the message lists all of it.
-        ImportError: Safetensors is not installed.
+        ValueError: The folder has no safetensors file, shards are missing or truncated, or tensors
+            are not floating-point. The message lists all problems.
+        ImportError: The package safetensors is not installed.
     """
 
     def __init__(self, folder, prefix: str):
@@ -79,21 +80,21 @@ class SafetensorsFolder:
                         self._tensors[name] = TensorInFile(file, full_name, shape)
             except (_safetensors_error(), OSError) as error:
                 problems.append(f"{file.name} is damaged or cut short ({error})")
-        problems += listed("tensors that are there twice", twice)
+        problems += listed("tensors that appear twice", twice)
         problems += listed(f"tensors that are not {', '.join(_READABLE)}", types)
         if problems:
             raise ValueError(f"{str(folder)!r} cannot be read: " + "; ".join(problems) + ".")
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return names, without prefix, and shapes of all tensors that are weights."""
+        """Return the shapes of all weights, by name without the prefix."""
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def read(self, name: str) -> "TensorInFile":
-        """Return one tensor, of which nothing is read yet."""
+        """Return one tensor; its values are read when they are used."""
         return self._tensors[name]
 
     def drop(self, name: str) -> None:
-        """Leave out a tensor that the model does not have, if it is there."""
+        """Remove a tensor from this object, if it has it."""
         self._tensors.pop(name, None)
 
     def rename(self, old: str, new: str) -> None:
@@ -119,7 +120,7 @@ class SafetensorsFolder:
             problems.append(f"{INDEX} is damaged ({error})")
             return []
         missing = [file.name for file in files if not file.is_file()]
-        problems += listed("shards that the index names and are missing", missing)
+        problems += listed("shards that the index names, but are missing", missing)
         return [file for file in files if file.is_file()]
 
 
@@ -130,20 +131,21 @@ def write_safetensors(
     tensors: Iterator[tuple[str, np.ndarray]],
     max_shard_bytes: int,
 ) -> None:
-    """Write tensors as they come to one `model.safetensors`, or to shards and their index.
+    """Write tensors one by one to `model.safetensors`, or to shards and an index.
 
     Args:
         folder: An existing folder.
-        shapes: Names and shapes of all tensors, in the order in which they come.
-        dtype: `"float32"`, `"float16"` or `"bfloat16"`, that of all.
+        shapes: Shapes of all tensors by name, in the order of `tensors`.
+        dtype: Dtype of all tensors: `"float32"`, `"float16"` or `"bfloat16"`.
         tensors: Pairs of a name and an array.
-        max_shard_bytes: A file gets no more than this, or one tensor.
+        max_shard_bytes: Largest size of the tensors in a file. A single larger tensor gets a file
+            of its own.
 
     Raises:
-        ValueError: `dtype` is another one.
+        ValueError: `dtype` is not one of the three.
     """
     if dtype not in _DTYPES:
-        raise ValueError(f"Weights must be {', '.join(_DTYPES)} to be written, not {dtype}.")
+        raise ValueError(f"Weights must be {' or '.join(_DTYPES)} to be written, got {dtype}.")
     itemsize = ml_dtypes.finfo(dtype).bits // 8
     sizes = {name: itemsize * num_values(shape) for name, shape in shapes.items()}
     shards: list[list[str]] = [[]]
@@ -168,7 +170,7 @@ def write_safetensors(
 
 
 def _header(shapes, sizes, dtype):
-    """The length in 8 bytes, then JSON padded with spaces to a multiple of 8."""
+    """Return the header: 8 bytes for its length, then JSON padded to a multiple of 8."""
     entries, start = {"__metadata__": {"format": "pt"}}, 0
     for name, shape in shapes.items():
         end = start + sizes[name]
@@ -180,10 +182,13 @@ def _header(shapes, sizes, dtype):
 
 
 def require(package: str):
-    """Import a package of the `hub` extra.
+    """Return an imported package of the `hub` extra.
+
+    Args:
+        package: Name of the package or of one of its modules.
 
     Raises:
-        ImportError: It is not installed; the message gives the line that installs it.
+        ImportError: The package is not installed; the message gives the `pip` command.
     """
     try:
         return importlib.import_module(package)
@@ -202,5 +207,5 @@ def _safetensors_error():
 
 
 def weights_dtype(model: keras.Model) -> str:
-    """Return the one dtype of a model's trainable weights that are matrices."""
+    """Return the dtype of a model's weights, taken from the first trainable one."""
     return keras.backend.standardize_dtype(model.trainable_variables[0].dtype)

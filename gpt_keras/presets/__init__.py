@@ -1,4 +1,4 @@
-"""Named configs, each with its source."""
+"""Named configs of published models and small models, each with its source."""
 
 from gpt_keras.config import GPTConfig
 from gpt_keras.presets import (
@@ -19,16 +19,16 @@ _PRESETS = {name: config for family in _FAMILIES for name, config in family.PRES
 
 
 def get(name: str) -> GPTConfig:
-    """Return the config of a preset.
+    """Return the config of a preset; it has no weights.
 
     Args:
         name: One of `names()`.
 
     Returns:
-        A `GPTConfig`; its method `replace` makes a variant of it.
+        A `GPTConfig`. Its method `replace` makes a variant.
 
     Raises:
-        ValueError: There is no preset of that name.
+        ValueError: `name` is not the name of a preset.
 
     Example:
         >>> import gpt_keras as gk
@@ -41,7 +41,10 @@ def get(name: str) -> GPTConfig:
 
 
 def table() -> str:
-    r"""Return all presets as a table in Markdown, counted from the configs themselves.
+    r"""Return a Markdown table of all presets, with their sizes and parameter counts.
+
+    Returns:
+        The text of the table, computed from the configs.
 
     Example:
         >>> import gpt_keras as gk
@@ -68,7 +71,10 @@ def table() -> str:
 
 
 def names() -> list[str]:
-    """Return the names that `get` takes.
+    """Return the names of all presets, for `get`.
+
+    Returns:
+        A list of names, grouped by family.
 
     Example:
         >>> import gpt_keras as gk

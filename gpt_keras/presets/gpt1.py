@@ -3,7 +3,7 @@
 from gpt_keras.config import GPTConfig
 
 PRESETS = {
-    # The released checkpoint has 116,534,784 parameters, usually called 117M.
+    # The released checkpoint has 116,534,784 parameters; the usual name is 117M.
     "gpt1": GPTConfig(
         vocabulary_size=40478,
         max_sequence_length=512,

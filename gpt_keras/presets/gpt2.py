@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019, table 2; the sizes of the released checkpoints)."""
+"""GPT-2 (Radford et al. 2019, table 2); sizes of the released checkpoints."""
 
 from gpt_keras.config import GPTConfig
 

@@ -1,11 +1,12 @@
 """GPT-3 (Brown et al. 2020, table 2.1), whose weights were never released.
 
-The paper says that dense and locally banded attention alternate, but not how wide the bands are:
-256 tokens here, as in GPT-Neo (Black et al. 2021), the public model that follows it.
+Dense and locally banded attention layers alternate. The paper does not state the width of the
+bands. It is 256 tokens here, as in GPT-Neo (Black et al. 2021), a public model with this pattern.
 
-In two rows of the table the heads do not fill the width. Both are taken as printed, with the width
-of a head given: "XL" (24 heads of 128 at a width of 2,048) then has 1.52 billion parameters where
-the table says 1.3 (16 heads would give 1.32), and "13B" (40 heads of 128 at 5,140) 12.94.
+In two rows of the table, the number of heads times their width is not the width of the model. Both
+rows are copied as printed. "XL" has 24 heads of 128 at a width of 2,048. This makes 1.52 billion
+parameters where the table says 1.3 (16 heads would make 1.32). "13B" has 40 heads of 128 at a width
+of 5,140, which makes 12.94 billion.
 """
 
 from gpt_keras.config import GPTConfig

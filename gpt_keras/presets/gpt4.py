@@ -1,10 +1,10 @@
-"""A decoder of GPT-4's class. GPT-4's architecture is unpublished.
+"""Large modern decoders in place of GPT-4, whose architecture is unpublished.
 
-Its report (OpenAI 2023, section 2) gives "no further details about the architecture (including
+GPT-4's report (OpenAI 2023, section 2) gives "no further details about the architecture (including
 model size)". These presets have the parts of modern open decoders: rotary positions, RMSNorm,
-SwiGLU, grouped-query attention; once dense and once as a mixture of experts. Their size, 130
-billion parameters, is a choice and no estimate. Nothing here is known to be true of GPT-4 but the
-size of the vocabulary, which is that of its public tokenizer (cl100k, 100,277 ids).
+SwiGLU and grouped-query attention. One is dense, one is a mixture of experts. Their size, 130
+billion parameters, is a free choice, not an estimate. Only the vocabulary size is known to be
+GPT-4's: that of its public tokenizer (cl100k, 100,277 ids).
 """
 
 from gpt_keras.presets.modern import modern_decoder

@@ -1,4 +1,7 @@
-"""Llama 2 (Touvron et al. 2023, table 1) and Llama 3 (Grattafiori et al. 2024, table 3)."""
+"""Llama 2 and Llama 3.
+
+Llama 2: Touvron et al. 2023, table 1. Llama 3: Grattafiori et al. 2024, table 3.
+"""
 
 from gpt_keras.presets.modern import modern_decoder
 

@@ -1,4 +1,7 @@
-"""Mistral 7B (Jiang et al. 2023, table 1) and Mixtral 8x7B (Jiang et al. 2024, table 1)."""
+"""Mistral 7B and Mixtral 8x7B.
+
+Mistral 7B: Jiang et al. 2023, table 1. Mixtral 8x7B: Jiang et al. 2024, table 1.
+"""
 
 from gpt_keras.presets.modern import modern_decoder
 

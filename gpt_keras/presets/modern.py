@@ -1,4 +1,4 @@
-"""Fields that decoders of the Llama type share (Touvron et al. 2023, section 2.2)."""
+"""Fields shared by Llama-style decoders (Touvron et al. 2023, section 2.2)."""
 
 from typing import Any
 
@@ -9,7 +9,10 @@ def modern_decoder(**fields: Any) -> GPTConfig:
     """Return a config with rotary positions, RMSNorm, SwiGLU and no biases.
 
     Args:
-        **fields: The fields of `GPTConfig` that differ from model to model.
+        **fields: Further fields of `GPTConfig`. They override the four common ones.
+
+    Returns:
+        A `GPTConfig`.
 
     Example:
         >>> from gpt_keras.presets.modern import modern_decoder

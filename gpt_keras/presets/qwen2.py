@@ -1,4 +1,4 @@
-"""Qwen2 (Yang et al. 2024, table 1): queries, keys and values have biases."""
+"""Qwen2 (Yang et al. 2024, table 1), with query, key and value biases."""
 
 from gpt_keras.presets.modern import modern_decoder
 

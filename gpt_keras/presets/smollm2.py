@@ -1,4 +1,4 @@
-"""SmolLM2 (Ben Allal et al. 2025, table 8 and the released configurations)."""
+"""SmolLM2 (Ben Allal et al. 2025, table 8), with the released configurations."""
 
 from gpt_keras.presets.modern import modern_decoder
 

@@ -1,9 +1,9 @@
-"""A model of a few thousand parameters, for examples and tests: it is made at once."""
+"""A model of a few thousand parameters, fast to build, for examples and tests."""
 
 from gpt_keras.presets.modern import modern_decoder
 
 PRESETS = {
-    # One id for each byte; grouped-query attention, so that all that modern decoders have is in it.
+    # One id per byte. One key head, so that examples and tests cover grouped-query attention.
     "tiny": modern_decoder(
         vocabulary_size=256,
         max_sequence_length=32,

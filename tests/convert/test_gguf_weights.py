@@ -577,11 +577,11 @@ def test_types_that_are_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"position_embedding": "sinusoidal"}, r"gpt2: position_embedding is 'sinusoidal' and"),
-        ({"activation": "relu"}, r"gpt2: activation is 'relu' and there 'gelu_tanh'"),
-        ({"head_dim": 10}, r"gpt2: head_dim is 10 and there 8"),
+        ({"position_embedding": "sinusoidal"}, r"gpt2: position_embedding is 'sinusoidal', read"),
+        ({"activation": "relu"}, r"gpt2: activation is 'relu', read back as 'gelu_tanh'"),
+        ({"head_dim": 10}, r"gpt2: head_dim is 10, read back as 8"),
         ({"attention_windows": (4,)}, r"gpt2: attention_windows is \(4,\)"),
-        (MODERN | {"num_experts": 2}, r"\nllama: num_experts is 2 and there None"),
+        (MODERN | {"num_experts": 2}, r"\nllama: num_experts is 2, read back as None"),
     ],
 )
 def test_a_model_that_no_file_holds(changes, message, tmp_path):

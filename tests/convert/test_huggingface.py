@@ -253,19 +253,19 @@ def test_writing_needs_a_new_folder_and_leaves_nothing_half(tmp_path, monkeypatc
         ({"position_embedding": "sinusoidal"}, r"gpt2: position_embedding is 'sinusoidal'"),
         (
             {"position_embedding": "none"},
-            r"llama: .*position_embedding is 'none' and there 'rotary'",
+            r"llama: .*position_embedding is 'none', read back as 'rotary'",
         ),
-        ({"head_dim": 10}, r"gpt2: head_dim is 10 and there 8"),
+        ({"head_dim": 10}, r"gpt2: head_dim is 10, read back as 8"),
         ({"attention_windows": (4, 7)}, r"gpt_neo: .*attention_windows is \(4, 7\)"),
-        ({"norm": "rms_norm"}, r"llama: .*activation is 'gelu_tanh' and there 'swiglu'"),
-        ({"num_experts": 2}, r"gpt2: num_experts is 2 and there None"),
+        ({"norm": "rms_norm"}, r"llama: .*activation is 'gelu_tanh', read back as 'swiglu'"),
+        ({"num_experts": 2}, r"gpt2: num_experts is 2, read back as None"),
     ],
 )
 def test_a_model_that_no_architecture_holds(changes, message, tmp_path):
     model = gk.GPTCausalLM(tiny_config(**changes))
     with pytest.raises(ValueError, match=message) as raised:
         gk.convert.to_huggingface(model, tmp_path / "new")
-    assert "None and there None" not in str(raised.value)
+    assert "None, read back as None" not in str(raised.value)
     assert not (tmp_path / "new").exists()
 
 

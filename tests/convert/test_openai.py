@@ -131,7 +131,7 @@ def test_checkpoints_that_do_not_fit(change, message, tmp_path):
     [
         ({"n_vocab": 50}, r"must have the keys n_vocab, n_ctx.* but has n_vocab\."),
         (HPARAMS | {"n_experts": 2}, r"must have the keys .* but has .*n_experts"),
-        (HPARAMS | {"n_head": 3}, r"describes no GPT-2: `hidden_dim` must be a multiple"),
+        (HPARAMS | {"n_head": 3}, r"does not describe a GPT-2: `hidden_dim` must be a multiple"),
         ([], r"must hold a dict"),
     ],
 )
@@ -212,14 +212,14 @@ def test_gpt1_from_any_number_of_files(num_files, gpt1, tmp_path):
 def test_gpt1_files_that_do_not_fit(gpt1, tmp_path):
     folder = gpt1_folder(gpt1, tmp_path / "model")
     (folder / "params_9.npy").rename(folder / "nine.npy")
-    with pytest.raises(ValueError, match=r"model' has 9 files .* asks for \d+"):
+    with pytest.raises(ValueError, match=r"model' has 9 files .* requires \d+"):
         gk.convert.from_openai(folder)
     (folder / "params_9.npy").write_bytes((folder / "nine.npy").read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"params_9\.npy' is damaged"):
         gk.convert.from_openai(folder)
     for wrong in (np.ones((2, 3), "f4"), np.ones(3, "i4")):
         np.save(folder / "params_9.npy", wrong)
-        with pytest.raises(ValueError, match=r"params_9\.npy' must hold a row of floating"):
+        with pytest.raises(ValueError, match=r"params_9\.npy' must hold a vector of floating"):
             gk.convert.from_openai(folder)
     (folder / "nine.npy").replace(folder / "params_9.npy")
     shapes = json.loads((folder / "params_shapes.json").read_text())

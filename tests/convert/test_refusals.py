@@ -201,7 +201,7 @@ def test_what_is_not_there_may_be_near(tmp_path, monkeypatch):
         "HuggingFaceTB/SmolLM2-135M": "'smollm2_135m' or 'hf://HuggingFaceTB/SmolLM2-135M'?",
         "someone/something": "Did you mean 'hf://someone/something'?",
         "gpt2_smal": "Did you mean 'gpt2_small'",
-        "llama3_8b": "There are no weights of it; a new model is `gk.GPTCausalLM(gk.pres",
+        "llama3_8b": "This preset has no weights; a new model is `gk.GPTCausalLM(gk.pres",
         "my_modle": "Did you mean 'my_model'?",
         str(tmp_path / "my-model"): f"Did you mean '{tmp_path}/my_model'?",
         "my_model/config.json": "Load its folder: 'my_model'.",

@@ -84,14 +84,14 @@ def test_they_go_into_a_model(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a 1 2 3\nb 1 2\n", "line 2: a word and 3 numbers .* has 3 fields: 'b 1 2'"),
+        ("a 1 2 3\nb 1 2\n", "line 2: it must have a word and 3 numbers .* has 3 fields: 'b 1 2'"),
         ("a 1 2 3\nb 1 2 3 4\n", "line 2: .* 5 fields"),
         ("z 1 2 3 4\n", "line 1: .* 5 fields"),
         ("a 1 2 3\n\n", "line 2: .* 1 fields: ''"),
         ("a 1 2 x\n", "line 1: could not convert string to float: b'x'"),
         ("z 1 2 3\na 1 nan 3\n", "line 2: a number is not finite"),
-        ("a 1 2 3\nb 1 2 3\na 4 5 6\n", "line 3: the word 'a' was on line 1 already"),
-        ("3 3\na 1 2 3\n", "line 1: there should be 3 vectors, but there are 1"),
+        ("a 1 2 3\nb 1 2 3\na 4 5 6\n", "line 3: the word 'a' is already on line 1"),
+        ("3 3\na 1 2 3\n", "line 1: it announces 3 vectors, but there are 1"),
         ("1 4\na 1 2 3 4\n", "line 1: the vectors have 4 dimensions, and `initial` has 3"),
         ("", "holds no vector"),
         ("0 3\n", "holds no vector"),

@@ -126,7 +126,7 @@ def test_pieces_are_short_where_the_text_allows(tmp_path):
 def test_a_cache_that_cannot_be_written_names_its_setting(tmp_path, monkeypatch, tokenizer):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ValueError, match=r"`cache_dir` must be .* GPT_KERAS_CACHE decides"):
+        with pytest.raises(ValueError, match=r"`cache_dir` must be .* variable GPT_KERAS_CACHE"):
             encode_corpus([TEXT], tokenizer, folder)
     monkeypatch.setenv("GPT_KERAS_CACHE", str(tmp_path / "file"))
     with pytest.raises(ValueError, match="GPT_KERAS_CACHE"):

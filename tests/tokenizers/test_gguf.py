@@ -266,7 +266,7 @@ BAD_BYTES = {
     ),
     "same key": (
         b"GGUF" + number(3, 4) + number(0) + number(2) + (KEY + number(0, 4) + b"1") * 2,
-        "the name 'k' stands in it twice",
+        "the name 'k' appears twice",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The architectures of Hugging Face that a `GPT` can be: one table each."""
+"""Supported architectures of Hugging Face, one table per module."""
 
 from gpt_keras.convert.architectures import (
     gpt2,
@@ -12,7 +12,7 @@ from gpt_keras.convert.architectures import (
 )
 from gpt_keras.convert.architectures.table import HuggingFaceArchitecture
 
-# A model is written as the first one that can hold it.
+# Writing uses the first architecture that can represent the model.
 ARCHITECTURES: dict[str, HuggingFaceArchitecture] = {
     module.ARCHITECTURE.name: module.ARCHITECTURE
     for module in (gpt2, openai_gpt, gpt_neo, llama, qwen2, qwen3, mistral, mixtral)

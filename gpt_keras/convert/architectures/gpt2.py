@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019); many other models have its `model_type`, too."""
+"""GPT-2 (Radford et al. 2019); many other models have the same `model_type`."""
 
 from gpt_keras.convert.architectures.table import HEAD, HuggingFaceArchitecture
 from gpt_keras.convert.name_map import Source
@@ -23,7 +23,8 @@ ACTIVATIONS = {
     "relu": "relu",
 }
 
-# Its projections are `Conv1D`, whose kernels lie as ours do; queries, keys and values are one.
+# The projections are `Conv1D` layers, with kernels oriented as in Keras. One tensor contains the
+# query, key and value projections.
 BLOCKS = {
     "block_{i}/attention_norm": Source("h.{i}.ln_1"),
     "block_{i}/attention/query": Source("h.{i}.attn.c_attn", part=(0, 3)),

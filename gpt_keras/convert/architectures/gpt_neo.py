@@ -1,4 +1,4 @@
-"""GPT-Neo (Black et al. 2021): dense and local layers take turns, scores are not scaled."""
+"""GPT-Neo (Black et al. 2021), with local attention layers and unscaled scores."""
 
 from gpt_keras.convert.architectures import gpt2
 from gpt_keras.convert.architectures.table import HEAD, HuggingFaceArchitecture
@@ -10,7 +10,8 @@ def _names(config):
         "token_embedding": Source("wte"),
         "position_embedding": Source("wpe"),
         "block_{i}/attention_norm": Source("h.{i}.ln_1"),
-        # Our attention divides by sqrt(head_dim) what it does not.
+        # Our attention divides the scores by sqrt(head_dim), GPT-Neo's does not. So the queries
+        # get this factor.
         "block_{i}/attention/query": Source(
             "h.{i}.attn.attention.q_proj", transpose=True, factor=config.head_dim**0.5
         ),
@@ -27,12 +28,14 @@ def _names(config):
 
 def _read(settings):
     types = settings.pop("attention_types", [[["global", "local"], 12]])
-    settings.pop("attention_layers", None)  # follows from the types
+    settings.pop("attention_layers", None)  # `attention_types` gives the same
     windows = {"global": None, "local": settings.pop("window_size", 256)}
     try:
         layers = [kind for kinds, times in types for kind in list(kinds) * times]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"attention_types is {types!r}, which are no types.") from error
+        raise ValueError(
+            f"attention_types is {types!r} and should be a list such as [[['global', 'local'], 6]]."
+        ) from error
     if len(layers) != settings.get("num_layers") or set(layers) - windows.keys():
         raise ValueError(
             f"attention_types is {types!r}, which must name 'global' or 'local' for each of "

@@ -1,4 +1,4 @@
-"""Llama (Touvron et al. 2023), whose type most open decoders are; SmolLM2, too, is one."""
+"""Llama (Touvron et al. 2023); SmolLM2 and other decoders have the same type."""
 
 from gpt_keras.convert.architectures.table import HEAD, HuggingFaceArchitecture
 from gpt_keras.convert.name_map import Source

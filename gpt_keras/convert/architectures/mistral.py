@@ -1,4 +1,4 @@
-"""Mistral (Jiang et al. 2023): Llama with a window in every layer."""
+"""Mistral (Jiang et al. 2023): Llama with sliding-window attention in every layer."""
 
 from gpt_keras.convert.architectures import llama
 from gpt_keras.convert.architectures.table import HuggingFaceArchitecture
@@ -7,7 +7,7 @@ FIELDS = llama.FIELDS | {"attention_windows": "attention_windows"}
 
 
 def read(settings):
-    """Make `sliding_window`, which every layer has, the windows of a `GPTConfig`."""
+    """Return the settings with `sliding_window` replaced by `attention_windows`."""
     if "sliding_window" in settings:
         window = settings.pop("sliding_window")
         settings["attention_windows"] = None if window is None else (window,)
@@ -15,7 +15,7 @@ def read(settings):
 
 
 def write(config):
-    """Return `sliding_window`."""
+    """Return the setting `sliding_window`."""
     return {"sliding_window": config.attention_window(0)}
 
 

@@ -15,7 +15,10 @@ NAMES = llama.NAMES | {
 
 
 def _fused_names(config):
-    """The layout of transformers 5: one tensor for all experts, gate and up side by side."""
+    """Return the names of transformers 5.
+
+    One tensor stacks all experts of a layer; gate and up projections are concatenated.
+    """
     names = llama.NAMES | {
         "block_{i}/feed_forward/router": Source("layers.{i}.mlp.gate", transpose=True)
     }

@@ -1,4 +1,4 @@
-"""GPT-1 (Radford et al. 2018): norms after the sums, and so none at the end."""
+"""GPT-1 (Radford et al. 2018): norms after the residual sums, no final norm."""
 
 from gpt_keras.convert.architectures import gpt2
 from gpt_keras.convert.architectures.table import HuggingFaceArchitecture
@@ -14,7 +14,7 @@ ARCHITECTURE = HuggingFaceArchitecture(
     class_name="OpenAIGPTLMHeadModel",
     prefix="transformer.",
     fields=gpt2.FIELDS | {"afn": "activation"},
-    # Its "gelu" is the tanh approximation, whatever the name means elsewhere.
+    # In this architecture, transformers computes "gelu" with the tanh approximation.
     choices={"afn": {"gelu": "gelu_tanh", "relu": "relu"}},
     ours={"dropout": 0.1, "norm_position": "post"},
     names=lambda config: NAMES,

@@ -1,4 +1,4 @@
-"""Qwen2 (Yang et al. 2024): Llama with biases on queries, keys and values; windows in layers."""
+"""Qwen2 (Yang et al. 2024): Llama with query, key and value biases, and windows."""
 
 from gpt_keras.convert.architectures import llama
 from gpt_keras.convert.architectures.table import HuggingFaceArchitecture
@@ -9,10 +9,13 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 def read(settings):
-    """Replace the settings of windows by `attention_windows`, layer by layer.
+    """Return the settings with the window settings replaced by `attention_windows`.
+
+    Args:
+        settings: The settings in `config.json`; changed in place.
 
     Raises:
-        ValueError: `layer_types` does not name a known type for each layer.
+        ValueError: `layer_types` does not have a known type for each layer.
     """
     num_layers = settings.get("num_hidden_layers") or 0
     first, window = settings.pop("max_window_layers", 28), settings.pop("sliding_window", 4096)
@@ -33,7 +36,10 @@ def read(settings):
 
 
 def write(config):
-    """Return the settings of windows; older versions of transformers read `max_window_layers`."""
+    """Return the window settings for a config.
+
+    Older versions of transformers read `max_window_layers` instead of `layer_types`.
+    """
     windows = [config.attention_window(i) for i in range(config.num_layers)]
     settings = {"layer_types": [_FULL if window is None else _SLIDING for window in windows]}
     if _SLIDING not in settings["layer_types"]:

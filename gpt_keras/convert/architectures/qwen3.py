@@ -1,4 +1,4 @@
-"""Qwen3 (Yang et al. 2025): Qwen2 with norms of queries and keys in place of the biases."""
+"""Qwen3 (Yang et al. 2025): Qwen2 with query and key norms instead of biases."""
 
 from gpt_keras.convert.architectures import llama, qwen2
 from gpt_keras.convert.architectures.table import HuggingFaceArchitecture

@@ -1,4 +1,4 @@
-"""Rotary angles as `config.json` has them: the base, and how it is scaled."""
+"""Rotary settings in `config.json`: the base and the scaling."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,20 +7,23 @@ from typing import Any
 from gpt_keras.config import GPTConfig
 from gpt_keras.rotary_scaling import make_rotary_scaling
 
-# Where transformers writes the base and the scaling: since its version 5, and before.
+# The setting with the scaling. `rope_parameters`, since transformers 5, also has the base.
 _NEW, _OLD = "rope_parameters", "rope_scaling"
 
 _ORIGINAL = "original_max_position_embeddings"
 
-# Types that change nothing if their factor is 1.
+# Scalings that have no effect with a factor of 1.
 _BY_ONE_FACTOR = ("linear", "dynamic", "yarn", "llama3")
 
 
 def read_rope(settings: dict[str, Any]) -> dict[str, Any]:
-    """Replace settings in either layout by `rope_theta` and `rotary_scaling`.
+    """Return the settings with `rope_theta` and `rotary_scaling` for either layout.
+
+    Args:
+        settings: The settings in `config.json`; changed in place.
 
     Raises:
-        ValueError: The angles are scaled in a way that is not known.
+        ValueError: The scaling is not supported.
     """
     rope: dict[str, Any] = {}
     for name in (_NEW, _OLD):
@@ -28,7 +31,7 @@ def read_rope(settings: dict[str, Any]) -> dict[str, Any]:
         if given is not None and not isinstance(given, Mapping):
             raise ValueError(f"{name} is {given!r} and should be a mapping.")
         given = dict(given or {})
-        # The key was called `type` once, and files may have both.
+        # `type` is the old name of `rope_type`; a file may have both.
         if "type" in given:
             old_type = given.pop("type")
             given.setdefault("rope_type", old_type)
@@ -38,7 +41,7 @@ def read_rope(settings: dict[str, Any]) -> dict[str, Any]:
         settings["rope_theta"] = rope.pop("rope_theta")
     if rope.get("partial_rotary_factor") == 1:
         del rope["partial_rotary_factor"]
-    rope.pop("finetuned", None)  # whether the model was trained with it
+    rope.pop("finetuned", None)  # whether the model was trained with the scaling
     rope_type = rope.pop("rope_type", None) or "default"
     rope = {key: value for key, value in rope.items() if value is not None}
     context, original = settings.get("max_position_embeddings"), settings.pop(_ORIGINAL, None)
@@ -51,7 +54,7 @@ def read_rope(settings: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{_NEW} or {_OLD} is {described}, which a GPT does not have.")
         return settings
     if rope_type in _BY_ONE_FACTOR and rope.get("factor") == rope.get("attention_factor", 1) == 1:
-        return settings  # scaled by nothing
+        return settings  # no effect
     if rope_type == "longrope" and _is_one_list(rope):
         rope_type, rope = "factors", {"factors": rope["short_factor"]}
     try:
@@ -62,18 +65,19 @@ def read_rope(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_rope(config: GPTConfig) -> dict[str, Any]:
-    """Return the settings in both layouts."""
+    """Return the rotary settings of a config, in both layouts."""
     if config.rotary_scaling is None:
         return {_NEW: {"rope_theta": config.rotary_base, "rope_type": "default"}}
     rope = dataclasses.asdict(config.rotary_scaling)
     rope = {key: value for key, value in rope.items() if value is not None}
     if rope["rope_type"] == "factors":
         factors = list(rope["factors"])
-        # The one type with a divisor for each frequency has two lists, for short and long texts.
+        # Only `longrope` has a divisor for each frequency. It has two lists, for short and for
+        # long texts; both get the same divisors.
         rope = {"rope_type": "longrope", "short_factor": factors, "long_factor": factors}
         rope |= {"factor": 1.0, "attention_factor": 1.0, _ORIGINAL: config.max_sequence_length}
     if rope["rope_type"] == "dynamic":
-        del rope[_ORIGINAL]  # transformers takes the context's length
+        del rope[_ORIGINAL]  # transformers uses `max_position_embeddings`
         rope.pop("sequence_length", None)
     return {_NEW: {"rope_theta": config.rotary_base, **rope}, _OLD: rope}
 

@@ -1,4 +1,4 @@
-"""The table of one of Hugging Face's architectures: settings, names, layouts."""
+"""The class of tables for Hugging Face: settings, tensor names, tensor layouts."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,11 +9,11 @@ from gpt_keras.convert.architecture import Architecture
 from gpt_keras.convert.architectures.rope import read_rope, write_rope
 from gpt_keras.convert.name_map import Source, sources
 
-# The output projection, which stands beside the model and not in it.
+# The output projection; unlike other tensors, it has no prefix.
 HEAD = "lm_head.weight"
 
-# Settings of training, generation, other heads and files, which leave the logits as they are.
-# Those that begin with an underscore are notes of transformers to itself.
+# Settings without effect on the logits: of training, generation, other heads and files. Settings
+# that begin with an underscore, which transformers uses internally, are ignored, too.
 _WITHOUT_EFFECT = frozenset(
     """
     architectures attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token_id
@@ -29,14 +29,14 @@ _WITHOUT_EFFECT = frozenset(
     suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p
     torch_dtype torchscript transformers.js_config transformers_version typical_p unk_token_id
     unsloth_fixed unsloth_version use_bfloat16 use_cache
-    """.split()  # noqa: SIM905 (one a line would be a page)
+    """.split()  # noqa: SIM905 (one name per line would fill a page)
 )
 
-# Values that say that there is nothing of the kind, and settings that say so with a 1.
+# Values that switch a setting off, and settings that are off if they are 1.
 _EMPTY = (None, False, "", [], {})
 _NEUTRAL_AT_1 = ("partial_rotary_factor",)
 
-# Fields that `write` gives in another form.
+# Fields that do not occur in `config.json`; `write` and `write_rope` convert them.
 _NOT_THEIRS = frozenset({"attention_windows", "rotary_scaling"})
 
 
@@ -54,13 +54,13 @@ class HuggingFaceArchitecture(Architecture):
 
     Attributes:
         class_name: Name of the class in `transformers`.
-        prefix: What the names of all tensors but the head begin with.
-        theirs: Settings that may have no other value than this one.
-        names: A function that gives the table of names for `name_map.sources`, without prefix.
-        other_names: The same for a second layout that files may have.
-        read: For settings that are not one field each: a function that changes all the settings
-            to ones that stand in `fields`.
-        write: The way back: a function that gives further settings for a config.
+        prefix: Prefix of the names of all tensors except the head.
+        theirs: Settings with one supported value; another value is rejected.
+        names: Function that returns the table of names for `name_map.sources`, without prefix.
+        other_names: The same for a second layout, which some files have.
+        read: Function that converts the settings of a file. It replaces settings without a field
+            of their own by settings in `fields`.
+        write: The inverse of `read`: a function that returns further settings for a config.
     """
 
     class_name: str
@@ -72,16 +72,16 @@ class HuggingFaceArchitecture(Architecture):
     write: Callable[[GPTConfig], dict[str, Any]] = _nothing
 
     def to_config(self, settings: Mapping[str, Any]) -> GPTConfig:
-        """Return the `GPTConfig` of the settings in a `config.json`.
+        """Return the `GPTConfig` for the settings in a `config.json`.
 
         Raises:
-            ValueError: Settings ask for what a `GPT` does not have, are not known, contradict each
-                other or are missing; the message lists them.
+            ValueError: Settings are not supported, contradict each other, or are missing. The
+                message lists them.
         """
         return self.config_of(self.read(read_rope(dict(settings))), found={})
 
     def to_settings(self, config: GPTConfig) -> dict[str, Any]:
-        """Return the settings of a config that has no `misfits`, as `config.json` has them."""
+        """Return the content of `config.json` for a config without `misfits`."""
         settings = {"architectures": [self.class_name], "model_type": self.name}
         settings |= {key: value for key, value in self.theirs.items() if value is not None}
         for key, field in self.fields.items():
@@ -116,7 +116,13 @@ class HuggingFaceArchitecture(Architecture):
     def sources_among(
         self, config: GPTConfig, tensors: Mapping[str, tuple[int, ...]]
     ) -> dict[str, Source]:
-        """Return the source of every weight, in the layout that a file's tensors have."""
+        """Return the `Source` of every weight, in the layout of a file.
+
+        Args:
+            config: Config of the model.
+            tensors: Shapes of the tensors in the file, by name. The layout with the most matching
+                names is chosen.
+        """
         layouts = [self.sources(config)]
         if self.other_names is not None:
             layouts.append(sources(self.other_names(config), config))
@@ -125,5 +131,5 @@ class HuggingFaceArchitecture(Architecture):
         )
 
     def full_name(self, name: str) -> str:
-        """Return a tensor's name with the prefix that it has in the file."""
+        """Return the name of a tensor with the prefix of the file."""
         return name if name == HEAD else self.prefix + name

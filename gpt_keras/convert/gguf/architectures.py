@@ -1,4 +1,4 @@
-"""The architectures of GGUF files: keys and names of tensors of each."""
+"""Supported architectures of GGUF files: metadata keys and tensor names."""
 
 import dataclasses
 import numbers
@@ -16,10 +16,11 @@ EMBEDDING = "token_embd.weight"
 HEAD = "output.weight"
 POSITIONS = "position_embd.weight"
 
-# Queries, keys and values on top of each other; taken as the three entries of a further axis.
+# One tensor with query, key and value projections. It is read as three entries of a first axis.
 FUSED = "attn_qkv"
 
-# What llama.cpp's file says of a model, and the fields of `GPTConfig` that it is.
+# The field of `GPTConfig` for each metadata key, without the architecture's prefix. The number of
+# rows of the embedding is the size of the vocabulary.
 _SIZES = {
     "context_length": "max_sequence_length",
     "block_count": "num_layers",
@@ -38,7 +39,7 @@ _ROTARY = _SIZES | {
     "rotary_scaling": "rotary_scaling",
     "vocab_size": "vocabulary_size",
 }
-# Values that say that there is nothing of the kind, such as no experts.
+# Values that switch a setting off, such as 0 experts.
 _NOTHING = (0, "", "none")
 
 _MODERN = {
@@ -55,17 +56,19 @@ _MODERN = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GGUFArchitecture(Architecture):
-    """An architecture of llama.cpp; `general.architecture` is its name, and its keys begin with it.
+    """An architecture of llama.cpp.
+
+    Its name is the value of `general.architecture` and the prefix of its metadata keys.
 
     Attributes:
-        interleaved: Whether queries and keys go in neighbouring pairs for the rotary embedding.
-        fused: Whether queries, keys and values are one tensor.
+        interleaved: Whether the rotary embedding pairs neighbouring columns of queries and keys.
+        fused: Whether one tensor has the query, key and value projections.
     """
 
     interleaved: bool = False
     fused: bool = False
 
-    # The epsilon has no default, and the width inside the feed-forward layer no usual one.
+    # Two fields with a default in `GPTConfig`, but without one in GGUF files.
     required = Architecture.required | {"norm_epsilon", "intermediate_dim"}
     not_held = frozenset({"dropout"})
 
@@ -75,21 +78,21 @@ class GGUFArchitecture(Architecture):
         shapes: Mapping[str, tuple[int, ...]],
         rope_factors: Sequence[float] | None = None,
     ) -> GPTConfig:
-        """Return the `GPTConfig` of a file's metadata and tensors.
+        """Return the `GPTConfig` for the metadata and tensors of a file.
 
         Args:
-            metadata: The values by their names.
-            shapes: Names and shapes of the tensors.
-            rope_factors: The values of the tensor `rope_freqs.weight`, if there is one.
+            metadata: Values by key.
+            shapes: Shapes of the tensors, by name.
+            rope_factors: Values of the tensor `rope_freqs.weight`, or None without it.
 
         Raises:
-            ValueError: Keys are missing, contradict each other, or ask for what a `GPT` does not
-                have; the message lists them.
+            ValueError: Settings are not supported, contradict each other, or are missing. The
+                message lists them.
         """
         if len(shapes.get(EMBEDDING, ())) != 2:
             raise ValueError(f"it has no matrix {EMBEDDING}")
         blocks = metadata.get(f"{self.name}.block_count", 0)
-        if isinstance(blocks, int) and blocks > len(shapes):  # a damaged number may be billions
+        if isinstance(blocks, int) and blocks > len(shapes):  # damaged: can be billions
             raise ValueError(f"block_count is {blocks}, but there are only {len(shapes)} tensors")
         prefix = f"{self.name}."
         own = {
@@ -107,7 +110,7 @@ class GGUFArchitecture(Architecture):
         return self.config_of(settings, found)
 
     def metadata(self, config: GPTConfig) -> dict[str, Any]:
-        """Return the metadata of a config, as `to_config` takes it."""
+        """Return the metadata of a config, for `to_config`."""
         settings = {
             key: getattr(config, field)
             for key, field in self.fields.items()
@@ -158,7 +161,7 @@ def _projection(name, **how):
     return Source(f"blk.{{i}}.{name}", transpose=True, **how)
 
 
-# A model is written as the first one that can hold it.
+# Writing uses the first architecture that can represent the model.
 ARCHITECTURES: dict[str, GGUFArchitecture] = {
     architecture.name: architecture
     for architecture in (
@@ -192,7 +195,10 @@ ARCHITECTURES: dict[str, GGUFArchitecture] = {
 
 
 def _plain(value):
-    """Make a number of the file's what a person would write: 1e-05, not 9.999999747378752e-06."""
+    """Return a metadata value as a Python value.
+
+    A float32 gets its shortest decimal form: 1e-05, not 9.999999747378752e-06.
+    """
     if isinstance(value, float):
         return float(str(np.float32(value)))
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""GGUF files, the format of llama.cpp: weights, often quantized, and tokenizer in one file."""
+"""Loading and writing of models in GGUF files, the format of llama.cpp."""
 
 import itertools
 import pathlib
@@ -34,29 +34,29 @@ CHAT_TEMPLATE = "tokenizer.chat_template"
 TOKENIZER_KIND = "tokenizer.ggml.model"
 NO_TOKENIZER = "none"
 
-# What `general.file_type` says of the matrices.
+# Values of `general.file_type`, the type of the matrices.
 _FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}
 
 
 def from_gguf(path, dtype=None) -> GPTCausalLM:
-    """Load a model from a GGUF file of the architectures gpt2, llama, qwen2 or qwen3.
+    """Load a model from a GGUF file; architecture gpt2, llama, qwen2 or qwen3.
 
-    Everything is checked before the model is built, and the weights are read and dequantized one
-    tensor at a time.
+    Metadata and tensor shapes are checked before the model is built. The weights are then read and
+    dequantized one tensor at a time.
 
     Args:
-        path: The file. Its tensors may be F64 or of any type that the gguf package dequantizes.
+        path: The file. Its tensors may be F64 or any type that the gguf package dequantizes.
         dtype: Dtype policy of the model, such as `"bfloat16"`. Default: Keras's global policy.
 
     Returns:
-        A `GPTCausalLM`, not compiled, with the weights in the dtype that the policy says. Its
-        `chat_template` is that of the file. Where the file has a tokenizer that cannot be read, a
-        warning says why and the model has none.
+        A `GPTCausalLM`, not compiled, with weights in the dtype of the policy and the chat template
+        of the file. If the tokenizer cannot be read, the model has no tokenizer, and a warning
+        gives the reason.
 
     Raises:
-        ValueError: The file is damaged or cut short, the architecture or a type is not known, the
-            metadata ask for what a `GPT` does not have, or the tensors do not fit.
-        ImportError: Gguf is not installed.
+        ValueError: The file is damaged or truncated, the architecture, a setting or a tensor type
+            is not supported, or the tensors do not fit the metadata.
+        ImportError: The package gguf is not installed.
 
     Example:
         >>> import tempfile
@@ -92,11 +92,17 @@ def from_gguf(path, dtype=None) -> GPTCausalLM:
 
 
 def read_config(path) -> GPTConfig:
-    """Return the config of the model in a GGUF file, whose weights are not read.
+    """Return the config of the model in a GGUF file, without its weights.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A `GPTConfig`.
 
     Raises:
-        ValueError: The file is damaged, or its architecture or a setting is not known.
-        ImportError: Gguf is not installed.
+        ValueError: The file is damaged, or its architecture or a setting is not supported.
+        ImportError: The package gguf is not installed.
     """
     try:
         header = read_header(path)
@@ -106,22 +112,23 @@ def read_config(path) -> GPTConfig:
 
 
 def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
-    """Write a model as a GGUF file, tokenizer and chat template included.
+    """Write a model to a GGUF file, with its tokenizer and chat template.
 
-    The architecture is the first of gpt2, qwen2, qwen3 and llama that can hold the model. The file
-    appears whole or not at all.
+    The architecture is the first one that can represent the model: gpt2, qwen2, qwen3, llama. The
+    file appears complete or not at all.
 
     Args:
-        model: A `CausalLM` whose backbone is a `GPT`, with a byte-level tokenizer or none.
-        path: The file, whose name ends in `.gguf`.
-        dtype: Type of the matrices: `"f32"`, `"f16"` or `"q8_0"`, 8 bits with a scale for 32
-            values. As llama.cpp does, vectors and learned positions stay in f32, and matrices whose
-            rows are no multiple of 32 in f16.
+        model: A `CausalLM` whose backbone is a `GPT`, not quantized. Its tokenizer is a
+            `BytePairTokenizer`, a `MetaspaceTokenizer` or None.
+        path: The file; its name must end in `.gguf`.
+        dtype: Type of the matrices: `"f32"`, `"f16"`, or `"q8_0"`, which has 8 bits per value and
+            a scale per 32 values. As in llama.cpp, vectors and learned positions are f32. With
+            `"q8_0"`, matrices whose row length is not a multiple of 32 are f16.
 
     Raises:
-        ValueError: `path` or `dtype` is something else, or the file cannot hold the model; the
-            message says what does not fit.
-        ImportError: Gguf is not installed.
+        ValueError: `path` or `dtype` is not allowed, or GGUF cannot represent the model or its
+            tokenizer. The message says what does not fit.
+        ImportError: The package gguf is not installed.
 
     Example:
         >>> import tempfile
@@ -177,7 +184,7 @@ def to_gguf(model: GPTCausalLM, path, dtype: str = "f16") -> None:
 
 
 def _described(header, tensors):
-    """The table of a file's architecture, and the config that metadata and tensors give."""
+    """Return the architecture of a file, and the config of its model."""
     architecture = _architecture(header.metadata)
     factors = tensors.pop(FACTORS)
     factors = None if factors is None else np.asarray(factors).tolist()
@@ -187,9 +194,7 @@ def _described(header, tensors):
 def _architecture(metadata):
     name = metadata.get("general.architecture", b"").decode("utf-8")
     if name not in ARCHITECTURES:
-        raise ValueError(
-            f"its architecture is {name!r}; those that can be read are {', '.join(ARCHITECTURES)}"
-        )
+        raise ValueError(f"its architecture is {name!r}; supported are {', '.join(ARCHITECTURES)}")
     parts = metadata.get("split.count", 1)
     if parts > 1:
         raise ValueError(f"it is one of {parts} parts; join them first (llama-gguf-split --merge)")

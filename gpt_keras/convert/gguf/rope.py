@@ -1,4 +1,4 @@
-"""Scaled rotary angles as GGUF files have them: metadata, or a tensor with a divisor for each."""
+"""Rotary scaling in GGUF files: metadata, or a tensor of frequency divisors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from gpt_keras.rotary_scaling import (
     wave_frequencies,
 )
 
-# The tensor, and the settings by the names of `RotaryScaling`.
+# The name of the tensor, and the argument of a `RotaryScaling` for each metadata key.
 FACTORS = "rope_freqs.weight"
 _TYPE, _LEGACY_FACTOR = "rope.scaling.type", "rope.scale_linear"
 _KEYS = {
@@ -25,7 +25,7 @@ _KEYS = {
     "rope.scaling.yarn_beta_fast": "beta_fast",
     "rope.scaling.yarn_beta_slow": "beta_slow",
 }
-# Settings that change nothing with this value.
+# Settings without effect if they have this value.
 _NEUTRAL = {
     "rope.scaling.attn_factor": 1.0,
     "rope.scaling.yarn_attn_factor": 1.0,
@@ -36,18 +36,19 @@ _NEUTRAL = {
 def read_rope(
     settings: Mapping[str, Any], factors: Sequence[float] | None = None
 ) -> dict[str, Any]:
-    """Replace the settings of a scaling by `rotary_scaling`; unknown ones stay as they are.
+    """Return the settings with the scaling replaced by `rotary_scaling`.
 
     Args:
-        settings: An architecture's settings, without its name.
-        factors: The values of the tensor `rope_freqs.weight`, if there is one.
+        settings: Metadata of an architecture, without its name as prefix. Unknown settings are
+            returned unchanged.
+        factors: Values of the tensor `rope_freqs.weight`, or None without it.
 
     Raises:
-        ValueError: A value is not allowed.
+        ValueError: A value is not allowed, or the file has two scalings.
     """
     rest = {key: value for key, value in settings.items() if _NEUTRAL.get(key) != value}
-    rest.pop("rope.scaling.finetuned", None)  # whether the model was trained with it
-    rope_type = rest.pop(_TYPE, "linear")  # as in llama.cpp
+    rest.pop("rope.scaling.finetuned", None)  # whether the model was trained with the scaling
+    rope_type = rest.pop(_TYPE, "linear")  # the default of llama.cpp
     rope = {name: rest.pop(key) for key, name in _KEYS.items() if key in rest}
     legacy_factor = rest.pop(_LEGACY_FACTOR, 1.0)
     factor = rope.pop("factor", legacy_factor) or 1.0
@@ -67,7 +68,10 @@ def read_rope(
 
 
 def write_rope(scaling: RotaryScaling | None) -> dict[str, Any]:
-    """Return the settings of a scaling that has settings, without the architecture's name."""
+    """Return the metadata of a linear or YaRN scaling; empty for the others.
+
+    The keys lack the name of the architecture as prefix.
+    """
     if not isinstance(scaling, LinearScaling | YarnScaling):
         return {}
     settings = {_TYPE: scaling.rope_type}
@@ -77,7 +81,11 @@ def write_rope(scaling: RotaryScaling | None) -> dict[str, Any]:
 
 
 def rope_factors(config: GPTConfig) -> np.ndarray | None:
-    """Return the values of the tensor of a scaling that has one, `(head_dim / 2,)`, else None."""
+    """Return the values of the tensor `rope_freqs.weight`.
+
+    They are the divisors of the frequencies in a Llama 3 or factors scaling, `(head_dim / 2,)`.
+    Other scalings have no tensor: the result is None.
+    """
     if not isinstance(config.rotary_scaling, Llama3Scaling | FactorsScaling):
         return None
     base, head_dim = config.rotary_base, config.head_dim

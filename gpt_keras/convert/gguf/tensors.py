@@ -1,4 +1,4 @@
-"""The tensors of a GGUF file, dequantized a part at a time."""
+"""The tensors of a GGUF file, dequantized in chunks."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from gpt_keras.convert.gguf.writer import require_gguf
 from gpt_keras.convert.name_map import listed, num_values
 from gpt_keras.gguf_file import Header, TensorInfo
 
-# So many values are dequantized at once.
+# The number of values to dequantize at once, which limits the memory.
 _CHUNK = 2**20
 
 
@@ -21,11 +21,12 @@ class GGUFTensors:
 
     Args:
         path: The file.
-        header: Its head.
+        header: Its header.
 
     Raises:
-        ValueError: Tensors are of a type that is not known here, or end beyond the file; the
-            message does not name the file.
+        ValueError: The type of a tensor is not supported, or a tensor ends beyond the file. The
+            message does not name the file; the caller adds the name.
+        ImportError: The package gguf is not installed.
     """
 
     def __init__(self, path, header: Header):
@@ -45,32 +46,32 @@ class GGUFTensors:
             else:
                 self._tensors[name] = TensorInFile(path, info, _shape(name, info))
         problems = listed("tensors of types that the gguf package does not dequantize", unknown)
-        problems += listed("tensors whose rows are no whole blocks", broken)
-        problems += listed("it is cut short: these tensors end beyond it", beyond)
+        problems += listed("tensors whose rows are not a whole number of blocks", broken)
+        problems += listed("it is truncated: these tensors end beyond it", beyond)
         if problems:
             raise ValueError("; ".join(problems))
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Return names and shapes of all tensors."""
+        """Return the shapes of all tensors, by name."""
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def read(self, name: str) -> "TensorInFile":
-        """Return one tensor, still in the file."""
+        """Return one tensor; its values are read when they are used."""
         return self._tensors[name]
 
     def pop(self, name: str) -> "TensorInFile | None":
-        """Leave out a tensor that is no weight, and return it; None if there is none."""
+        """Remove a tensor from this object and return it; None if the file lacks it."""
         return self._tensors.pop(name, None)
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorInFile:
-    """A tensor in a GGUF file, of which all or some rows can be read, in float32.
+    """A tensor in a GGUF file, read as a whole or by rows, in float32.
 
     Attributes:
         path: The file.
-        info: What the file's head says of the tensor.
-        shape: Its shape.
+        info: Entry of the tensor in the file's header.
+        shape: Shape in NumPy's order.
     """
 
     path: pathlib.Path
@@ -89,7 +90,7 @@ class TensorInFile:
         width = min(self.info.shape[0], num_values(shape))
         values = np.empty((num_values(shape) // width, width), np.float32)
         step = max(1, _CHUNK // width)
-        # Not mapped into memory: what was read of the file would count until the end.
+        # No memory map: the pages that were read would occupy memory until the map is closed.
         with open(self.path, "rb") as file:
             file.seek(self.info.offset + first * num_values(self.shape[1:]) // block * size)
             for start in range(0, len(values), step):
@@ -101,7 +102,7 @@ class TensorInFile:
 
 @functools.cache
 def _is_readable(kind):
-    """Whether one block of a type can be dequantized; some types have names and no more."""
+    """Return whether the gguf package can dequantize a type; it only names some types."""
     gguf = require_gguf()
     try:
         kind = gguf.GGMLQuantizationType(kind)
@@ -119,7 +120,7 @@ def _dequantize(raw, kind):
 
 
 def _shape(name, info):
-    """The shape in NumPy's order, that of neighbouring values last."""
+    """Return the shape in NumPy's order; a fused tensor gets a first axis of 3."""
     shape = info.shape[::-1]
     if f".{FUSED}." in name and shape[0] % 3 == 0:
         return (3, shape[0] // 3, *shape[1:])

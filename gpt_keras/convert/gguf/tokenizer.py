@@ -1,4 +1,4 @@
-"""A tokenizer as metadata of a GGUF file, which `gk.tokenizers.load` reads back."""
+"""A tokenizer as metadata of a GGUF file; `gk.tokenizers.load` reads it back."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ from gpt_keras.tokenizers.utf8 import BYTE_TOKEN
 
 _PREFIX = "tokenizer.ggml."
 
-# Ways to split text into words, as llama.cpp calls them, that are tried in this order.
+# Names of pre-tokenizers in llama.cpp, which are tried in this order.
 _SPLITS = (
     "gpt-2",
     "smollm",
@@ -24,13 +24,13 @@ _SPLITS = (
     "hunyuan",
 )
 
-# What `tokenizer.ggml.token_type` says of a token.
+# Values of `tokenizer.ggml.token_type`.
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE_TYPE = 1, 2, 3, 4, 5, 6
 
-# What llama.cpp calls the tokens at which a text, or a turn of a conversation, ends.
+# Names in llama.cpp of the tokens that end a text, a turn or a message.
 END_TOKENS = ("eos_token", "eot_token", "eom_token")
 
-# Names that templates have for tokens, and what the metadata call these.
+# The metadata's name of each special token, by its variable in chat templates.
 _NAMES = {
     "bos_token": "bos_token",
     **{name: name for name in END_TOKENS},
@@ -40,10 +40,13 @@ _NAMES = {
 
 
 def named_tokens(metadata: dict[str, Any]) -> dict[str, tuple[int, str]]:
-    """Return id and text of the tokens that the file names, by their names in templates.
+    """Return id and text of the special tokens, by their variable in chat templates.
+
+    Args:
+        metadata: The metadata of a GGUF file.
 
     Raises:
-        ValueError: An id is not that of a token.
+        ValueError: An id is outside the vocabulary.
     """
     tokens = metadata.get(f"{_PREFIX}tokens", [])
     named = {}
@@ -58,21 +61,22 @@ def named_tokens(metadata: dict[str, Any]) -> dict[str, tuple[int, str]]:
 
 
 def tokenizer_metadata(tokenizer, vocabulary_size: int) -> dict[str, Any]:
-    """Return the metadata of a tokenizer.
+    """Return the GGUF metadata of a tokenizer.
 
     Args:
         tokenizer: A `BytePairTokenizer` or a `MetaspaceTokenizer`.
-        vocabulary_size: Number of ids of the model; ids that the tokenizer lacks get tokens
-            `[PAD5]`, ..., because llama.cpp wants one for each.
+        vocabulary_size: Number of token ids of the model. Ids that the tokenizer lacks get tokens
+            such as `[PAD5]`, because llama.cpp needs a token for every id.
 
     Raises:
-        ValueError: The tokenizer is of another kind, or does with text what has no name.
+        ValueError: The tokenizer is of another class, or GGUF cannot represent its pre-tokenizer
+            or its merges.
     """
     kinds = (tokenizers.BytePairTokenizer, tokenizers.MetaspaceTokenizer)
     if not isinstance(tokenizer, kinds):
         raise ValueError(
             "`model` must have a BytePairTokenizer, a MetaspaceTokenizer or None to be written to "
-            f"a GGUF file; its own is a {type(tokenizer).__name__}."
+            f"a GGUF file, got a {type(tokenizer).__name__}."
         )
     content = json.loads(tokenizer.to_json())
     tokens = [f"[PAD{i}]" for i in range(vocabulary_size)]
@@ -86,7 +90,7 @@ def tokenizer_metadata(tokenizer, vocabulary_size: int) -> dict[str, Any]:
         metadata = _byte_level_metadata(content, tokens, types)
     else:
         metadata = _sentencepiece_metadata(tokenizer, content, tokens, types)
-    # The format's own default would be any token.
+    # Without this key, llama.cpp would use a default id, which can be any token here.
     start = tokenizer.start_of_text_id
     start = tokenizer.end_of_text_id if start is None else start
     if start is not None:
@@ -97,7 +101,7 @@ def tokenizer_metadata(tokenizer, vocabulary_size: int) -> dict[str, Any]:
 def _byte_level_metadata(content, tokens, types):
     merges = content["model"]["merges"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
-    if not merges:  # the format has no empty lists
+    if not merges:  # GGUF has no empty lists
         raise ValueError("`model` must have a tokenizer with merges to be written to a GGUF file.")
     return _byte_level(_split_name(content), tokens, types, merges)
 
@@ -108,7 +112,7 @@ def _byte_level(split, tokens, types, merges):
 
 
 def _sentencepiece_metadata(tokenizer, content, tokens, types):
-    """The pieces with a score each: the earlier a piece is merged, the higher."""
+    """Return the metadata of pieces and scores; earlier merges have higher scores."""
     vocabulary = content["model"]["vocab"]
     scores = [0.0] * len(tokens)
     for rank, merge in reversed([*enumerate(content["model"]["merges"])]):
@@ -128,7 +132,7 @@ def _sentencepiece_metadata(tokenizer, content, tokens, types):
     if {*written} != {*tokenizer.merges}:
         raise ValueError(
             "`model` must have a tokenizer whose merges follow from its tokens to be written to a "
-            "GGUF file, as those of a SentencePiece model do."
+            "GGUF file, as in a SentencePiece model."
         )
     return {
         f"{_PREFIX}model": "llama",
@@ -140,7 +144,10 @@ def _sentencepiece_metadata(tokenizer, content, tokens, types):
 
 
 def _split_name(content):
-    """Find the name from which reading a file makes the split that a `tokenizer.json` has."""
+    """Return the GGUF name of the pre-tokenizer in a `tokenizer.json`.
+
+    Each known name is written to a small file and read back, to compare the results.
+    """
     tokens = [token for token in content["model"]["vocab"] if len(token) == 1] + ["Ġt"]
     with tempfile.TemporaryDirectory() as folder:
         for name in _SPLITS:
@@ -151,13 +158,13 @@ def _split_name(content):
             if _split(json.loads(tokenizers.load(file).to_json())) == _split(content):
                 return name
     raise ValueError(
-        "`model` has a tokenizer that splits text into words in a way that is none of those that "
-        f"have a name in GGUF files: {', '.join(_SPLITS)}."
+        "`model` must have a pre-tokenizer with a name in GGUF files to be written to one. "
+        f"Supported are those of {', '.join(_SPLITS)}."
     )
 
 
 def _split(content):
-    """All that decides how a `tokenizer.json` splits text, without settings that do not."""
+    """Return the parts of a `tokenizer.json` that affect how it splits a text."""
     parts = [content["pre_tokenizer"], content["normalizer"]]
     parts.append(bool(content["model"].get("ignore_merges")))
     return json.loads(

@@ -1,4 +1,4 @@
-"""Writing GGUF files: metadata at once, tensors one after the other."""
+"""A writer of GGUF files: the metadata first, then one tensor after the other."""
 
 import contextlib
 import importlib
@@ -9,10 +9,10 @@ import numpy as np
 
 
 def require_gguf():
-    """Import the `gguf` package.
+    """Return the imported `gguf` package.
 
     Raises:
-        ImportError: It is not installed; the message gives the line that installs it.
+        ImportError: The package is not installed; the message gives the `pip` command.
     """
     try:
         return importlib.import_module("gguf")
@@ -27,16 +27,16 @@ def open_writer(
     metadata: Mapping[str, Any],
     tensors: Mapping[str, tuple[tuple[int, ...], Any]],
 ) -> Iterator[Any]:
-    """Write all of a file but the tensors' values, and give the writer that takes these.
+    """Write the header of a GGUF file; yield a writer for the values of the tensors.
 
     Args:
         path: The file.
-        architecture: What `general.architecture` says.
-        metadata: The values by their names: texts, numbers, lists of either.
+        architecture: Value of `general.architecture`.
+        metadata: Values by key: texts, numbers, booleans, and lists of them.
         tensors: Shape in NumPy's order and `gguf.GGMLQuantizationType` of every tensor.
 
     Yields:
-        A `gguf.GGUFWriter`, whose `write_tensor_data` takes the tensors in the same order.
+        A `gguf.GGUFWriter`. Call its `write_tensor_data` for the tensors in the same order.
     """
     gguf = require_gguf()
     writer = gguf.GGUFWriter(path, architecture)
