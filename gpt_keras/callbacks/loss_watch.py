@@ -13,7 +13,7 @@ from gpt_keras.training.optimizers import bare_optimizer
 class LossWatch(keras.callbacks.Callback):
     """A callback that stops training at a loss that is not finite or jumps up.
 
-    It prints a message with the step, and keeps it in `incidents`. Batches that the optimizer
+    It prints a message with the step and adds a dict to `incidents`. Batches that the optimizer
     skipped (`skip_above` of the `gk.training` optimizers) do not stop training. They are reported,
     and removed from the metrics if their loss is not finite.
 

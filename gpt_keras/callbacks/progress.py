@@ -44,10 +44,10 @@ class BatchCounter:
         self._batch = batch
 
     def has_passed(self, every: int) -> bool:
-        """Return whether the last call of `end` reached or passed a multiple.
+        """Return whether the last `end` reached or passed a multiple of `every`.
 
         Args:
-            every: The number whose multiples are meant.
+            every: A positive number of batches.
         """
         return self.total // every > self._before // every
 

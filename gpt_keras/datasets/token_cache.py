@@ -58,8 +58,8 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Encode documents, or load their ids from the cache.
 
-    The cache key depends on the tokenizer and on the content of the documents. File names and file
-    times do not matter.
+    The cache key depends on the tokenizer, the content of the documents and `keep_line_ends`. File
+    names and file times do not matter.
 
     Args:
         documents: Texts and files, none of them empty.
@@ -91,7 +91,7 @@ def encode_corpus(
 def _key(documents: list[str | Path], tokenizer: Tokenizer, keep_line_ends: bool) -> str:
     whole = hashlib.sha256(f"{_FORMAT} {tokenizer.digest()} {keep_line_ends}".encode())
     for document in documents:
-        # A text is encoded unchanged, but a file loses its byte order mark, and its line ends change.
+        # A text is encoded unchanged; a file loses its byte order mark, and its line ends change.
         whole.update(b"text" if isinstance(document, str) else b"file")
         whole.update(document_digest(document))
     return whole.hexdigest()
