@@ -1,4 +1,4 @@
-"""Keras callbacks: samples, throughput, a watch on the loss, TensorBoard, run records."""
+"""Keras callbacks: samples, throughput, loss monitoring, TensorBoard and records."""
 
 from gpt_keras.callbacks.compile_notice import CompileNotice
 from gpt_keras.callbacks.loss_watch import LossWatch

@@ -1,4 +1,4 @@
-"""A watch on the loss: training stops when it is not finite or leaps up."""
+"""A callback that monitors the loss of each batch."""
 
 import math
 from collections.abc import Callable
@@ -11,21 +11,22 @@ from gpt_keras.training.optimizers import bare_optimizer
 
 
 class LossWatch(keras.callbacks.Callback):
-    """Stops training at a loss that is not finite or leaps up, and reports the step.
+    """A callback that stops training at a loss that is not finite or jumps up.
 
-    A batch that the optimizer skipped, as those of `gk.training` do with `skip_above`, does not
-    stop training: it is reported, and removed from the metrics if its loss is not finite.
-
-    Args:
-        stop_above: A loss of a batch above so many times the running mean of the last hundred or
-            so stops the training; None: only one that is not finite does.
-        print_fn: What each message is handed to. Default: `print`.
+    It prints a message with the step and adds a dict to `incidents`. Batches that the optimizer
+    skipped (`skip_above` of the `gk.training` optimizers) do not stop training. They are reported,
+    and removed from the metrics if their loss is not finite.
 
     Attributes:
-        incidents: A dict for each time: `step` (batches since the training began, the first one is
-            1), `epoch` and `batch` (both from 0, as Keras counts them), `loss` in nats per token,
-            `gradient_norm` (None if the optimizer does not say) and `action`, `"stopped"` or
-            `"skipped"`.
+        incidents: List of dicts, one for each skipped batch or stop. `step` is the number of
+            batches since training began, from 1; `epoch` and `batch` count from 0, as in Keras;
+            `loss` is in nats per token; `gradient_norm` is None if the optimizer does not measure
+            it; `action` is `"stopped"` or `"skipped"`.
+
+    Args:
+        stop_above: Largest ratio, above 1, of a batch's loss to the running mean of about the last
+            hundred losses. A higher loss stops training. None: only a loss that is not finite does.
+        print_fn: Function that receives each message. Default: `print`.
 
     Raises:
         ValueError: `stop_above` is not above 1; or, after the first batch, the model was compiled
@@ -52,7 +53,7 @@ class LossWatch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         self._counter.begin_epoch()
-        self._before = 0.0, 0.0  # Keras has set all metrics back
+        self._before = 0.0, 0.0  # Keras has reset all metrics
         self._values = None
 
     def on_train_batch_end(self, batch, logs=None):
@@ -81,7 +82,7 @@ class LossWatch(keras.callbacks.Callback):
         return [variable for metric in self.model.metrics for variable in metric.variables]
 
     def _take_back(self):
-        """Restore the values of the metrics from before the batch."""
+        """Restore the metrics to their values before the batch."""
         if self._values is None:
             self.model.reset_metrics()
             return
@@ -95,7 +96,7 @@ class LossWatch(keras.callbacks.Callback):
         norm = self._optimizer_value("gradient_norm")
         place = {"step": self._counter.total, "epoch": self._epoch, "batch": self._batch}
         self.incidents.append({**place, "loss": loss, "gradient_norm": norm, "action": action})
-        usual = "" if self._mean is None else f" (usual are {self._mean:.4g})"
+        usual = "" if self._mean is None else f" (running mean {self._mean:.4g})"
         gradients = "" if norm is None else f", gradients of norm {norm:.4g}"
         what = {"skipped": "the batch was skipped", "stopped": "training stops"}[action]
         self.print_fn(

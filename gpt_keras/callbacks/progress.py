@@ -1,4 +1,4 @@
-"""Callbacks for `model.fit`: samples as the model learns, and tokens per second."""
+"""Callbacks that show progress: text samples and tokens per second."""
 
 import time
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from gpt_keras.training.metrics import Perplexity
 
 
 class BatchCounter:
-    """The number of batches since a training began; Keras counts within an epoch.
+    """A counter of batches over all epochs; Keras counts within an epoch.
 
     Attributes:
-        total: The number of batches that have ended.
+        total: Number of batches that have ended.
 
     Example:
         >>> counter = BatchCounter()
@@ -30,32 +30,45 @@ class BatchCounter:
         self._batch = -1
 
     def begin_epoch(self) -> None:
-        """Begin an epoch, whose batches Keras numbers from 0."""
+        """Begin an epoch, in which Keras numbers the batches from 0."""
         self._batch = -1
 
     def end(self, batch: int) -> None:
-        """Count the batches up to number `batch` of the epoch."""
+        """Count the batches up to a batch that has ended.
+
+        Args:
+            batch: Number of the batch within the epoch, from 0.
+        """
         self._before = self.total
         self.total += batch - self._batch  # more than 1 with steps_per_execution
         self._batch = batch
 
     def has_passed(self, every: int) -> bool:
-        """Return whether the last call of `end` reached or passed a multiple of `every`."""
+        """Return whether the last `end` reached or passed a multiple of `every`.
+
+        Args:
+            every: A positive number of batches.
+        """
         return self.total // every > self._before // every
 
 
 class SampleText(keras.callbacks.Callback):
-    """Shows what the model makes of a prompt while it learns.
+    """A callback that shows the model's continuation of a prompt during training.
+
+    Attributes:
+        samples: List of `(number of batches, text)`.
 
     Args:
         prompt: Text to continue.
-        every: Show a sample after this many batches; None: at the end of each epoch.
-        print_fn: What each sample is handed to. Default: `print`.
-        **settings: Arguments of `CausalLM.generate`, such as `max_new_tokens` and `seed`. The seed
-            is 0 unless given, so that samples differ by what was learnt and by nothing else.
+        every: Number of batches between two samples; None for one sample after each epoch.
+        print_fn: Function that receives each sample. Default: `print`.
+        **settings: Arguments of `CausalLM.generate`, such as `max_new_tokens` (default 50) and
+            `seed`. The default seed is 0 for every sample, so that samples differ only because the
+            model has learned.
 
-    Attributes:
-        samples: List of `(batches seen, text)`.
+    Raises:
+        ValueError: `prompt` is not a non-empty string, or `every` is not a positive integer; or,
+            when training starts, a setting is invalid.
 
     Example:
         >>> import gpt_keras as gk
@@ -71,7 +84,7 @@ class SampleText(keras.callbacks.Callback):
     ):
         super().__init__()
         if not isinstance(prompt, str) or not prompt:
-            raise ValueError(f"`prompt` must be a text that is not empty, got {prompt!r}.")
+            raise ValueError(f"`prompt` must be a non-empty string, got {prompt!r}.")
         if every is not None:
             check_positive_int("every", every)
         self.prompt = prompt
@@ -82,7 +95,7 @@ class SampleText(keras.callbacks.Callback):
         self._counter = BatchCounter()
 
     def on_train_begin(self, logs=None):
-        # What is wrong with the prompt or the settings is said before training, not after.
+        # Raise errors of the prompt or the settings before training, not at the first sample.
         self.model.stream(self.prompt, **self.settings)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -104,14 +117,14 @@ class SampleText(keras.callbacks.Callback):
 
 
 class Throughput(keras.callbacks.Callback):
-    """Adds `tokens_per_second` to the progress bar and to the history.
+    """A callback that adds `tokens_per_second` to the progress bar and the history.
 
-    Counts the tokens that the model's `Perplexity` metric has seen, so padding does not count, and
-    the time inside training batches, so validation and samples do not count. The first batch of a
-    training is left out: it compiles.
+    It counts the tokens of the model's `Perplexity` metric, so padding does not count. It measures
+    the time inside training batches, so validation and samples do not count. It ignores the first
+    batch of a training, in which the model is compiled.
 
     Raises:
-        ValueError: When training starts, if the model was compiled without `Perplexity`.
+        ValueError: After the first batch, if the model was compiled without `Perplexity`.
 
     Example:
         >>> import gpt_keras as gk
@@ -145,28 +158,35 @@ class Throughput(keras.callbacks.Callback):
         logs["tokens_per_second"] = self._rate
 
     def on_epoch_end(self, epoch, logs=None):
-        # By now the metric has counted validation; what counts is the last training batch.
+        # Use the rate of the last training batch: by now the metric has counted validation.
         if self._rate is not None:
             logs["tokens_per_second"] = self._rate
 
 
 def perplexity_of(model: keras.Model) -> Perplexity:
-    """Return the metric with which callbacks count tokens.
+    """Return the `Perplexity` metric of a model, which callbacks use to count tokens.
+
+    Args:
+        model: A compiled model.
 
     Raises:
-        ValueError: The model was compiled without it.
+        ValueError: The model was compiled without `Perplexity`.
     """
     for metric in _flatten(model.metrics):
         if isinstance(metric, Perplexity):
             return metric
     raise ValueError(
-        "The callback counts tokens with the Perplexity metric, and the model was compiled "
-        "without it: pass weighted_metrics=[gk.training.Perplexity()]."
+        "The callback counts tokens with the Perplexity metric, but the model was compiled "
+        "without it: pass weighted_metrics=[gk.training.Perplexity()] to `compile`."
     )
 
 
 def number(variable) -> float:
-    """Return the value of a variable, which may lie on several devices."""
+    """Return the value of a scalar variable or tensor as a float.
+
+    Args:
+        variable: The scalar; a variable may be spread over several devices.
+    """
     return float(ops.convert_to_numpy(ops.convert_to_tensor(variable)))
 
 

@@ -1,4 +1,4 @@
-"""Records of training runs: run.json for programs, report.md for people."""
+"""Records of training runs: `run.json` for programs, `report.md` for readers."""
 
 import datetime
 import json
@@ -25,27 +25,27 @@ _WATTS_PER_CORE, _WATTS_PER_GPU = 15, 300
 
 
 class RunRecord(keras.callbacks.Callback):
-    """Keeps a record of a training in a directory: `run.json`, `report.md` and `training.png`.
+    """A callback that records a training run in a directory.
 
-    They hold what the run was given, the model and the optimizer, versions of packages, seconds,
-    an estimate of the energy, the losses of each epoch and samples. They are written anew after
-    each epoch, so that a run that breaks off leaves them, too.
-
-    Args:
-        directory: Where to write.
-        settings: What else the run was given, as JSON can hold it, such as the arguments of a
-            script.
-        data: What it was trained on, such as `{"sha256": gk.datasets.digest(corpus)}`.
-        samples: The `SampleText` callback whose samples are to be kept.
-        watch: The `LossWatch` callback whose incidents are to be kept.
-        watts: Power that the machine is taken to use, for the estimate of the energy. Default: 300
-            for each GPU, or without one 15 for each core.
+    It writes `run.json`, `report.md` and, from the second epoch on, `training.png`. They contain
+    the settings, the model and the optimizer, package versions, the duration in seconds, an
+    estimate of the energy, the losses of each epoch and samples. The files are written again after
+    each epoch, so an interrupted run leaves a record, too.
 
     Attributes:
-        record: What `run.json` holds.
+        record: The content of `run.json`, a dict.
+
+    Args:
+        directory: Directory for the files.
+        settings: Further settings of the run that JSON can hold, such as a script's arguments.
+        data: Description of the training data, such as `{"sha256": gk.datasets.digest(corpus)}`.
+        samples: The `SampleText` callback whose samples are recorded.
+        watch: The `LossWatch` callback whose incidents are recorded.
+        watts: Assumed power of the machine, for the energy estimate. Default: 300 for each GPU, or
+            15 for each CPU core if there is no GPU.
 
     Raises:
-        ValueError: `watts` is not above 0, or `settings` or `data` is not for JSON.
+        ValueError: `watts` is not above 0, or JSON cannot hold `settings` or `data`.
 
     Example:
         >>> import gpt_keras as gk
@@ -69,7 +69,7 @@ class RunRecord(keras.callbacks.Callback):
                 json.dumps(value)
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"`{name}` must be what JSON can hold, got {value!r}: {error}."
+                    f"`{name}` must hold only JSON values, got {value!r}: {error}."
                 ) from error
         self.directory = pathlib.Path(directory)
         self.samples = samples
@@ -114,7 +114,7 @@ class RunRecord(keras.callbacks.Callback):
             ]
         if self.watch is not None:
             record["incidents"] = self.watch.incidents
-        # A loss that is not finite is a string: JSON has no such numbers.
+        # A loss that is not finite becomes a string: JSON has no NaN and no infinity.
         text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False)
         self._write_file("run.json", text + "\n")
         has_curve = self._draw()
@@ -124,7 +124,7 @@ class RunRecord(keras.callbacks.Callback):
         losses = self.record["history"].get("loss", [])
         if len(losses) < 2 or not all(map(math.isfinite, losses)):
             return False
-        from gpt_keras import plots  # brings matplotlib
+        from gpt_keras import plots  # late: it imports matplotlib
 
         figure = plots.training(self.record["history"])
         with atomic_file(self.directory / "training.png") as file:
@@ -218,7 +218,7 @@ def _cell(value) -> str:
 
 
 def _fence(text) -> str:
-    """A fence of more backticks than the text has in a row."""
+    """Return a Markdown fence with more backticks than the text has in a row."""
     fence = "```"
     while fence in text:
         fence += "`"

@@ -1,4 +1,4 @@
-"""TensorBoard for language models: losses, gradients, samples, attention weights."""
+"""TensorBoard for language models: losses, gradients, samples and attention."""
 
 import os
 import pathlib
@@ -13,25 +13,27 @@ from gpt_keras.training.optimizers import bare_optimizer
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras's callback, extended by the samples, gradients and attention of a language model.
+    """Keras's TensorBoard callback with samples, gradients and attention weights.
 
-    Of every few batches the loss, the learning rate, the norm of the gradients (with the
-    optimizers of `gk.training`) and tokens per second (with `Throughput`, which must come first);
-    of every epoch new samples, and attention weights of a text as pictures.
+    Every `every` batches it writes scalars: the loss, the learning rate, the gradient norm (with
+    the `gk.training` optimizers) and tokens per second (with the `Throughput` callback). After each
+    epoch it writes new samples, and the attention weights of a text as images.
 
-    Needs the package `tensorboard`: `pip install 'gpt_keras[tensorboard]'`. To look:
-    `tensorboard --logdir runs`.
+    It needs the package `tensorboard`: `pip install 'gpt_keras[tensorboard]'`. Run
+    `tensorboard --logdir runs` to see the result.
 
     Args:
-        log_dir: Directory to write.
-        every: Of every so many batches scalars are written.
-        samples: The `SampleText` callback whose samples are shown; it must come first.
-        attention_text: Text whose attention weights are shown, a picture a layer, for models of
-            `TransformerBlock`s; at most 64 tokens of it.
+        log_dir: Directory to write to.
+        every: Number of batches between two writes of scalars.
+        samples: The `SampleText` callback whose samples are written. It must come before this
+            callback in the list, and so must `Throughput`.
+        attention_text: Text whose attention weights are written, one image for each layer, or None.
+            At most its first 64 tokens are used. The model must consist of `TransformerBlock`s.
         **kwargs: Further arguments of `keras.callbacks.TensorBoard`.
 
     Raises:
         ImportError: The package `tensorboard` is not installed.
+        ValueError: `every` is not a positive integer.
 
     Example:
         >>> import gpt_keras as gk
@@ -91,7 +93,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         with self._own_writer.as_default():
             if self.samples is not None:
                 for batches, text in self.samples.samples[self._num_samples :]:
-                    # Indented by four, Markdown leaves it as it is.
+                    # Indent by four spaces, so that Markdown shows the text unchanged.
                     code = "\n".join("    " + line for line in text.splitlines())
                     tf.summary.text("sample", code, step=batches)
                 self._num_samples = len(self.samples.samples)
@@ -108,7 +110,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 def _pictures(model, text):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from gpt_keras import interpretation, plots  # stand above training
+    from gpt_keras import interpretation, plots  # late: higher layers of the package
 
     ids = model.tokenizer.encode(text, add_start_of_text=True)[:64]
     pieces = [piece.decode("utf-8", errors="replace") for piece in model.tokenizer.pieces(ids)]

@@ -1,4 +1,4 @@
-"""Corpora, and `tf.data` pipelines that feed `model.fit`."""
+"""Corpora, and `tf.data` pipelines for `model.fit`."""
 
 from gpt_keras.datasets import corpora
 from gpt_keras.datasets.documents import digest

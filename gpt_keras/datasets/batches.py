@@ -1,7 +1,7 @@
-"""`tf.data` pipelines of batches of indices, and of arrays gathered by them.
+"""`tf.data` pipelines of batches of indices, and of the arrays at these indices.
 
-What is in a batch is a function of the seed, the epoch and the batch's number: nothing is held in
-a shuffle buffer, so an epoch may have any length.
+The content of a batch depends only on the seed, the epoch and the number of the batch. There is no
+shuffle buffer, so an epoch may have any length.
 """
 
 import itertools
@@ -12,19 +12,19 @@ import tensorflow as tf
 
 
 def shuffled_indices(size: int, batch_size: int, num_batches: int, seed: int) -> tf.data.Dataset:
-    """Batches of indices, in another order each time the dataset is gone through.
+    """Return batches of indices, in a different order in each epoch.
 
-    The n-th pass is the same for the same seed.
+    The n-th iteration over the dataset is the same for the same seed.
 
     Args:
-        size: Indices run from 0 to `size - 1`.
-        batch_size: Indices in a batch.
-        num_batches: Batches in an epoch. If it takes more than `size` indices, the last ones
-            are -1.
-        seed: Decides the orders.
+        size: Indices are in `[0, size)`.
+        batch_size: Number of indices in a batch.
+        num_batches: Number of batches in an epoch. If an epoch has more than `size` indices, the
+            last ones are -1.
+        seed: Seed of the orders.
 
     Returns:
-        A dataset of `(batch_size,)` int64.
+        A dataset of int64 tensors `(batch_size,)`.
     """
     epochs = itertools.count()
 
@@ -33,7 +33,7 @@ def shuffled_indices(size: int, batch_size: int, num_batches: int, seed: int) ->
 
     def one_epoch(_: tf.Tensor) -> tf.data.Dataset:
         epoch = tf.ensure_shape(tf.numpy_function(next_epoch, [], tf.int64), [])
-        # Python is asked once an epoch; the order of a batch is computed by TensorFlow.
+        # Python runs once in each epoch; TensorFlow computes the order inside a batch.
         return tf.data.Dataset.range(num_batches).map(lambda batch: indices(epoch, batch))
 
     def indices(epoch: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
@@ -48,14 +48,14 @@ def shuffled_indices(size: int, batch_size: int, num_batches: int, seed: int) ->
 
 
 def ordered_indices(size: int, batch_size: int) -> tf.data.Dataset:
-    """Batches of the indices 0 to `size - 1` in order; the last batch may be smaller.
+    """Return batches of the indices 0 to `size - 1` in order.
 
     Args:
         size: Number of indices.
-        batch_size: Indices in a batch.
+        batch_size: Number of indices in a batch; the last batch may be smaller.
 
     Returns:
-        A dataset of `(None,)` int64.
+        A dataset of int64 tensors `(None,)`.
     """
     return tf.data.Dataset.range(-(-size // batch_size)).map(
         lambda batch: tf.range(batch * batch_size, tf.minimum((batch + 1) * batch_size, size))
@@ -71,11 +71,11 @@ def gather(
 
     Args:
         indices: Dataset of int64 vectors.
-        function: Takes such a vector as a numpy array, returns arrays.
+        function: A function from a vector of indices, as a NumPy array, to a tuple of arrays.
         signature: Shape and dtype of each array.
 
     Returns:
-        A dataset of tuples, prefetched.
+        A prefetched dataset of tuples of tensors.
     """
 
     def batch(index: tf.Tensor) -> tuple[tf.Tensor, ...]:

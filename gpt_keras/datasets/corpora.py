@@ -1,4 +1,4 @@
-"""Small corpora that come with the package; `data/PROVENANCE.md` tells where they are from."""
+"""Small corpora in the package; `data/PROVENANCE.md` gives their sources."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def names() -> list[str]:
-    """Return the names that `load` knows.
+    """Return the names of the corpora that `load` accepts.
 
     Example:
         >>> import gpt_keras as gk
@@ -17,18 +17,19 @@ def names() -> list[str]:
 
 
 def load(name: str) -> list[str]:
-    """Load a corpus that comes with the package.
+    """Load a corpus that is part of the package.
 
     Args:
-        name: `"shakespeare"`: nine plays in English, about 1.1 MB; the speaker's name stands on
-            its own line, in capitals. `"tang_poems"`: poems of 唐诗三百首, in Chinese
-            (traditional characters): title, author, and one line for each verse.
+        name: `"shakespeare"`: nine plays in English, about 1.1 MB. The speaker's name has its own
+            line, in capitals. `"tang_poems"`: poems of 唐诗三百首 (*Three Hundred Tang Poems*), in
+            traditional Chinese characters, with a title line, an author line, and one line for each
+            verse.
 
     Returns:
-        The documents: one play, or one poem, each.
+        A list of documents, each one play or one poem.
 
     Raises:
-        ValueError: There is no corpus of that name.
+        ValueError: There is no corpus of this name.
 
     Example:
         >>> import gpt_keras as gk
@@ -39,7 +40,7 @@ def load(name: str) -> list[str]:
         'ACT I.'
     """
     if name not in _LOADERS:
-        raise ValueError(f"`name` must be one of {names()}, but is {name!r}.")
+        raise ValueError(f"`name` must be one of {names()}, got {name!r}.")
     return _LOADERS[name]()
 
 

@@ -1,4 +1,4 @@
-"""Documents as ids, one array each, for what counts or scores each document as a whole."""
+"""Documents as token ids, one array for each document."""
 
 from collections.abc import Iterator, Sequence
 from numbers import Number
@@ -12,11 +12,11 @@ from gpt_keras.tokenizers.text_files import read_text
 
 
 class Document(NamedTuple):
-    """One document.
+    """A document as token ids, with its text if it is known.
 
     Attributes:
-        ids: `(tokens,)` integers, without start of text and end-of-text token; at least one.
-        text: Its text, or None if it came as ids.
+        ids: `(tokens,)` integers, at least one, without start-of-text and end-of-text tokens.
+        text: The text, or None if the document was given as ids.
     """
 
     ids: np.ndarray
@@ -29,30 +29,30 @@ def document_ids(
     """Yield the documents of a corpus that is given as texts, files or ids.
 
     Args:
-        corpus: As in `gk.datasets.language_modeling`; or the ids of one document, or several rows
-            of ids: a list, an array, a tensor or a ragged tensor.
-        tokenizer: Turns texts into ids; None if there are only ids.
+        corpus: A corpus as in `gk.datasets.language_modeling`; or the ids of one document or of
+            several: a list, an array, a tensor or a ragged tensor.
+        tokenizer: The tokenizer for texts; None if there are only ids.
         keep_line_ends: As in `gk.datasets.language_modeling`.
-        name: The argument's name, for errors.
+        name: Name of the argument, for error messages.
 
     Yields:
-        The documents, without the empty ones.
+        The documents, without empty ones.
 
     Raises:
-        ValueError: There is no document, an entry is neither text nor ids, or there is text and
+        ValueError: There is no document, an entry is neither text nor ids, or there are texts but
             no tokenizer.
     """
     rows = _rows_of_ids(name, corpus)
     if rows is not None:
         start = () if tokenizer is None else tokenizer.prompt_start
         for row in rows:
-            # Ids may begin with the start of text already.
+            # The ids may already begin with the start-of-text token.
             is_begun = len(row) > 1 and tuple(row[:1]) == start
             yield Document(row[1:] if is_begun else row, None)
         return
     documents = list_documents(corpus, name)
     if tokenizer is None:
-        raise ValueError(f"`{name}` must be token ids: texts need a tokenizer, and there is none.")
+        raise ValueError(f"`{name}` must be token ids, because there is no tokenizer for texts.")
     for document in documents:
         text = document
         if not isinstance(document, str):
@@ -61,7 +61,7 @@ def document_ids(
 
 
 def _rows_of_ids(name: str, corpus: Any) -> list[np.ndarray] | None:
-    """Return rows of ids, or None if the corpus is something else."""
+    """Return the rows of ids, or None if the corpus does not consist of ids."""
     if hasattr(corpus, "to_list"):  # a ragged tensor
         corpus = corpus.to_list()
     elif hasattr(corpus, "__array__"):
@@ -84,7 +84,7 @@ def _rows_of_ids(name: str, corpus: Any) -> list[np.ndarray] | None:
 
 
 def _is_ids(entry: Any) -> bool:
-    """Return whether an entry is a number or holds others; a text or a path is neither."""
+    """Return whether an entry is an id or a sequence, and not a text or a path."""
     if hasattr(entry, "__array__"):
         return np.asarray(entry).dtype.kind not in "OSU"
     return isinstance(entry, Sequence | Number) and not isinstance(entry, str | bytes)

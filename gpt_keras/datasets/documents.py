@@ -1,4 +1,4 @@
-"""From the `corpus` argument to a list of documents."""
+"""The documents of a `corpus` argument, and digests of their content."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from gpt_keras.tokenizers.text_files import corpus_entries
 def list_documents(
     corpus: str | Path | Sequence[str | Path], name: str = "corpus"
 ) -> list[str | Path]:
-    """Return the documents of a corpus, without the empty ones.
+    """Return the documents of a corpus, without empty ones.
 
     Args:
-        corpus: A `str` is text, a `pathlib.Path` a file or a directory of text files; or several
-            of these, in any container.
-        name: The argument's name, for errors.
+        corpus: A text (`str`), a text file or a directory of text files (`pathlib.Path`), or
+            several of these in any container.
+        name: Name of the argument, for error messages.
 
     Returns:
-        Texts and files, each a document.
+        A list of texts and files, each one document.
 
     Raises:
-        ValueError: An entry is of another type, a path does not exist, the texts are names of
-            files, or there is no text.
+        ValueError: An entry has another type, a path does not exist, the texts are names of files,
+            or there is no text.
     """
     documents = [document for document in corpus_entries(name, corpus) if _size(document)]
     if not documents:
@@ -31,13 +31,20 @@ def list_documents(
 
 
 def digest(corpus: str | Path | Sequence[str | Path]) -> str:
-    """Return a name for the content of a corpus: the same texts in the same order have the same.
+    """Return a SHA-256 digest of the content of a corpus.
+
+    The digest depends on the texts and their order, not on file names. It is the SHA-256 of the
+    SHA-256 digests of all documents.
 
     Args:
-        corpus: As in `language_modeling`.
+        corpus: As in `gk.datasets.language_modeling`.
 
     Returns:
-        The SHA-256, in hexadecimal, of the SHA-256 of each document.
+        The digest, 64 hexadecimal digits.
+
+    Raises:
+        ValueError: A path does not exist, an entry is neither text nor a path, the texts are names
+            of files, or there is no text.
 
     Example:
         >>> import gpt_keras as gk
@@ -51,7 +58,7 @@ def digest(corpus: str | Path | Sequence[str | Path]) -> str:
 
 
 def document_digest(document: str | Path) -> bytes:
-    """Return the SHA-256 of a text or of a file's content."""
+    """Return the SHA-256 digest of a text or of a file's content."""
     if isinstance(document, str):
         return hashlib.sha256(document.encode("utf-8", errors="surrogatepass")).digest()
     with document.open("rb") as file:

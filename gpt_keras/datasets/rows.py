@@ -1,4 +1,4 @@
-"""One text a row, for training on short texts that stand by themselves."""
+"""Padded rows of tokens, for training on short and separate texts."""
 
 import warnings
 from collections.abc import Iterable
@@ -21,29 +21,31 @@ def padded(
     batch_size: int,
     seed: int | None = None,
 ) -> tf.data.Dataset:
-    """Make data for `model.fit` from texts, each in a row of its own.
+    """Make a dataset for `model.fit` from short texts, each in its own row.
 
-    Each text begins with the tokenizer's start of text where it `adds_start_of_text`, and ends with
-    its end of text where it has one. A text that is longer than a row goes on in the next one; a
-    shorter one is padded on the right. Padding has sample weight 0, so the loss does not see it.
+    Each text starts with the start-of-text token if the tokenizer `adds_start_of_text`, and ends
+    with the end-of-text token if the tokenizer has one. A text longer than a row continues in the
+    next row. A shorter text gets right padding with sample weight 0, so the loss ignores the
+    padding.
 
     Args:
-        texts: The texts, in any container: a list, a NumPy array, a pandas Series, a string
-            tensor, a generator, a `tf.data.Dataset` of strings.
-        tokenizer: Turns text into ids.
-        sequence_length: Most tokens in a row; None for no limit. All rows are as long as the
-            longest text needs.
-        batch_size: Rows in a batch. The last batch is filled up with rows of weight 0, so that
-            all batches are of the same shape.
-        seed: Decides the order of the rows, another one each epoch; None keeps their order.
+        texts: The texts, in any container: a list, a NumPy array, a pandas Series, a string tensor,
+            a generator, a `tf.data.Dataset` of strings.
+        tokenizer: The tokenizer.
+        sequence_length: Largest number of tokens in a row; None for no limit. Rows are no longer
+            than the longest text needs.
+        batch_size: Number of rows in a batch. The last batch is filled up with rows of weight 0, so
+            all batches have the same shape.
+        seed: Seed of the order of the rows, which differs in each epoch. None keeps the given
+            order.
 
     Returns:
-        A dataset of `(inputs, targets, sample_weight)`, each `(batch_size, length of a row)`, the
-        first two int32, the last float32. `targets` are the inputs shifted by one token.
+        A dataset of `(inputs, targets, sample_weight)`, each `(batch_size, row length)`: int32,
+        int32 and float32. `targets` are the inputs shifted by one token.
 
     Raises:
-        ValueError: `texts` is empty or holds something that is not a string, the texts are names
-            of files, no text has two tokens, or a size is not a positive integer.
+        ValueError: `texts` is empty or has an entry that is not a string, the texts are names of
+            files, no text has at least two tokens, or a size is not a positive integer.
 
     Example:
         >>> import gpt_keras as gk
@@ -71,14 +73,14 @@ def padded(
     longest = max(len(ids) for ids in sequences)
     if longest < 2:
         raise ValueError(
-            "`texts` must hold a text of at least 2 tokens (one to see, one to predict), but the "
+            "`texts` must hold a text of at least 2 tokens (one input and one target), but the "
             f"longest has {longest}."
         )
     too_short = sum(len(ids) < 2 for ids in sequences)
     if too_short:
         warnings.warn(
-            f"{too_short} of {len(texts)} texts have fewer than 2 tokens, one to see and one to "
-            "predict: nothing is learned from them.",
+            f"{too_short} of {len(texts)} texts have fewer than 2 tokens (one input and one "
+            "target): nothing is learned from them.",
             stacklevel=2,
         )
     sequence_length = longest - 1 if sequence_length is None else min(sequence_length, longest - 1)

@@ -1,7 +1,8 @@
-"""The ids of a corpus, kept on disk.
+"""The token cache: the ids of a corpus, stored on disk.
 
-Encoding a corpus takes longer than reading its ids, so the ids are written once, as they come, and
-mapped into memory from then on: neither writing nor reading needs memory for the whole corpus.
+Encoding a corpus takes longer than reading its ids. So the ids are written to disk once, while they
+are encoded, and then mapped into memory. Neither writing nor reading needs memory for the whole
+corpus.
 """
 
 import collections
@@ -22,25 +23,26 @@ from gpt_keras.datasets.documents import document_digest
 from gpt_keras.tokenizers import Tokenizer
 from gpt_keras.tokenizers.text_files import cut_into_pieces, read_text
 
-# Part of every key: change it when the same input gives other files.
+# Part of every key: change it when the same input produces different files.
 _FORMAT = "2"
 
 _PIECE_CHARACTERS = 1 << 16
 _BATCH_CHARACTERS = 1 << 20
 _BATCHES_AHEAD = 2
 
-# A small corpus is encoded before the fastest encoder would be made.
+# Encoding a smaller corpus takes less time than making the tokenizer's `corpus_encoder`.
 _SMALL_BYTES = 2_000_000
 _READ_BYTES = 1 << 20
 
 
 class EncodedCorpus(NamedTuple):
-    """The ids of a corpus.
+    """The ids of a corpus and the ends of its documents.
 
     Attributes:
-        ids: `(tokens,)` ids of all documents, each after the tokenizer's `prompt_start` and
-            followed by its `end_of_text_id`, if it has one; uint16 or uint32, mapped from disk.
-        ends: `(documents,)` int64, where in `ids` each document ends.
+        ids: `(tokens,)`, uint16 or uint32, mapped from disk: the ids of all documents. Each
+            document starts with the tokenizer's `prompt_start` and ends with its `end_of_text_id`,
+            if it has one.
+        ends: `(documents,)` int64, the index in `ids` after the last token of each document.
     """
 
     ids: np.ndarray
@@ -54,29 +56,29 @@ def encode_corpus(
     verbose: int = 0,
     keep_line_ends: bool = False,
 ) -> EncodedCorpus:
-    """Encode documents, or take their ids from the cache.
+    """Encode documents, or load their ids from the cache.
 
-    The key is made of the tokenizer's content and the documents' content: neither a file's name
-    nor its time matters.
+    The cache key depends on the tokenizer, the content of the documents and `keep_line_ends`. File
+    names and file times do not matter.
 
     Args:
         documents: Texts and files, none of them empty.
         tokenizer: The tokenizer.
-        cache_dir: Where the ids are kept; None for `gpt_keras.cache.default_cache_dir()`.
+        cache_dir: Directory of the cache; None for `gpt_keras.cache.default_cache_dir()`.
         verbose: 1 shows a progress bar while encoding.
         keep_line_ends: As in `read_text`.
 
     Returns:
-        The ids, mapped into memory, and where each document ends.
+        The ids, mapped into memory, and the end of each document.
 
     Raises:
-        ValueError: A file is not UTF-8, the tokenizer cannot encode a text, or nothing can be
-            written to `cache_dir`.
+        ValueError: A file is not UTF-8, the tokenizer cannot encode a text, or `cache_dir` is not
+            writable.
     """
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
     key = _key(documents, tokenizer, keep_line_ends)
     ids_file, ends_file = folder / f"{key}.ids.npy", folder / f"{key}.ends.npy"
-    # The file of ids is put in place last: where it is, the other one is, too.
+    # The file of ids is moved into place last: if it exists, the file of ends exists, too.
     if not ids_file.exists():
         check_cache_dir(folder)
         with atomic_file(ids_file) as new_ids_file, atomic_file(ends_file) as new_ends_file:
@@ -89,7 +91,7 @@ def encode_corpus(
 def _key(documents: list[str | Path], tokenizer: Tokenizer, keep_line_ends: bool) -> str:
     whole = hashlib.sha256(f"{_FORMAT} {tokenizer.digest()} {keep_line_ends}".encode())
     for document in documents:
-        # A text stays as it is, while a file loses its byte order mark and its line ends.
+        # A text is encoded unchanged; a file loses its byte order mark, and its line ends change.
         whole.update(b"text" if isinstance(document, str) else b"file")
         whole.update(document_digest(document))
     return whole.hexdigest()
@@ -102,7 +104,7 @@ def _write_ids(
     verbose: int,
     keep_line_ends: bool,
 ) -> np.ndarray:
-    """Write the ids of all documents as a .npy file; return where each document ends."""
+    """Write the ids of all documents to a .npy file; return the ends of documents."""
     dtype = np.dtype(np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32)
     end_of_text = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
     _write_header(file, dtype, 0)
@@ -126,20 +128,20 @@ def _write_ids(
                 ends.append(total)
             done += _num_bytes(text)
         progress.update(math.ceil(done / 1e6))
-    # Files have more bytes than their texts where line ends were normalized.
+    # Files have more bytes than their texts if line ends were normalized.
     progress.update(progress.target, finalize=True)
-    # numpy leaves room in the header for a longer shape.
+    # NumPy reserves room in the header for a longer shape.
     file.seek(0)
     _write_header(file, dtype, total)
     if file.tell() != header_size:
-        raise RuntimeError("numpy wrote two .npy headers of different sizes.")
+        raise RuntimeError("NumPy wrote two .npy headers of different sizes.")
     return np.array(ends, np.int64)
 
 
 def _encoded(
     batches: Iterator[list[tuple[str, bool]]], encode: Callable[[list[str]], Sequence]
 ) -> Iterator[tuple[list[tuple[str, bool]], Sequence]]:
-    """Yield each batch and the ids of its pieces, in order; encode some batches ahead."""
+    """Yield each batch and the ids of its pieces, in order; encode batches ahead."""
     with ThreadPoolExecutor(_BATCHES_AHEAD) as pool:
         waiting = collections.deque()
         for batch in batches:
@@ -165,7 +167,10 @@ def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
 def _pieces(
     documents: list[str | Path], tokenizer: Tokenizer, keep_line_ends: bool
 ) -> Iterator[tuple[str, bool]]:
-    """Cut documents where the tokenizer allows; yield pieces and whether each ends a document."""
+    """Yield pieces of documents, and whether each piece ends its document.
+
+    Documents are cut only where the tokenizer's `safe_cut` allows it.
+    """
     for document in documents:
         texts = iter([document])
         if not isinstance(document, str):

@@ -1,4 +1,4 @@
-"""Windows of a corpus, for training to predict the next token."""
+"""Windows of a corpus, for next-token prediction."""
 
 import os
 from collections.abc import Sequence
@@ -26,51 +26,54 @@ def language_modeling(
     verbose: int = 0,
     keep_line_ends: bool = False,
 ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
-    r"""Make training and validation data for `model.fit` from a corpus.
+    r"""Make training and validation datasets for `model.fit` from a corpus.
 
-    Documents are encoded. Each begins with the tokenizer's start of text where it
-    `adds_start_of_text`, and ends with its end of text where it has one. They are joined to one
-    stream of tokens, which is cut into windows: window i has tokens
-    `i * sequence_length` to `(i + 1) * sequence_length`, both included. All but the last are its
-    inputs, all but the first its targets.
+    Each document is encoded. It starts with the start-of-text token if the tokenizer
+    `adds_start_of_text`, and ends with the end-of-text token if the tokenizer has one. All
+    documents are joined to one stream of tokens, which is cut into windows. Window `i` holds the
+    tokens `i * sequence_length` to `(i + 1) * sequence_length`, both included. Its inputs are all
+    tokens but the last, its targets all tokens but the first.
 
-    The split is by document, never by window: whole documents, drawn by `seed`, are for
-    validation. A single document is cut into two contiguous parts, of which the last one is for
-    validation.
+    Documents are split, not windows: whole documents, drawn with `seed`, are for validation. A
+    single document is cut into two parts; the second one is for validation.
 
-    The ids are kept on disk, so a second call with the same corpus and tokenizer starts at once,
-    and a corpus may be larger than memory.
+    The ids are cached on disk. A second call with the same corpus and tokenizer starts at once, and
+    a corpus may be larger than memory.
 
     Args:
-        corpus: A `str` is text, a `pathlib.Path` is a file or a directory, which stands for all
-            `.txt` and `.md` files below it that are not hidden, each file a document; or several
-            of these in any container: a list, a NumPy array, a pandas Series, a generator.
-        tokenizer: Turns text into ids.
-        sequence_length: Tokens in a window.
-        batch_size: Windows in a batch.
-        validation_fraction: About how much of the tokens is for validation, from 0 to less
-            than 1. Where it is above 0 and there are two or more documents, each side gets at
-            least one. With 0 there is no validation data.
-        seed: Decides the split and the order of the training windows.
-        cache_dir: Where ids are kept; None for the environment variable `GPT_KERAS_CACHE`, or
+        corpus: A text (`str`), a text file or a directory (`pathlib.Path`), or several of these in
+            any container: a list, a NumPy array, a pandas Series, a generator. A directory means
+            all `.txt` and `.md` files below it that are not hidden. Each text and each file is a
+            document.
+        tokenizer: The tokenizer.
+        sequence_length: Number of tokens in a window.
+        batch_size: Number of windows in a batch.
+        validation_fraction: Approximate fraction of the tokens for validation, in [0, 1). With 0
+            there is no validation data. If it is above 0 and there are several documents, both
+            parts get at least one document.
+        seed: Seed of the split and of the order of the training windows.
+        cache_dir: Directory of the cache. Default: the environment variable `GPT_KERAS_CACHE`, or
             `~/.cache/gpt_keras`.
         verbose: 1 shows a progress bar while encoding.
-        keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are.
-            Otherwise they become `"\n"`, as in a prompt. A `str` is never changed.
+        keep_line_ends: Whether files keep the line ends `"\r\n"` and `"\r"`. Otherwise these become
+            `"\n"`, as in a prompt. A `str` is never changed.
 
     Returns:
-        `(train, validation)`: datasets of `(inputs, targets)`, both int32 `(batch,
-        sequence_length)`. Training batches are all of the same size, in an order that differs
-        from epoch to epoch and is the same for the same seed; the windows that do not fill a
-        batch are left out, others each epoch. Validation batches are in order, the last one may
-        be smaller; the tokens after the last whole window, fewer than `sequence_length`, are in
-        no batch (`gk.evaluation.perplexity` scores every token of a text). `validation` is None if
-        `validation_fraction` is 0.
+        `(train, validation)`: two datasets of `(inputs, targets)`, both int32
+        `(batch, sequence_length)`.
+
+        - All training batches have `batch_size` windows. Their order differs in each epoch and is
+          the same for the same seed. Each epoch skips the windows that do not fill a batch; these
+          are different windows in each epoch.
+        - Validation batches are in order, and the last one may be smaller. The tokens after the
+          last whole window, fewer than `sequence_length`, are in no batch;
+          `gk.evaluation.perplexity` scores every token of a text. `validation` is None if
+          `validation_fraction` is 0.
 
     Raises:
-        ValueError: An argument is out of range, the corpus is empty or either part of it too
-            short, a path does not exist, a file is not UTF-8 text, the texts are names of files,
-            or nothing can be written to `cache_dir`.
+        ValueError: An argument is out of range, the corpus is empty, or one of its parts is too
+            short. Also: a path does not exist, a file is not UTF-8 text, the texts are names of
+            files, or `cache_dir` is not writable.
 
     Example:
         >>> import tempfile
@@ -108,8 +111,8 @@ def language_modeling(
         raise ValueError(
             f"The validation part of `corpus` has {validation.size} of its {len(encoded.ids)} "
             f"tokens, but a window of {sequence_length} tokens needs {sequence_length + 1}. Give "
-            f"more text, a larger `validation_fraction` than {validation_fraction}, 0 for none, "
-            f"or a smaller `sequence_length`."
+            f"more text, a `validation_fraction` above {validation_fraction} or equal to 0 (no "
+            f"validation data), or a smaller `sequence_length`."
         )
     num_batches = num_windows // batch_size
     train_indices = shuffled_indices(num_windows, batch_size, num_batches, seed)
@@ -127,12 +130,15 @@ def language_modeling(
 
 
 class TokenStream:
-    """Parts of an array of ids, joined without copying.
+    """Parts of an array of ids, joined without a copy.
+
+    Attributes:
+        size: Number of tokens in all parts.
 
     Args:
-        ids: `(tokens,)` ids of a corpus.
-        starts: Where in `ids` each part begins.
-        ends: Where each part ends; parts are not empty.
+        ids: `(tokens,)`, the ids of a corpus.
+        starts: `(parts,)`, the index in `ids` of the first token of each part.
+        ends: `(parts,)`, the index after the last token of each part; no part is empty.
     """
 
     def __init__(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray):
@@ -140,15 +146,26 @@ class TokenStream:
         joined_ends = np.cumsum(ends - starts)
         self.size = int(joined_ends[-1])
         self._joined_ends = joined_ends
-        # What to add to a place in the joined parts to get the place in `ids`.
+        # An index in the joined parts plus the shift of its part is an index in `ids`.
         self._shifts = ends - joined_ends
 
     def num_windows(self, sequence_length: int) -> int:
-        """Return how many windows fit; each shares one token with the next."""
+        """Return the number of windows that fit; each shares one token with the next.
+
+        Args:
+            sequence_length: Number of inputs in a window, which has one token more.
+        """
         return max(0, (self.size - 1) // sequence_length)
 
     def take(self, places: np.ndarray) -> np.ndarray:
-        """Return the ids at `places`, an integer array of any shape, as int32."""
+        """Return the ids at indices of the joined parts.
+
+        Args:
+            places: Integer array of any shape.
+
+        Returns:
+            An int32 array of the shape of `places`.
+        """
         part = np.searchsorted(self._joined_ends, places, side="right")
         return self._ids[places + self._shifts[part]].astype(np.int32)
 
@@ -158,18 +175,18 @@ def split_documents(
 ) -> tuple[TokenStream, TokenStream | None]:
     """Split a corpus into training and validation documents.
 
-    Documents, in an order drawn by `seed`, go to validation as long as this brings its size nearer
-    to `validation_fraction` of all tokens. A single document is cut in two; the last part is for
-    validation.
+    The documents are taken in an order drawn with `seed`. A document is for validation if it brings
+    the size of the validation part closer to `validation_fraction` of all tokens. A single document
+    is cut into two parts; the second one is for validation.
 
     Args:
-        encoded: The corpus.
-        validation_fraction: From 0 to less than 1.
-        seed: Decides the order.
+        encoded: The encoded corpus.
+        validation_fraction: Fraction of the tokens for validation, in [0, 1).
+        seed: Seed of the order.
 
     Returns:
-        The training and the validation tokens, both in the order of the corpus; None for the
-        latter if `validation_fraction` is 0 or there is only one token.
+        The training tokens and the validation tokens, both in the order of the corpus. The
+        validation tokens are None if `validation_fraction` is 0 or the corpus has only one token.
     """
     ids, ends = encoded
     starts = np.concatenate([[0], ends[:-1]])
@@ -188,7 +205,7 @@ def split_documents(
 
 
 def _draw(sizes: np.ndarray, target: float, seed: int) -> np.ndarray:
-    """Draw documents of about `target` tokens in all; at least one, and not all."""
+    """Draw documents with about `target` tokens in total: at least one, but not all."""
     drawn = np.zeros(len(sizes), bool)
     total = 0
     for document in np.random.default_rng(seed).permutation(len(sizes)):
@@ -196,7 +213,7 @@ def _draw(sizes: np.ndarray, target: float, seed: int) -> np.ndarray:
         if nearer and drawn.sum() < len(sizes) - 1:
             drawn[document] = True
             total += sizes[document]
-    if not drawn.any():  # all are more than twice as long as wanted
+    if not drawn.any():  # each has at least twice the target
         drawn[np.argmin(sizes)] = True
     return drawn
 

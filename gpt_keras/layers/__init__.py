@@ -1,4 +1,4 @@
-"""Keras layers that GPT models are made of. They know nothing of text or of whole models."""
+"""Keras layers of GPT models, independent of tokenizers and of whole models."""
 
 from gpt_keras.layers.attention import CausalMultiHeadAttention
 from gpt_keras.layers.feed_forward import FeedForward

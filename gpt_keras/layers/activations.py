@@ -1,4 +1,4 @@
-"""The functions between the projections of a feed-forward layer."""
+"""Activation functions of the feed-forward layer."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ def _relu_squared(x):
 
 
 def _exact_gelu(x):
-    # Written with erf: keras.ops.gelu(approximate=False) uses erfc, which ONNX does not have.
+    # Use erf: keras.ops.gelu(approximate=False) uses erfc, which ONNX lacks.
     return 0.5 * x * (1.0 + ops.erf(x * 2**-0.5))
 
 
@@ -26,19 +26,19 @@ _FUNCTIONS = {
     "relu_squared": _relu_squared,
     "gelu": _exact_gelu,
     "gelu_tanh": _gelu_tanh,
-    "swiglu": ops.silu,  # of the gate
+    "swiglu": ops.silu,  # FeedForward applies it to the gate
 }
 
 
 def activation_function(activation) -> Callable:
-    """Return the function for an activation.
+    """Return the function of an activation.
 
     Args:
-        activation: One of our names, a name of `keras.activations`, a callable, or the config of
-            one.
+        activation: A name in `gpt_keras.config.ACTIVATIONS`, a name in `keras.activations`, a
+            callable, or the config of a callable.
 
     Raises:
-        ValueError: There is no such activation.
+        ValueError: The activation is unknown.
 
     Example:
         >>> activation_function("relu_squared")(3.0).numpy().tolist()
@@ -56,7 +56,14 @@ def activation_function(activation) -> Callable:
 
 
 def serialized_activation(activation):
-    """Return an activation for the config of a layer: a name, or what stands for the callable."""
+    """Return an activation in the form that a layer's config stores.
+
+    Args:
+        activation: As in `activation_function`.
+
+    Returns:
+        A name, or the Keras config of a callable.
+    """
     if isinstance(activation, str):
         return activation
     return keras.activations.serialize(keras.activations.get(activation))

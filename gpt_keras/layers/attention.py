@@ -1,4 +1,4 @@
-"""Multi-head attention, over a whole sequence or from new tokens to a KV cache."""
+"""Multi-head attention, over a whole sequence or with a KV cache."""
 
 import keras
 from keras import ops
@@ -11,66 +11,68 @@ from gpt_keras.layers.projection import dense
 from gpt_keras.layers.quantized_sublayers import serialized_policy
 from gpt_keras.layers.shapes import check_axes
 
-# Added in float32, where it is finite: a row that may attend to nothing (left padding) then gives
-# an average that nobody reads, and not a NaN.
+# Score of a masked key, finite in float32. A row without a visible key (left padding) then gives an
+# average, which is never read, and not NaN.
 _MASKED = -1e30
 
-# Queries are taken in blocks of so many, and of multiples of it where there would be more blocks:
-# smaller ones save little more, and each takes time to compile.
+# Smallest number of queries in a block. Long sequences have larger blocks, at most _MOST_BLOCKS.
+# Smaller blocks would save little more, and each block takes time to compile.
 _BLOCK = 64
 _MOST_BLOCKS = 8
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class CausalMultiHeadAttention(keras.layers.Layer):
-    """Multi-head self-attention in which a token sees itself and what came before.
+    """Causal multi-head self-attention with an optional KV cache.
 
-    `softmax(Q K^T / sqrt(head_dim)) V` for each head, with the softmax in float32 ("Attention Is
-    All You Need", section 3.2). With fewer key and value heads than query heads it is
-    grouped-query attention (Ainslie et al. 2023), with one it is multi-query attention
+    Each head computes `softmax(Q K^T / sqrt(head_dim)) V`, with the softmax in float32 (Vaswani et
+    al. 2017, section 3.2). With fewer key and value heads than query heads it is grouped-query
+    attention (Ainslie et al. 2023). With one key and value head it is multi-query attention
     (Shazeer 2019).
 
-    With a `window` it is locally banded: a token sees itself and the `window - 1` tokens before it
-    (Sparse Transformer, Child et al. 2019; GPT-3; Mistral). With `causal=False` a token sees what
-    comes after it, too, as in an encoder.
+    By default, a token sees itself and all earlier tokens (causal mask). With a `window`, attention
+    is locally banded: a token sees itself and the `window - 1` tokens before it (Sparse
+    Transformer, Child et al. 2019; GPT-3; Mistral). With `causal=False`, a token also sees later
+    tokens, as in an encoder.
 
-    Two verbs: calling the layer runs a whole sequence; `extend` runs new tokens against a cache of
-    the keys and values of the earlier ones.
+    Calling the layer processes a whole sequence. `extend` processes new tokens with a KV cache: the
+    keys and values of the earlier tokens.
 
     Args:
         num_heads: Number of query heads.
         num_key_value_heads: Number of key and value heads, a divisor of `num_heads`. Default:
             `num_heads`.
         head_dim: Width of a head. Default: `hidden_dim / num_heads`.
-        dropout: Rate of the dropout on the attention weights, in [0, 1).
+        dropout: Dropout rate for the attention weights, in [0, 1).
         use_bias: Whether the four projections have biases.
-        use_qkv_bias: Whether the ones to queries, keys and values do. Default: `use_bias`.
-        use_qk_norm: Whether each head's queries and keys go through an RMSNorm before they are
-            turned (Henry et al. 2020).
-        norm_epsilon: Added to the mean square inside these norms.
-        window: Number of tokens that a token sees, itself included, and without `causal` as many
-            after it; None for all.
-        causal: Whether a token sees only itself and what came before.
-        rotary_embedding: A `RotaryEmbedding` that turns queries and keys, or None.
-        kernel_initializer: Initializer of the query, key and value kernels. Default: GPT-2's
-            normal of deviation 0.02.
+        use_qkv_bias: Whether the projections to queries, keys and values have biases. Default:
+            `use_bias`.
+        use_qk_norm: Whether the queries and keys of each head pass through an RMSNorm before the
+            rotary embedding (query-key normalization, Henry et al. 2020).
+        norm_epsilon: Number added to the mean square inside these norms.
+        window: Number of tokens that a token sees, itself included; None for all. With
+            `causal=False`, a token also sees the `window - 1` tokens after it.
+        causal: Whether a token sees only itself and earlier tokens.
+        rotary_embedding: A `RotaryEmbedding` that rotates queries and keys, or None.
+        kernel_initializer: Initializer of the query, key and value kernels. Default: GPT-2's normal
+            distribution with standard deviation 0.02.
         output_initializer: Initializer of the output kernel. Default: `kernel_initializer`.
         kernel_regularizer: Regularizer of the four kernels, or None.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
-        padding_mask: `(batch, length)` bool, False where a token is padding that no other one may
-            see. Default: the implicit mask of the input, such as `Embedding(mask_zero=True)` makes,
-            if there is one. Only without `causal`: a token never sees padding on its right.
-        training: whether dropout is active.
+        padding_mask: `(batch, length)` bool, False for padding, which no token may see. Default:
+            the implicit mask of `x`, as `Embedding(mask_zero=True)` makes it, if there is one. Only
+            with `causal=False`: in causal attention a token never sees right padding.
+        training: Whether dropout is active.
 
     Returns:
         `(batch, length, hidden_dim)`.
 
     Raises:
         ValueError: The heads do not divide evenly, another argument is out of its range, the input
-            has another number of axes, or there is a `padding_mask` with `causal`.
+            does not have three axes, or `padding_mask` is given to causal attention.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -183,7 +185,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         if padding_mask is not None and self.causal:
             raise ValueError(
                 "`padding_mask` must be None for causal attention, in which a token never sees "
-                "padding on its right; give the loss sample weights of 0 there."
+                "right padding; pass sample weights of 0 for the padding to the loss instead."
             )
         if padding_mask is None and not self.causal:
             padding_mask = mask
@@ -206,10 +208,10 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return self._output(mixed)
 
     def _blocks(self, length):
-        """Slices of queries, and for each the slice of the keys that any of them sees.
+        """Return slices of queries, each with the slice of the keys that its queries see.
 
-        Products of all queries and all keys would be twice as many as causal attention needs, and
-        for a short window many times as many.
+        Products of all queries and all keys would be about twice the work that causal attention
+        needs, and with a short window many times the work.
         """
         if not self.causal or length is None or length <= _BLOCK:
             return [(slice(None), slice(None))]
@@ -222,7 +224,7 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return blocks
 
     def _sees(self, query, key):
-        """Whether the token at position `query` sees the one at `key`."""
+        """Return whether the token at position `query` sees the token at `key`."""
         if not self.causal:
             return (
                 ops.ones_like(query - key, "bool")
@@ -233,27 +235,40 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return sees if self.window is None else sees & (query - key < self.window)
 
     def extend(self, x, cache, index, starts, window=None):
-        """Attend from new tokens to the cached ones and to each other.
+        """Compute attention from new tokens to the KV cache and to each other.
 
         Args:
             x: The new tokens, `(batch, new, hidden_dim)`.
-            cache: `(keys, values)` of earlier tokens, each
-                `(batch, num_key_value_heads, cached, head_dim)`; positions from `index` on are
-                ignored.
+            cache: `(keys, values)` of the earlier tokens, each `(batch, num_key_value_heads,
+                cached, head_dim)`. Positions from `index` on are ignored.
             index: Scalar, the position in the cache of the first new token.
-            starts: `(batch,)`, first valid position of each row; those before it are padding. May
-                be negative, for rows whose first positions are no longer in the cache.
-            window: With a number, a token sees at most so many tokens, itself among them; besides
-                the layer's own window.
+            starts: `(batch,)`, the first valid position of each row; earlier positions are left
+                padding. Negative for rows whose first positions are no longer in the cache.
+            window: Largest number of tokens that a token sees, itself included, in addition to the
+                layer's own `window`; None for no further limit.
 
         Returns:
-            `(y, update)`: `y` of the shape of `x`, and `(keys, values)` of the new tokens alone.
+            `(y, update)`: `y` has the shape of `x`; `update` is the `(keys, values)` of the new
+            tokens alone, for `gk.layers.write_cache`.
 
         Raises:
             ValueError: The attention is not causal.
+
+        Example:
+            >>> import gpt_keras as gk, numpy as np
+            >>> attention = gk.layers.CausalMultiHeadAttention(num_heads=4)
+            >>> attention.build((None, None, 16))
+            >>> cache = attention.initial_cache(batch_size=1, length=8)
+            >>> x = np.zeros((1, 3, 16), "float32")
+            >>> y, update = attention.extend(x, cache, index=0, starts=[0])
+            >>> y.shape, update[0].shape
+            (TensorShape([1, 3, 16]), TensorShape([1, 4, 3, 4]))
+            >>> cache = gk.layers.write_cache(cache, update, 0)
         """
         if not self.causal:
-            raise ValueError("`extend` needs causal attention: earlier tokens see the new ones.")
+            raise ValueError(
+                "`extend` needs causal attention: with `causal=False`, earlier tokens see new ones."
+            )
         index, starts = ops.cast(index, "int32"), ops.cast(starts, "int32")
         new = index + ops.arange(ops.shape(x)[1], dtype="int32")  # (new,)
         cached = ops.arange(ops.shape(cache[0])[2], dtype="int32")  # (cached,)
@@ -274,11 +289,14 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return self._output([mixed]), (key, value)
 
     def attention_weights(self, x, padding_mask=None):
-        """Return the attention weights, `(batch, heads, length, length)` float32.
+        """Return the attention weights of an input, without dropout.
 
         Args:
-            x: `(batch, length, hidden_dim)`, as the layer is called with.
-            padding_mask: As the layer is called with, the implicit mask of `x` included.
+            x: The layer's input, `(batch, length, hidden_dim)`.
+            padding_mask: As in the call of the layer. Default: the implicit mask of `x`.
+
+        Returns:
+            `(batch, num_heads, length, length)`, float32: for each query the weights of the keys.
         """
         if padding_mask is None and not self.causal:
             padding_mask = getattr(x, "_keras_mask", None)
@@ -292,12 +310,20 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return _softmax(scores, mask)
 
     def initial_cache(self, batch_size, length):
-        """Return empty keys and values, `(batch_size, num_key_value_heads, length, head_dim)`."""
+        """Return an empty KV cache.
+
+        Args:
+            batch_size: Number of rows.
+            length: Number of positions.
+
+        Returns:
+            `(keys, values)`, each `(batch_size, num_key_value_heads, length, head_dim)` of zeros.
+        """
         shape = (batch_size, self.num_key_value_heads, length, self.head_dim)
         return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
 
     def _project(self, x, positions):
-        """Project to queries, keys and values, `(batch, heads, length, head_dim)`."""
+        """Return queries, keys and values, each `(batch, heads, length, head_dim)`."""
         query = self._split_heads(self.query(x), self.num_heads)
         key = self._split_heads(self.key(x), self.num_key_value_heads)
         value = self._split_heads(self.value(x), self.num_key_value_heads)
@@ -314,10 +340,11 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return ops.transpose(x, (0, 2, 1, 3))  # (batch, heads, length, head_dim)
 
     def _mix(self, query, keys, values, mask, training):
-        """Mix values as the queries attend to keys, both in pieces that are never copied into one.
+        """Return the values weighted by attention: `(batch, heads, length, head_dim)`.
 
-        Query heads that share a key head lie next to each other, so they become rows of one
-        product: `(batch, key heads, group * length, head_dim)`.
+        `keys` and `values` are lists of pieces (cached and new), which are never concatenated: that
+        would copy the cache. Query heads that share a key head are adjacent, so they become rows of
+        one product: `(batch, key heads, group * length, head_dim)`.
         """
         batch, length = ops.shape(query)[0], ops.shape(query)[2]
         group = self.num_heads // self.num_key_value_heads
@@ -340,7 +367,11 @@ class CausalMultiHeadAttention(keras.layers.Layer):
         return ops.reshape(mixed, (batch, self.num_heads, length, self.head_dim))
 
     def _output(self, mixed):
-        """Project what was mixed for blocks of queries, each `(batch, heads, length, head_dim)`."""
+        """Return the output projection of blocks of heads' outputs.
+
+        Args:
+            mixed: List of blocks of queries, each `(batch, heads, length, head_dim)`.
+        """
         mixed = ops.concatenate(mixed, axis=2) if len(mixed) > 1 else mixed[0]
         mixed = probed(self, "heads", ops.transpose(mixed, (0, 2, 1, 3)))
         batch, length = ops.shape(mixed)[0], ops.shape(mixed)[1]
@@ -380,9 +411,9 @@ class CausalMultiHeadAttention(keras.layers.Layer):
 
 
 def _fused(query, key, value, mask):
-    """Keras's own attention, for GPUs, whose compiler knows it; it has no dropout.
+    """Return attention by Keras's `dot_product_attention`, which is fused on GPUs.
 
-    Not yet run on a GPU: `scripts/check_gpu.py` does.
+    It has no dropout. This path is not tested on a GPU yet; `scripts/check_gpu.py` is the test.
     """
     group = query.shape[1] // key.shape[1]
     parts = query, ops.repeat(key, group, axis=1), ops.repeat(value, group, axis=1)
@@ -391,7 +422,7 @@ def _fused(query, key, value, mask):
 
 
 def _softmax(scores, mask):
-    """The weights of the keys that the mask lets through, in float32."""
-    if scores.shape[-1] == 1:  # a prompt of one token; Keras warns of a softmax over one number
+    """Return the softmax over keys in float32; masked keys get the weight 0."""
+    if scores.shape[-1] == 1:  # a prompt of one token; Keras warns about a softmax over one number
         return ops.ones_like(scores, dtype="float32")
     return ops.softmax(ops.where(mask, ops.cast(scores, "float32"), _MASKED), axis=-1)

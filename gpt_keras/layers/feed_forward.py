@@ -1,4 +1,4 @@
-"""The feed-forward half of a transformer block."""
+"""The feed-forward layer of a transformer block."""
 
 import keras
 
@@ -11,19 +11,24 @@ from gpt_keras.layers.quantized_sublayers import serialized_policy
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class FeedForward(keras.layers.Layer):
-    """Two projections with a non-linearity between them, applied to each token alone.
+    """Two projections with an activation between them, applied to each token alone.
 
-    `"relu"` is that of "Attention Is All You Need" (section 3.3); `"gelu_tanh"` the one of GPT-1
-    and GPT-2 (Hendrycks and Gimpel 2016, the tanh approximation); `"gelu"` the exact one;
-    `"relu_squared"` that of Primer (So et al. 2021);
-    `"swiglu"` multiplies `silu(gate(x))` with `up(x)`, a third projection (Shazeer 2020).
+    The activations:
+
+    - `"relu"`: Vaswani et al. 2017, section 3.3.
+    - `"gelu_tanh"`: the tanh approximation of GELU (Hendrycks and Gimpel 2016), used by GPT-1 and
+      GPT-2.
+    - `"gelu"`: the exact GELU.
+    - `"relu_squared"`: the square of ReLU, from Primer (So et al. 2021).
+    - `"swiglu"`: `silu(gate(x)) * up(x)` with a third projection `gate` (Shazeer 2020).
 
     Args:
         intermediate_dim: Width between the projections.
         activation: `"gelu_tanh"`, `"gelu"`, `"relu"`, `"relu_squared"` or `"swiglu"`; or, as in
-            other Keras layers, a name of `keras.activations` or a callable.
+            other Keras layers, a name in `keras.activations` or a callable.
         use_bias: Whether the projections have biases.
-        kernel_initializer: Initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
+        kernel_initializer: Initializer of the kernels. Default: GPT-2's normal distribution with
+            standard deviation 0.02.
         output_initializer: Initializer of the last kernel. Default: `kernel_initializer`.
         kernel_regularizer: Regularizer of the kernels, or None.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -35,7 +40,7 @@ class FeedForward(keras.layers.Layer):
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: `intermediate_dim` is not a positive integer, or `activation` is unknown.
 
     Example:
         >>> import gpt_keras as gk, numpy as np

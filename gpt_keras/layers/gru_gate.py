@@ -1,4 +1,4 @@
-"""A gate in place of the sum that joins a sub-layer to the residual stream."""
+"""A gate that replaces the residual sum of a sub-layer."""
 
 import keras
 from keras import ops
@@ -10,39 +10,39 @@ from gpt_keras.layers.quantized_sublayers import serialized_policy
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class GRUGate(keras.layers.Layer):
-    """Lets a gated recurrent unit decide how much of a sub-layer's output the stream takes.
+    """A GRU gate that joins a sub-layer's output to the residual stream.
 
-    Gated Transformer-XL (Parisotto et al. 2019, "Stabilizing Transformers for Reinforcement
-    Learning", section 3.2, "Gated-Recurrent-Unit-type gating"), with `x` the stream and `y` the
-    output of the sub-layer:
+    From Gated Transformer-XL (Parisotto et al. 2019, "Stabilizing Transformers for Reinforcement
+    Learning", section 3.2, "Gated-Recurrent-Unit-type gating"). With the stream `x` and the
+    sub-layer's output `y`:
 
         r = sigmoid(W_r y + U_r x)
         z = sigmoid(W_z y + U_z x - bias)
         h = tanh(W_h y + U_h (r * x))
         output = (1 - z) * x + z * h
 
-    No GPT that was published has one. Pass it to `TransformerBlock(residual=...)`.
+    No published GPT uses it. Pass it to `TransformerBlock(residual=...)`.
 
     Args:
-        bias: Initial value of the bias that holds the gate shut, so that the block begins near
-            the identity; trained like the kernels.
-        kernel_initializer: Initializer of the six kernels. Default: GPT-2's normal of deviation
-            0.02.
+        bias: Initial value of the trained bias. A positive value keeps the gate nearly shut, so the
+            block starts close to the identity.
+        kernel_initializer: Initializer of the six kernels. Default: GPT-2's normal distribution
+            with standard deviation 0.02.
         kernel_regularizer: Regularizer of the six kernels, or None.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
-        x: the residual stream, `(batch, length, hidden_dim)`.
-        y: the output of the sub-layer, of the same shape.
+        x: The residual stream, `(batch, length, hidden_dim)`.
+        y: The output of the sub-layer, `(batch, length, hidden_dim)`.
 
     Returns:
-        The stream after the sub-layer, of the same shape.
+        The residual stream after the sub-layer, `(batch, length, hidden_dim)`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
         >>> x, y = np.ones((1, 1, 8)), np.full((1, 1, 8), 3.0)
         >>> gate = gk.layers.GRUGate(bias=20.0)
-        >>> bool(np.allclose(gate(x, y), x, atol=1e-6))   # shut
+        >>> bool(np.allclose(gate(x, y), x, atol=1e-6))    # the gate is shut
         True
         >>> block = gk.layers.TransformerBlock(num_heads=2, residual=gk.layers.GRUGate())
     """

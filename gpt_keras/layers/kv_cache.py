@@ -1,22 +1,22 @@
-"""The KV cache: writing new keys and values in their place, and moving columns."""
+"""The KV cache: functions that write new keys and values and move columns."""
 
 import keras
 import tensorflow as tf
 
 
 def write_cache(cache, update, index):
-    """Write the new tokens' part of a cache in its place.
+    """Write the keys and values of new tokens into a KV cache.
 
-    Outside XLA this works in place inside a graph loop, which is why the compiled step returns only
-    what is new.
+    In a graph loop outside XLA, TensorFlow updates the cache in place. This is why the compiled
+    generation step returns only the new tokens' part and not the whole cache.
 
     Args:
         cache: Nested lists and tuples of tensors `(batch, heads, length, dim)`.
-        update: The same structure, `(batch, heads, new, dim)`.
-        index: Scalar, the position along `length` at which the new part begins.
+        update: The new tokens' part in the same structure, `(batch, heads, new, dim)`.
+        index: Scalar, the position along `length` of the first new token.
 
     Returns:
-        The filled cache, of the structure of `cache`.
+        The filled cache, in the structure of `cache`.
 
     Example:
         >>> import gpt_keras as gk
@@ -44,16 +44,17 @@ def _write_slice(old, new, index):
 
 
 def move_cache(cache, length, offsets):
-    """Return the cache with its columns moved to the right.
+    """Return a KV cache whose columns are moved to the right or left.
 
     Args:
-        cache: Nested lists and tuples of tensors `(batch, heads, cached, dim)`; with a batch of 1
-            for all rows.
+        cache: Nested lists and tuples of tensors `(batch, heads, cached, dim)`. A batch of 1 is
+            broadcast to all rows.
         length: Scalar, the number of columns of the new cache.
-        offsets: `(batch,)`, by how many columns each row is moved; negative to the left.
+        offsets: `(batch,)`, the number of columns by which each row moves to the right; negative
+            numbers move it to the left.
 
     Returns:
-        A new cache. Columns that received no data are undefined.
+        A new cache, `(batch, heads, length, dim)`. Columns that received no data are undefined.
 
     Example:
         >>> import gpt_keras as gk
@@ -76,5 +77,5 @@ def move_cache(cache, length, offsets):
 
 
 def num_columns(cache):
-    """Return for how many tokens a cache has room, a scalar tensor."""
+    """Return the number of tokens that a KV cache has room for, a scalar tensor."""
     return tf.shape(keras.tree.flatten(cache)[0])[2]

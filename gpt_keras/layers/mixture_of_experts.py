@@ -1,4 +1,4 @@
-"""Several feed-forward layers, of which a router chooses some for each token."""
+"""A mixture of experts: several feed-forward layers and a router."""
 
 import keras
 from keras import ops
@@ -13,42 +13,43 @@ from gpt_keras.layers.shapes import check_axes
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class MixtureOfExperts(keras.layers.Layer):
-    """Adds up, for each token, the outputs of the experts that a router chooses for it.
+    """A mixture of experts: a router weights feed-forward layers for each token.
 
-    The router's softmax gives each expert a probability; the `num_experts_per_token` largest are
-    kept and divided by their sum, and weigh the experts' outputs (Mixtral, Jiang et al. 2024,
-    section 2.1).
+    The router's softmax gives each expert a probability. The `num_experts_per_token` largest ones
+    are divided by their sum. The output is the sum of these experts' outputs with these weights
+    (Mixtral, Jiang et al. 2024, section 2.1).
 
-    Every expert is computed for every token and weighted, by zero for most: all shapes are then
-    known when the model is compiled. So it has the quality of a mixture of experts, not its speed.
+    Every expert is computed for every token, and most outputs get the weight 0. All shapes are thus
+    known at compile time. The layer has the quality of a mixture of experts, but not its speed.
 
-    In training the layer adds a loss that is smallest when the experts share the tokens evenly:
-    `num_experts * sum_e f_e P_e`, times `router_loss_weight`, where `f_e` is the number of tokens
-    given to expert e over the number of tokens and `P_e` the router's mean probability of it
-    (Switch Transformers, Fedus et al. 2021, section 2.2).
+    In training, the layer adds the load-balancing loss of Switch Transformers (Fedus et al. 2021,
+    section 2.2), which is smallest when the experts share the tokens evenly:
+    `router_loss_weight * num_experts * sum_e f_e P_e`. Here `f_e` is the fraction of tokens that
+    expert `e` receives, and `P_e` is the router's mean probability of expert `e`.
 
     Args:
         num_experts: Number of experts.
-        num_experts_per_token: How many experts' outputs a token gets.
+        num_experts_per_token: Number of experts that the router chooses for each token.
         intermediate_dim: Width inside each expert.
-        activation: That of `FeedForward`.
-        use_bias: Whether the experts' projections have biases; the router has none.
+        activation: Activation of the experts, as in `FeedForward`.
+        use_bias: Whether the experts' projections have biases. The router never has a bias.
         router_loss_weight: Weight of the load-balancing loss; 0 for none.
-        kernel_initializer: Initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
+        kernel_initializer: Initializer of the kernels. Default: GPT-2's normal distribution with
+            standard deviation 0.02.
         output_initializer: Initializer of the experts' last kernels. Default: `kernel_initializer`.
         kernel_regularizer: Regularizer of the kernels, or None.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
-        training: whether the load-balancing loss is added.
+        training: Whether the load-balancing loss is added.
 
     Returns:
         `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: There are fewer experts than a token gets, another argument is out of its
-            range, or the input has another number of axes.
+        ValueError: `num_experts_per_token` is above `num_experts`, another argument is out of its
+            range, or the input does not have three axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -87,7 +88,7 @@ class MixtureOfExperts(keras.layers.Layer):
         self.router_loss_weight = router_loss_weight
         self.kernel_initializer = keras.initializers.get(kernel_initializer or gpt2_normal())
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        # Probabilities are compared, so they are computed in float32 whatever the experts are in.
+        # The router compares probabilities, so it computes in float32 with experts of any dtype.
         self.router = FloatDense(
             num_experts,
             use_bias=False,
@@ -126,7 +127,7 @@ class MixtureOfExperts(keras.layers.Layer):
         weights = ops.sum(largest[..., None] * is_chosen, axis=-2)  # (batch, length, num_experts)
         if training and self.router_loss_weight:
             loss = self.router_loss_weight * self._imbalance(probabilities, is_chosen)
-            self.add_loss(ops.cast(loss, keras.config.floatx()))  # the dtype of all losses
+            self.add_loss(ops.cast(loss, keras.config.floatx()))  # Keras adds losses of one dtype
         weights = ops.cast(weights, self.compute_dtype)
         y = 0
         for i, expert in enumerate(self.experts):
@@ -134,7 +135,7 @@ class MixtureOfExperts(keras.layers.Layer):
         return y
 
     def _imbalance(self, probabilities, is_chosen):
-        """The load-balancing loss, `num_experts_per_token` where the load is even."""
+        """Return the load-balancing loss: `num_experts_per_token` for an even load."""
         share = ops.mean(ops.sum(is_chosen, axis=-2), axis=(0, 1))  # (num_experts,)
         return self.num_experts * ops.sum(share * ops.mean(probabilities, axis=(0, 1)))
 

@@ -1,4 +1,4 @@
-"""Three ways to tell a transformer where a token stands: learned, sinusoidal, rotary."""
+"""Position embeddings: learned, sinusoidal and rotary."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,26 +14,26 @@ from gpt_keras.rotary_scaling import RotaryScaling, make_rotary_scaling, wave_fr
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class PositionalEmbedding(keras.layers.Layer):
-    """Adds a learned vector for each position (GPT-1, GPT-2, GPT-3).
+    """Learned position embeddings, added to the input (GPT-1, GPT-2, GPT-3).
 
     Radford et al. 2018, section 4.1: "We used learned position embeddings instead of the
     sinusoidal version".
 
     Args:
-        max_sequence_length: Number of positions there is a vector for.
-        initializer: Initializer of the vectors. Default: GPT-2's normal of deviation 0.01.
+        max_sequence_length: Number of positions that have a vector.
+        initializer: Initializer of the vectors. Default: GPT-2's normal distribution with standard
+            deviation 0.01.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
-        positions: integer positions, `(batch, length)` or `(length,)`. Default: 0, 1, 2, ...
+        positions: Integer positions, `(batch, length)` or `(length,)`. Default: 0, 1, 2, ...
 
     Returns:
-        `x` with the positions' vectors added, the same shape.
+        `x` plus the vectors of the positions, `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: `length` is above `max_sequence_length`, or the input has another number of
-            axes.
+        ValueError: `length` is above `max_sequence_length`, or the input does not have three axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -78,25 +78,27 @@ class PositionalEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class SinusoidalPositionalEncoding(keras.layers.Layer):
-    """Adds fixed sines and cosines of the position ("Attention Is All You Need", section 3.5).
+    """Fixed sines and cosines of the position, added to the input.
 
-    `encoding[p, 2i] = sin(p / base**(2i / d))` and `encoding[p, 2i + 1] = cos(p / base**(2i / d))`:
-    each pair of columns shares one frequency, so that a shift of the position is a rotation of
-    the pair. It has no weights and no longest sequence.
+    From "Attention Is All You Need" (Vaswani et al. 2017, section 3.5), with `d = hidden_dim`:
+    `encoding[p, 2i] = sin(p / base**(2i / d))` and `encoding[p, 2i + 1] = cos(p / base**(2i / d))`.
+    Each pair of columns shares one frequency, so a shift of the position rotates the pair. The
+    layer has no weights and no maximum sequence length.
 
     Args:
-        base: Ratio of the longest wavelength to the shortest.
+        base: Base of the frequencies; the wavelengths grow from 2 pi to almost `2 pi * base`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
-        x: `(batch, length, hidden_dim)`, `hidden_dim` even.
-        positions: integer positions, `(batch, length)` or `(length,)`. Default: 0, 1, 2, ...
+        x: `(batch, length, hidden_dim)`; `hidden_dim` is even.
+        positions: Integer positions, `(batch, length)` or `(length,)`. Default: 0, 1, 2, ...
 
     Returns:
-        `x` with the encoding added, the same shape.
+        `x` plus the encoding, `(batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: `hidden_dim` is odd, or the input has another number of axes.
+        ValueError: `hidden_dim` is odd, `base` is not above 0, or the input does not have three
+            axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -134,30 +136,33 @@ class SinusoidalPositionalEncoding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class RotaryEmbedding(keras.layers.Layer):
-    """Rotates queries and keys by angles that grow with the position (RoFormer, section 3.2.2).
+    """Rotary position embedding (RoPE) of queries or keys.
 
-    The product of a rotated query and a rotated key depends on the distance between them alone.
-    Component `i` is paired with component `i + head_dim / 2`, as in the Llama family; the paper
+    The layer rotates pairs of components by angles that grow with the position (RoFormer, Su et al.
+    2021, section 3.2.2). The product of a rotated query and a rotated key then depends on their
+    distance, not on their positions.
+
+    Component `i` is paired with component `i + head_dim / 2`, as in the Llama family. The paper
     pairs neighbours, which is the same up to a fixed order of the components.
 
     Args:
-        base: Ratio of the longest wavelength to the shortest.
-        scaling: For contexts longer than those of pretraining: a mapping with `rope_type` and the
-            keys that transformers' `rope_scaling` has, see `gpt_keras.rotary_scaling`. Its
-            `rope_type` is `"linear"`, `"dynamic"`, `"yarn"`, `"llama3"` or `"factors"`. Default:
-            None, unscaled.
+        base: Base of the frequencies; the wavelengths grow from 2 pi to almost `2 pi * base`.
+        scaling: RoPE scaling, for contexts longer than in pretraining: a mapping with the keys of
+            transformers' `rope_scaling`, see `gpt_keras.rotary_scaling`. Its `rope_type` is
+            `"linear"`, `"dynamic"`, `"yarn"`, `"llama3"` or `"factors"`. Default: None, no scaling.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
-        x: queries or keys, `(batch, heads, length, head_dim)`, `head_dim` even.
-        positions: integer positions, `(batch, length)` or `(length,)`. Default: 0, 1, 2, ...
+        x: Queries or keys, `(batch, heads, length, head_dim)`; `head_dim` is even.
+        positions: Integer positions, `(batch, length)` or `(length,)`. Default: 0, 1, 2, ...
 
     Returns:
-        The rotated `x`, the same shape; computed in float32, returned in the dtype of `x`.
+        The rotated `x`, `(batch, heads, length, head_dim)`: computed in float32, returned in the
+        dtype of `x`.
 
     Raises:
-        ValueError: `head_dim` is odd, the input has another number of axes, or `scaling` is none
-            of those known.
+        ValueError: `head_dim` is odd, `base` is not above 0, `scaling` is invalid, or the input
+            does not have four axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -197,7 +202,7 @@ class RotaryEmbedding(keras.layers.Layer):
         if positions is None:
             positions = ops.arange(ops.shape(x)[2], dtype="int32")
         angles = _angles(positions, self._frequencies(x.shape[-1]))  # (..., length, head_dim / 2)
-        angles = ops.expand_dims(angles, -3)  # every head turns alike
+        angles = ops.expand_dims(angles, -3)  # all heads have the same angles
         cos, sin = ops.cos(angles), ops.sin(angles)
         if self.scaling is not None and self.scaling.amplitude != 1.0:
             cos, sin = cos * self.scaling.amplitude, sin * self.scaling.amplitude
@@ -214,7 +219,12 @@ class RotaryEmbedding(keras.layers.Layer):
 
 
 def check_length(x, max_sequence_length: int) -> None:
-    """Raise `ValueError` if axis 1 of `x` is known to be longer than `max_sequence_length`."""
+    """Raise `ValueError` if a sequence is known to be too long.
+
+    Args:
+        x: `(batch, length, ...)`, symbolic or not.
+        max_sequence_length: Largest allowed `length`.
+    """
     length = x.shape[1]
     if length is not None and length > max_sequence_length:
         raise ValueError(
@@ -224,7 +234,7 @@ def check_length(x, max_sequence_length: int) -> None:
 
 
 def _angles(positions, frequencies):
-    """Positions times frequencies in float32: `(..., length)` to `(..., length, dim / 2)`."""
+    """Return positions times frequencies in float32: `(..., length, dim / 2)`."""
     frequencies = ops.convert_to_tensor(frequencies, "float32")
     return ops.expand_dims(ops.cast(positions, "float32"), -1) * frequencies
 

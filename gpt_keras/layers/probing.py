@@ -1,4 +1,4 @@
-"""Points inside the layers at which a value can be read, or replaced, while a model runs."""
+"""Probe points: places in the layers whose values can be read or replaced."""
 
 import contextlib
 import contextvars
@@ -8,12 +8,12 @@ _PROBE = contextvars.ContextVar("probe", default=None)
 
 
 def probed(layer, point: str, value):
-    """Return the value that goes on from a point: `value`, unless a probe is set and replaces it.
+    """Return `value`, or its replacement if a probe is set.
 
     Args:
-        layer: The layer that is at this point.
-        point: The name of the point.
-        value: A tensor.
+        layer: The layer that has this probe point.
+        point: Name of the probe point, such as `"output"`.
+        value: The tensor at this point.
     """
     probe = _PROBE.get()
     return value if probe is None else probe(layer, point, value)
@@ -21,10 +21,14 @@ def probed(layer, point: str, value):
 
 @contextlib.contextmanager
 def probe(function: Callable) -> Iterator[None]:
-    """Call `function(layer, point, value)` at all points; what it returns goes on in their place.
+    """Call a function at all probe points inside the `with` block.
 
-    For models that are called from Python: a function compiled inside keeps the probe, and one
-    compiled before does not know of it.
+    The function's result replaces the value at the point. A probe works for models that are called
+    eagerly. A function that is compiled inside the block keeps the probe; a function that was
+    compiled before ignores it.
+
+    Args:
+        function: Called with `(layer, point, value)`, as in `probed`; returns a tensor.
     """
     token = _PROBE.set(function)
     try:

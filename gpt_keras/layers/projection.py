@@ -1,4 +1,4 @@
-"""The projections inside attention and feed-forward."""
+"""Linear projections of the attention and feed-forward layers."""
 
 import keras
 from keras import ops
@@ -9,9 +9,10 @@ from gpt_keras.layers.xla_cpu import RowsInInt8, is_one_vector, product_of_one_v
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class Projection(RowsInInt8):
-    """A `Dense` layer that is fast for one vector. Arguments as in `Dense`.
+    """A `Dense` layer that is fast for a single vector.
 
-    Products of one vector are most of a step for one new token.
+    These products take most of the time when a model generates one token for one row.
+    Its arguments are as in `keras.layers.Dense`.
     """
 
     def call(self, inputs, training=None):
@@ -24,16 +25,16 @@ class Projection(RowsInInt8):
 def dense(
     units: int, use_bias: bool, initializer, dtype, name: str, regularizer=None
 ) -> Projection:
-    """Return a projection whose kernel starts with numbers of its own.
+    """Return a projection whose kernel has initial values of its own.
 
-    Keras does not copy an initializer object that several layers share, and each of them would
-    start with the same numbers.
+    Keras does not copy an initializer object that several layers share. Each of these layers would
+    start with the same numbers, so this function clones it.
 
     Args:
         units: Width of the output.
-        use_bias: Whether there is a bias.
+        use_bias: Whether the projection has a bias.
         initializer: Initializer of the kernel.
-        dtype: Dtype policy of the layer that this one is part of; it says whether this one is
+        dtype: Dtype policy of the parent layer, which also records whether this projection is
             quantized.
         name: Name of the layer.
         regularizer: Regularizer of the kernel, or None.
@@ -50,10 +51,11 @@ def dense(
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class FloatDense(keras.layers.Dense):
-    """A `Dense` layer that stays as it is when the model around it is quantized.
+    """A `Dense` layer that keeps its float kernel when a model is quantized.
 
-    For small products that decide something, such as those of a router or of a head for a few
-    classes: their bytes do not count, and their rounding would. Arguments as in `Dense`.
+    It is for small but sensitive products, such as the logits of a router or of a classification
+    head: quantization would save few bytes, and its rounding could change the decision. Its
+    arguments are as in `keras.layers.Dense`.
     """
 
     def __init__(self, units: int, kernel_initializer="glorot_uniform", **kwargs):

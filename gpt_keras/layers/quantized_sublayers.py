@@ -1,7 +1,8 @@
-"""Which sublayers are quantized: what a layer's config says, so that it is built again like that.
+"""Dtype policies that record which sublayers of a layer are quantized.
 
-Keras quantizes layers in place, one by one, and their config says so. But a block makes its own
-projections, and needs to know how each of them was quantized to make it with the same variables.
+Keras quantizes layers in place, one by one, and stores the result in each layer's config. But a
+block makes its own projections. To make them again with the same variables, its config must record
+how each projection was quantized.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from typing import Any
 
 import keras
 
-# Name of a quantized dtype policy, such as "int8_from_float32", and the config it came with.
+# Name of a quantized dtype policy, such as "int8_from_float32", and its quantization config.
 Quantization = tuple[str, keras.quantizers.QuantizationConfig | None]
 
 
@@ -21,15 +22,15 @@ Quantization = tuple[str, keras.quantizers.QuantizationConfig | None]
 class QuantizedSublayers(keras.dtype_policies.DTypePolicyMap):
     """The dtype policy of a layer some of whose sublayers are quantized.
 
-    For the layer itself, and for all that it does not name, it is the policy `name`. Unlike the
-    keys of a `DTypePolicyMap`, its names begin below the layer, so that the layer may stand
-    anywhere; and they come with the quantization config, without which Keras would build layers
-    that quantize their inputs, too.
+    The layer itself and every sublayer that is not in `quantized` have the policy `name`. There are
+    two differences from a Keras `DTypePolicyMap`. The keys are paths relative to the layer, so they
+    hold wherever the layer is used. Each entry also has a quantization config: without it, Keras
+    would build layers that quantize their inputs, too.
 
     Args:
-        name: The policy of what is not quantized, such as `"float32"`.
-        quantized: By the name of a sublayer, such as `"attention/query"`: the name of its policy,
-            and its `keras.quantizers.QuantizationConfig` or None.
+        name: The policy of the layer and of sublayers without quantization, such as `"float32"`.
+        quantized: Mapping from the path of a sublayer, such as `"attention/query"`, to the name of
+            its policy and its `keras.quantizers.QuantizationConfig` or None.
 
     Example:
         >>> import json, keras
@@ -47,7 +48,7 @@ class QuantizedSublayers(keras.dtype_policies.DTypePolicyMap):
         self.quantized = dict(quantized)
 
     def __bool__(self):
-        return True  # as a mapping it is empty
+        return True  # without this, an empty mapping would be false
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class QuantizedSublayers(keras.dtype_policies.DTypePolicyMap):
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
-        # Nearly always all have the same: said once, the file can be read.
+        # Nearly always all entries are the same: write each distinct one once, for short files.
         groups: dict[str, dict[str, Any]] = {}
         for layer, (policy, config) in self.quantized.items():
             same = {"policy": policy, "quantization_config": serialize(config)}
@@ -76,11 +77,15 @@ class QuantizedSublayers(keras.dtype_policies.DTypePolicyMap):
 
 
 def policy_below(policy: keras.DTypePolicy, name: str) -> keras.DTypePolicy:
-    """Return the policy for a sublayer that has sublayers itself.
+    """Return the policy of a sublayer that has sublayers itself.
 
     Args:
         policy: The policy of the layer.
         name: Name of the sublayer.
+
+    Returns:
+        A `QuantizedSublayers` with paths relative to the sublayer, or a plain policy if nothing
+        below it is quantized.
     """
     if not isinstance(policy, QuantizedSublayers):
         return policy
@@ -94,11 +99,14 @@ def policy_below(policy: keras.DTypePolicy, name: str) -> keras.DTypePolicy:
 
 
 def dtype_arguments(policy: keras.DTypePolicy, name: str) -> dict[str, Any]:
-    """Return the arguments that make a `Dense` or an embedding the sublayer that a policy says.
+    """Return the arguments of a `Dense` or `Embedding` sublayer that set its dtype.
 
     Args:
-        policy: The policy of the layer that makes it.
+        policy: The policy of the layer that makes the sublayer.
         name: Name of the sublayer.
+
+    Returns:
+        A dict with `dtype` and, under a `QuantizedSublayers`, `quantization_config`.
     """
     if not isinstance(policy, QuantizedSublayers):
         return {"dtype": policy}
@@ -107,7 +115,13 @@ def dtype_arguments(policy: keras.DTypePolicy, name: str) -> dict[str, Any]:
 
 
 def serialized_policy(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return a layer's dtype policy for its config, with what is quantized below it by now."""
+    """Return a layer's dtype policy, serialized for its config.
+
+    The policy records which sublayers are quantized at this moment.
+
+    Args:
+        layer: The layer, built or not.
+    """
     policy = layer.dtype_policy
     is_map_of_keras = isinstance(policy, keras.dtype_policies.DTypePolicyMap) and not isinstance(
         policy, QuantizedSublayers
@@ -128,12 +142,13 @@ def is_quantized(layer: keras.layers.Layer) -> bool:
 
 @contextlib.contextmanager
 def fast_and_quiet() -> Iterator[None]:
-    """Let Keras's `quantize` run without garbage collection and without needless warnings.
+    """Run Keras's `quantize` without garbage collection and needless warnings.
 
-    Keras collects garbage each time that it replaces a weight, 0.2 s among TensorFlow's objects;
-    a model of 30 layers would take more than a minute. The weights are freed without it. And it
-    warns of each layer without a `quantize` method, such as every norm and dropout, and of NumPy's
-    `copy` keyword for each weight.
+    Keras collects garbage each time it replaces a weight. Among TensorFlow's objects this takes
+    0.2 s, more than a minute for a model of 30 layers. The weights are freed without it.
+
+    Keras also warns about each layer without a `quantize` method, such as every norm and dropout.
+    NumPy warns about its `copy` keyword for each weight.
     """
     is_ours = gc.get_freeze_count() == 0
     if is_ours:
@@ -152,7 +167,8 @@ def _quantized_below(layer):
     for child in layer._flatten_layers(include_self=False, recursive=False):
         for sublayer in child._flatten_layers():
             if sublayer.quantization_mode is not None:
-                # A model's path may be another one than that which its layers were built in.
+                # Paths are relative to the child, because the path of a model can differ from the
+                # path in which its layers were built.
                 name = child.name + sublayer.path.removeprefix(child.path)
                 config = getattr(sublayer, "quantization_config", None)
                 yield name, (sublayer.dtype_policy.name, config)

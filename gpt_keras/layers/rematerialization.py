@@ -1,4 +1,7 @@
-"""Training in less memory: what a layer computes inside is computed anew for the gradient."""
+"""Gradient checkpointing: less memory in training, more computation.
+
+The backward pass computes the activations inside a layer again instead of storing them.
+"""
 
 from collections.abc import Callable
 
@@ -6,15 +9,19 @@ import keras
 
 
 def rematerialized(layer: keras.layers.Layer, function: Callable, x):
-    """Return `function(x)`, of which nothing is kept for the gradient but `x` (Chen et al. 2016).
+    """Return `function(x)` without storing its activations for the gradient.
 
-    As `keras.remat`, for a function that belongs to a layer: dropout draws the same masks again,
-    and losses that sublayers add arrive at `layer`.
+    The backward pass calls `function` again (gradient checkpointing, Chen et al. 2016). This is
+    `keras.remat` for a function that belongs to a layer. Dropout draws the same masks both times,
+    and the losses that sublayers add are added to `layer`.
 
     Args:
         layer: The layer whose variables `function` uses.
-        function: From one tensor to one tensor.
-        x: The tensor.
+        function: A function from one tensor to one tensor.
+        x: The input tensor.
+
+    Returns:
+        The output tensor of `function`.
 
     Example:
         >>> import keras, numpy as np
@@ -25,11 +32,11 @@ def rematerialized(layer: keras.layers.Layer, function: Callable, x):
     """
     weights = {id(variable) for variable in layer.weights}
     seeds = [variable for variable in layer.variables if id(variable) not in weights]
-    before = [seed.value + 0 for seed in seeds]  # of a variable a copy, which stays as it is
+    before = [seed.value + 0 for seed in seeds]  # + 0 copies: assigning to a seed keeps the copy
     after = []
 
     def run(x):
-        # Both times seeds begin with the same values; what becomes of them is kept the first time.
+        # Both runs begin with the same seeds; the seeds after the first run are kept.
         scope = keras.StatelessScope(list(zip(seeds, before)), collect_losses=True)
         with scope:
             y = function(x)

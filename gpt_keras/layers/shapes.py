@@ -1,12 +1,15 @@
-"""The check of an input's number of axes, which says what each axis is."""
+"""A check of the number of axes of an input."""
 
 
 def check_axes(shape, *axes: str) -> None:
     """Raise `ValueError` unless a shape has the given axes.
 
     Args:
-        shape: Shape of the input, with None for sizes that are unknown.
-        *axes: Name of each axis, such as `"batch"`.
+        shape: Shape of the input, with None for unknown sizes.
+        *axes: Name of each axis, such as `"batch"`; the error names them.
+
+    Raises:
+        ValueError: The shape has another number of axes.
 
     Example:
         >>> check_axes((2, 5, 16), "batch", "length", "hidden_dim")

@@ -1,4 +1,4 @@
-"""One block of a decoder: attention, feed-forward, and the residual stream around them."""
+"""The transformer block: attention and a feed-forward layer with residuals."""
 
 import keras
 
@@ -13,72 +13,82 @@ from gpt_keras.layers.quantized_sublayers import policy_below, serialized_policy
 from gpt_keras.layers.rematerialization import rematerialized
 from gpt_keras.layers.shapes import check_axes
 
-# Arguments of the attention layer that a reader may look for at the block.
+# Arguments of the attention layer that users may pass to the block by mistake.
 _OF_ATTENTION = ("head_dim", "use_qkv_bias", "use_qk_norm", "window", "causal")
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class TransformerBlock(keras.layers.Layer):
-    """Causal attention and a feed-forward layer, each with its norm, dropout and residual.
+    """A transformer block: causal attention and a feed-forward layer with residuals.
 
-    With `norm_position="pre"` (GPT-2, Radford et al. 2019, section 2.3):
-    `x = x + attention(norm(x))`, then `x = x + feed_forward(norm(x))`. With `"post"` (GPT-1 and
-    the first Transformer): `x = norm(x + attention(x))`, then `x = norm(x + feed_forward(x))`. A
-    `residual` layer such as `GRUGate` takes the place of the sums.
+    Each of the two sub-layers has a norm, dropout and a residual connection:
 
-    An attention layer of your own is a Keras layer from `(batch, length, hidden_dim)` to the same
-    shape. What else it needs depends on the use:
+    - `norm_position="pre"` (GPT-2, Radford et al. 2019, section 2.3):
+      `x = x + attention(norm(x))`, then `x = x + feed_forward(norm(x))`.
+    - `norm_position="post"` (GPT-1, and Vaswani et al. 2017, section 3.1):
+      `x = norm(x + attention(x))`, then `x = norm(x + feed_forward(x))`.
 
-    - A padding mask: `call` has an argument `padding_mask`. For an implicit mask of the block's
-      input to arrive there, the layer also has an attribute `causal` that is False.
-    - Generation: `initial_cache(batch_size, length)` returns nested tuples of tensors
-      `(batch, heads, length, dim)`, and `extend(x, cache, index, starts, window)` returns the
-      output for the new tokens and the cache's part for them, as `CausalMultiHeadAttention.extend`
-      does.
-    - `gk.interpretation.attention_weights`: `attention_weights(x, padding_mask)`.
+    A `residual` layer, such as `GRUGate`, replaces both sums.
+
+    A custom attention layer is a Keras layer from `(batch, length, hidden_dim)` to the same shape.
+    Some uses need more:
+
+    - A padding mask: `call` has an argument `padding_mask`. The block passes the implicit mask of
+      its input only if the layer also has an attribute `causal` that is False.
+    - Generation: `initial_cache(batch_size, length)` returns an empty KV cache, which is nested
+      tuples of tensors `(batch, heads, length, dim)`. `extend(x, cache, index, starts, window)`
+      returns the output for the new tokens and their part of the cache, as
+      `CausalMultiHeadAttention.extend` does.
+    - `gk.interpretation.attention_weights`: the layer has a method
+      `attention_weights(x, padding_mask)`.
 
     Args:
         num_heads: Number of query heads. Required unless `attention` is given.
         num_key_value_heads: Number of key and value heads. Default: `num_heads`.
         intermediate_dim: Width inside the feed-forward layer. Default: `4 * hidden_dim`.
-        activation: That of `FeedForward`.
-        dropout: Rate on the attention weights and on the output of both sub-layers.
+        activation: Activation of the feed-forward layer, as in `FeedForward`.
+        dropout: Dropout rate, in [0, 1), for the attention weights and for the outputs of both
+            sub-layers.
         norm: `"layer_norm"` or `"rms_norm"`.
         norm_position: `"pre"` or `"post"`.
-        norm_epsilon: Added to the variance inside the norms.
+        norm_epsilon: Number added to the variance inside the norms.
         use_bias: Whether the projections have biases.
         rotary_embedding: A `RotaryEmbedding` for queries and keys, or None.
-        attention: A layer that replaces the `CausalMultiHeadAttention` that the arguments describe:
-            one with other arguments, such as `window` or `causal`, or a layer of your own. The
-            block's other arguments then describe the rest of the block alone.
-        feed_forward: A layer that replaces the `FeedForward` that the arguments describe.
-        residual: A layer, called with the stream and the output of a sub-layer and built with both
-            shapes, that replaces their sum; each of the two sub-layers gets a new one of its
-            config. None for sums.
-        kernel_initializer: Initializer of the kernels. Default: GPT-2's normal of deviation 0.02.
-        residual_initializer: Initializer of the two kernels whose products are added to the
-            residual stream. GPT-2 divides their deviation by `sqrt(2 * num_layers)`. Default:
-            `kernel_initializer`.
+        attention: A layer that replaces the default `CausalMultiHeadAttention`: a
+            `CausalMultiHeadAttention` with other arguments, such as `window` or `causal`, or a
+            custom layer. `num_heads`, `num_key_value_heads` and `rotary_embedding` must then be
+            None, and the block's other arguments do not affect it.
+        feed_forward: A layer that replaces the default `FeedForward`. `intermediate_dim` and
+            `activation` then have no effect.
+        residual: A layer that replaces the sum of the residual stream and a sub-layer's output. It
+            is called with both tensors and built with both shapes. Each sub-layer gets a new layer
+            with its config. None for sums.
+        kernel_initializer: Initializer of the kernels. Default: GPT-2's normal distribution with
+            standard deviation 0.02.
+        residual_initializer: Initializer of the last kernel of each sub-layer, whose output is
+            added to the residual stream. GPT-2 divides its standard deviation by
+            `sqrt(2 * num_layers)`. Default: `kernel_initializer`.
         kernel_regularizer: Regularizer of the kernels of the layers that the block makes itself, or
             None.
-        rematerialize: Whether training computes what is inside the block a second time instead of
-            keeping it until the gradient is made: a third slower, in much less memory. An
-            attribute, too, which may be set before the model is compiled.
+        rematerialize: Gradient checkpointing: in training, the backward pass computes the
+            activations inside the block again instead of storing them. Training is about a third
+            slower and needs much less memory. Also an attribute, which can be set before the model
+            is compiled.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         x: `(batch, length, hidden_dim)`.
-        padding_mask: as in `CausalMultiHeadAttention`, the implicit mask included; only if the
-            attention is not causal.
-        training: whether dropout is active.
+        padding_mask: Padding mask, as in `CausalMultiHeadAttention`; only if the attention is not
+            causal. Default: the implicit mask of `x`, if it has one.
+        training: Whether dropout is active.
 
     Returns:
         `(batch, length, hidden_dim)`.
 
     Raises:
         ValueError: An argument is out of its range, both or neither of `num_heads` and `attention`
-            are given, an argument belongs to the attention layer, or the input has another number
-            of axes.
+            are given, an argument belongs to the attention layer, or the input does not have three
+            axes.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -131,12 +141,12 @@ class TransformerBlock(keras.layers.Layer):
             for name, value in given.items():
                 if value is not None:
                     raise ValueError(
-                        f"`{name}` must be None if `attention` is given, for it belongs to that "
-                        f"layer; got {value!r}."
+                        f"`{name}` must be None if `attention` is given, because it belongs to "
+                        f"that layer; got {value!r}."
                     )
         if intermediate_dim is not None:
             check_positive_int("intermediate_dim", intermediate_dim)
-        activation_function(activation)  # checks it
+        activation_function(activation)  # raises if there is none
         check_choice("norm", norm, NORMS)
         check_choice("norm_position", norm_position, NORM_POSITIONS)
         check_positive("norm_epsilon", norm_epsilon)
@@ -179,7 +189,7 @@ class TransformerBlock(keras.layers.Layer):
             dropout, dtype=self.dtype_policy, name="residual_dropout"
         )
 
-        # Only its config: kept as a layer, it would be one more that is never built.
+        # Keep only the config of `residual`: Keras would track the layer, which is never built.
         self._residual_config = keras.saving.serialize_keras_object(residual)
         self.attention_residual = self._copy_of(residual, "attention_residual")
         self.feed_forward_residual = self._copy_of(residual, "feed_forward_residual")
@@ -243,17 +253,18 @@ class TransformerBlock(keras.layers.Layer):
         return probed(self, "output", x)
 
     def extend(self, x, cache, index, starts, window=None):
-        """Run new tokens against the cache of the earlier ones.
+        """Process new tokens with the KV cache of the earlier tokens.
 
         Args:
             x: The new tokens, `(batch, new, hidden_dim)`.
-            cache: This block's cache, as `initial_cache` makes it.
+            cache: This block's cache, in the structure that `initial_cache` returns.
             index: Scalar, the position in the cache of the first new token.
-            starts: `(batch,)`, first valid position of each row.
-            window: How many tokens a token sees at most, itself among them; None for all.
+            starts: `(batch,)`, the first valid position of each row; earlier ones are left padding.
+            window: Largest number of tokens that a token sees, itself included; None for all.
 
         Returns:
-            `(y, update)`: `y` of the shape of `x`, and the keys and values of the new tokens.
+            `(y, update)`: `y` has the shape of `x`; `update` holds the keys and values of the new
+            tokens, for `gk.layers.write_cache`.
         """
         h, update = self.attention.extend(
             self._before(self.attention_norm, x), cache, index, starts, window
@@ -263,11 +274,24 @@ class TransformerBlock(keras.layers.Layer):
         return self._after(self.feed_forward_norm, _add(self.feed_forward_residual, x, h)), update
 
     def attention_weights(self, x, padding_mask=None):
-        """Return the attention weights inside, see `CausalMultiHeadAttention.attention_weights`."""
+        """Return the weights of this block's attention layer.
+
+        Args:
+            x: The block's input, `(batch, length, hidden_dim)`.
+            padding_mask: As in `CausalMultiHeadAttention.attention_weights`.
+
+        Returns:
+            `(batch, heads, length, length)`, float32.
+        """
         return self.attention.attention_weights(self._before(self.attention_norm, x), padding_mask)
 
     def initial_cache(self, batch_size, length):
-        """Return this block's empty cache for `length` positions."""
+        """Return an empty KV cache of this block.
+
+        Args:
+            batch_size: Number of rows.
+            length: Number of positions.
+        """
         return self.attention.initial_cache(batch_size, length)
 
     def _before(self, norm, x):
@@ -322,9 +346,15 @@ def _add(residual, x, h):
 
 
 def make_norm(norm: str, epsilon: float, **kwargs) -> keras.layers.Layer:
-    """Return Keras's layer for `"layer_norm"` or `"rms_norm"`; both compute in float32."""
+    """Return a Keras normalization layer, which computes in float32.
+
+    Args:
+        norm: `"layer_norm"` or `"rms_norm"`.
+        epsilon: Number added to the variance.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+    """
     if norm == "layer_norm":
         return keras.layers.LayerNormalization(epsilon=epsilon, **kwargs)
     layer = keras.layers.RMSNormalization(epsilon=epsilon, **kwargs)
-    layer.supports_masking = True  # as the other one, but Keras 3.15 forgets to say so
+    layer.supports_masking = True  # Keras 3.15 sets this for LayerNormalization only
     return layer

@@ -1,6 +1,6 @@
-"""Forms of matrix products that exist only because of how XLA compiles for CPUs.
+"""Matrix products in the forms that XLA compiles to fast code for CPUs.
 
-The numbers are the same without any of them; a step for one new token is then slower.
+Without them the results are the same, but generating a token takes longer.
 """
 
 import keras
@@ -9,11 +9,11 @@ from keras import ops
 from gpt_keras.layers.device import has_gpu
 
 _NUM_PARTS = 4
-_LEAST_SIZE = 2**16  # numbers in a kernel; what is smaller stays in the cores' caches
+_LEAST_SIZE = 2**16  # numbers in a kernel; smaller kernels stay in the cores' caches
 
 
 def is_one_vector(inputs, matrix) -> bool:
-    """Return whether `product_of_one_vector` is the faster way to multiply.
+    """Return whether `product_of_one_vector` is faster than `matmul`.
 
     Args:
         inputs: `(..., inputs)`.
@@ -32,16 +32,18 @@ def is_one_vector(inputs, matrix) -> bool:
 def product_of_one_vector(vector, matrix):
     """Return the product of one vector and a matrix, summed in float32.
 
-    On a CPU XLA runs `matmul` of one vector on one core once the sum of a bias follows, and copies
-    a matrix of bfloat16 to float32 first. A sum of four parts of the matrix is a loop over rows,
-    which reads the parts side by side, on all cores, and casts as it reads.
+    On a CPU, XLA runs `matmul` of one vector on a single core if a bias is added afterwards. Before
+    that, it copies a bfloat16 matrix to float32. This function instead splits the rows of the
+    matrix into four blocks, scales each row with its number of the vector, and sums blocks and
+    rows. XLA compiles this to one loop, which reads the blocks side by side, uses all cores, and
+    casts while it reads.
 
     Args:
-        vector: `(..., inputs)`, all dimensions but the last 1.
-        matrix: `(inputs, outputs)`, of any dtype; `inputs` a multiple of 4.
+        vector: `(..., inputs)`; all dimensions except the last are 1.
+        matrix: `(inputs, outputs)`, of any dtype; `inputs` is a multiple of 4.
 
     Returns:
-        `(..., outputs)` float32, or float64 for float64.
+        `(..., outputs)`, float32, or float64 for a float64 matrix.
 
     Example:
         >>> import numpy as np
@@ -52,7 +54,7 @@ def product_of_one_vector(vector, matrix):
     num_inputs, num_outputs = matrix.shape
     dtype = keras.backend.result_type(matrix.dtype, "float32")
     column = ops.reshape(ops.cast(vector, dtype), (num_inputs, 1))
-    # Cast before it is cut: XLA does not cut bfloat16, and would round around each cut.
+    # Cast before slicing: XLA does not slice bfloat16, and would round around each slice.
     matrix = ops.cast(matrix, dtype)
     size = num_inputs // _NUM_PARTS
     parts = [slice(i * size, (i + 1) * size) for i in range(_NUM_PARTS)]
@@ -61,21 +63,26 @@ def product_of_one_vector(vector, matrix):
 
 
 def computed_once(x):
-    """Return `x`, float32, such that XLA computes it once and not for each value that reads it.
+    """Return `x` in a form that XLA computes once and not again for each reader.
 
-    On a CPU XLA fuses the product of a vector and a matrix with what makes the vector, such as a
-    normalization, and then makes it again for every row of the matrix. It does not look through
-    another product: this one multiplies with 1.
+    On a CPU, XLA fuses the product of a vector and a matrix with the operations that compute the
+    vector, such as a normalization. It then repeats these operations for every row of the matrix.
+    XLA does not fuse through another product, so this function multiplies `x` with 1.
+
+    Args:
+        x: `(..., dim)`, float32.
     """
     pairs = ops.stack([x, ops.zeros_like(x)], axis=-1)  # (..., dim, 2)
     return ops.squeeze(ops.matmul(pairs, ops.ones((2, 1), x.dtype)), axis=-1)
 
 
 class RowsInInt8(keras.layers.Dense):
-    """A `Dense` layer whose int8 kernel, if its inputs stay as they are, is `(units, inputs)`.
+    """A `Dense` layer with a fast layout for a weight-only int8 kernel.
 
-    XLA casts int8 to float32 while it reads, without a copy, if the weights of one output lie side
-    by side. That is a little faster than `product_of_one_vector`; training could not use it.
+    If the inputs are not quantized, the int8 kernel is stored as `(units, inputs)`. The weights of
+    one output are then contiguous, and XLA casts them to float32 while it reads, without a copy.
+    This is a little faster than `product_of_one_vector`. Only int8 kernels have this layout, so it
+    does not help training.
     """
 
     @property
@@ -102,7 +109,7 @@ class RowsInInt8(keras.layers.Dense):
 
     @property
     def kernel(self):
-        """The kernel, `(inputs, units)`."""
+        """The kernel in the usual layout, `(inputs, units)`."""
         return ops.transpose(self._kernel) if self._has_rows else super().kernel
 
     def _int8_call(self, inputs, training=None):

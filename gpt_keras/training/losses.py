@@ -1,4 +1,4 @@
-"""The loss of language models, and the weights of targets in any loss on logits."""
+"""The cross-entropy loss, and the weights of targets in a loss on logits."""
 
 import math
 
@@ -10,31 +10,35 @@ from gpt_keras.backend import num_replicas
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class CrossEntropy(keras.losses.Loss):
-    """Cross-entropy in nats of integer targets from logits, in little memory.
+    """Cross-entropy of integer targets and logits, in nats, with low memory use.
 
-    The loss is that of `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`, but the
-    forward pass keeps only the logits and two numbers per token, and the gradient computes the
-    softmax again from them. With a vocabulary of 50,257 a softmax is the largest tensor of a
+    The loss equals `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`. But the forward
+    pass stores only the logits and two numbers per token, and the backward pass computes the
+    softmax again. With a vocabulary of 50,257 tokens, the softmax is the largest tensor of a
     training step.
 
-    A token counts with its sample weight. A token of weight 0, a masked token and a target of
-    `ignore_class` are left out entirely: their targets may be any numbers.
+    Each token's loss is multiplied by its sample weight. Tokens with sample weight 0, masked tokens
+    and targets equal to `ignore_class` are skipped, so their targets may be any numbers.
 
     Args:
-        reduction: As in Keras. Default: the mean over tokens, weighted by their sample weights.
-        ignore_class: Target that is left out, such as -100; None counts every target.
+        reduction: Reduction, as in Keras. Default: the mean over tokens, weighted by their sample
+            weights.
+        ignore_class: Target id that is skipped, such as -100; None skips no target.
         name: Name of the loss.
-        dtype: Dtype in which the loss is computed. Default: float32, or float64 if that is
-            Keras's `floatx`; fewer digits would spoil a sum over a vocabulary.
+        dtype: Dtype in which the loss is computed. Default: float32, or float64 if Keras's `floatx`
+            is float64; a sum over a vocabulary needs this precision.
 
     Call arguments:
-        y_true: target ids, `(batch, length)`.
-        y_pred: logits, `(batch, length, vocabulary_size)`.
-        sample_weight: weights of tokens, `(batch, length)`, or of rows, `(batch,)`: the weight of
-            a row is that of each of its tokens. Or None.
+        y_true: Target ids, `(batch, length)`.
+        y_pred: Logits, `(batch, length, vocabulary_size)`.
+        sample_weight: Weights of tokens, `(batch, length)`, or of rows, `(batch,)`, or None. The
+            weight of a row holds for each of its tokens.
 
     Returns:
         The reduced loss, in nats per token.
+
+    Raises:
+        ValueError: `y_true` does not have one dimension less than `y_pred`.
 
     Example:
         >>> import gpt_keras as gk
@@ -55,12 +59,12 @@ class CrossEntropy(keras.losses.Loss):
         self.ignore_class = ignore_class
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        # Keras would cast the ids to the dtype of the loss, which holds no large integers.
+        # Keras would cast the ids to the dtype of the loss, which cannot hold every large integer.
         y_true = ops.convert_to_tensor(y_true)
         losses = self.call(y_true, ops.cast(y_pred, self.dtype))
         weights = token_weights(y_true, y_pred, sample_weight, self.ignore_class, self.dtype)
         if weights is not None:
-            # The target of a token of weight 0 may be no id, whose loss is infinite.
+            # A token of weight 0 may have an invalid target, whose loss is infinite.
             losses = ops.where(ops.equal(weights, 0), ops.zeros_like(losses), losses * weights)
         if self.reduction in (None, "none"):
             return losses
@@ -68,7 +72,7 @@ class CrossEntropy(keras.losses.Loss):
         if self.reduction == "sum":
             return total
         divisor = ops.cast(divisor_of_mean(self, y_true, y_pred, sample_weight), total.dtype)
-        # tf.distribute adds the losses of the devices.
+        # tf.distribute sums the losses of its replicas.
         return ops.divide_no_nan(total, divisor) / num_replicas()
 
     def call(self, y_true, y_pred):
@@ -80,19 +84,22 @@ class CrossEntropy(keras.losses.Loss):
 
 
 def precise_dtype() -> str:
-    """Return the dtype of sums over a vocabulary: float32, or float64 if it is `floatx`."""
+    """Return `"float64"` if Keras's `floatx` is float64, and otherwise `"float32"`.
+
+    Sums over a vocabulary need at least float32, also in a bfloat16 model.
+    """
     return "float64" if keras.config.floatx() == "float64" else "float32"
 
 
 def token_weights(targets, outputs, sample_weight=None, ignore_class=None, dtype=None):
-    """Return the weight of each target, or None if every target counts as 1.
+    """Return the weight of each target, or None if every target has the weight 1.
 
     Args:
-        targets: Ids or labels, `(...)`; needed only with `ignore_class`.
-        outputs: Logits, `(..., classes)`. The mask that `keras.layers.Embedding(mask_zero=True)`
-            passed on to them, if any, leaves out targets.
+        targets: Ids or labels, `(...)`; used only with `ignore_class`.
+        outputs: Logits, `(..., classes)`. Targets are skipped where the implicit mask of the logits
+            is False, as `keras.layers.Embedding(mask_zero=True)` makes it.
         sample_weight: Weights in the shape of the targets, or one for each row, or None.
-        ignore_class: Target that is left out, or None.
+        ignore_class: Target that is skipped, or None.
         dtype: Dtype of the weights. Default: Keras's `floatx`.
 
     Returns:
@@ -123,28 +130,32 @@ def token_weights(targets, outputs, sample_weight=None, ignore_class=None, dtype
 
 
 def divisor_of_mean(loss, targets, outputs, sample_weight=None):
-    """Return the number by which a loss divides the sum of the weighted losses of a batch.
+    """Return the number by which a loss divides the summed losses of a batch.
 
-    With their divisors as weights, the losses of several batches average to the loss of all of
-    their tokens together. A loss that is a sum has 1.
+    If these divisors are the weights of several batches, their weighted mean loss is the loss of
+    all their tokens together. The divisor of a sum is 1.
 
     Args:
-        loss: As `keras.Model.compile` takes it.
+        loss: A loss, as in `keras.Model.compile`.
         targets: Ids or labels, `(...)`.
         outputs: Logits, `(..., classes)`.
         sample_weight: As in `token_weights`.
     """
-    reduction = getattr(loss, "reduction", "mean")  # of functions and names Keras takes the mean
+    reduction = getattr(loss, "reduction", "mean")  # the default for functions and names
     if reduction in ("sum", "none", None):
         return 1.0
     if reduction != "mean_with_sample_weight":
-        sample_weight = None  # the other means divide by the number of the targets that count
+        sample_weight = None  # other means divide by the number of targets, whatever their weights
     weights = token_weights(targets, outputs, sample_weight, ignored_class(loss), "float32")
     return ops.prod(ops.shape(outputs)[:-1]) if weights is None else ops.sum(weights)
 
 
 def ignored_class(loss) -> int | None:
-    """Return the target that a loss of a model with one output leaves out, or None."""
+    """Return the `ignore_class` of a loss, or None if nothing is ignored.
+
+    Args:
+        loss: A loss of a model with one output, as in `keras.Model.compile`.
+    """
     for part in keras.tree.flatten(loss):
         if getattr(part, "ignore_class", None) is not None:
             return part.ignore_class
@@ -162,7 +173,7 @@ def cross_entropy(targets, logits):
         `(...)`, in the dtype of the logits.
 
     Raises:
-        ValueError: `targets` has not one dimension less than `logits`.
+        ValueError: `targets` does not have one dimension less than `logits`.
 
     Example:
         >>> import numpy as np
@@ -171,11 +182,11 @@ def cross_entropy(targets, logits):
     """
     if len(targets.shape) != len(logits.shape) - 1:
         raise ValueError(
-            f"`targets` must be of one dimension less than `logits`, got shapes "
+            f"`targets` must have one dimension less than `logits`, got shapes "
             f"{tuple(targets.shape)} and {tuple(logits.shape)}."
         )
-    # A target is compared with every id, which XLA does while it reads the logits, in the gradient
-    # too; the gradient of a look-up would be a scatter, for which the CPU has no parallel loop.
+    # Compare each target with every id: XLA does this while it reads the logits, also in the
+    # gradient. The gradient of a look-up would be a scatter, which CPUs do not run in parallel.
     is_target = ops.expand_dims(ops.cast(targets, "int32"), -1) == ops.arange(
         logits.shape[-1], dtype="int32"
     )
@@ -183,13 +194,13 @@ def cross_entropy(targets, logits):
     @ops.custom_gradient
     def from_logits(logits):
         highest = ops.max(logits, axis=-1, keepdims=True)
-        # Not added to `highest`: a sum that is large would lose the digits of the logarithm.
+        # Do not add `highest` to it: if `highest` is large, the sum loses digits of the logarithm.
         log_sum = ops.log(ops.sum(ops.exp(logits - highest), axis=-1, keepdims=True))
-        # Of a target that is no id: infinite, as nothing is likely to be it.
+        # An id outside the vocabulary has probability 0, so its loss is infinite.
         of_target = ops.max(ops.where(is_target, logits - highest, float("-inf")), axis=-1)
         losses = ops.squeeze(log_sum, -1) - of_target
 
-        def gradient(*args, upstream=None):  # PyTorch passes the logits, too, and names this one
+        def gradient(*args, upstream=None):  # PyTorch passes `upstream` by name
             upstream = args[0] if upstream is None else upstream
             softmax = ops.exp(logits - highest - log_sum)
             return ops.expand_dims(upstream, -1) * (softmax - ops.cast(is_target, logits.dtype))
@@ -200,12 +211,19 @@ def cross_entropy(targets, logits):
 
 
 def check_loss(loss) -> None:
-    """Raise `ValueError` if `loss` is a cross-entropy of Keras that takes probabilities."""
+    """Raise `ValueError` for a Keras cross-entropy that expects probabilities.
+
+    Args:
+        loss: A loss, as in `keras.Model.compile`.
+
+    Raises:
+        ValueError: A loss is a Keras cross-entropy without `from_logits=True`.
+    """
     if isinstance(loss, dict | list | tuple):
         for part in keras.tree.flatten(loss):
             check_loss(part)
         return
-    # A user's own loss may have any name; Keras's are known by theirs.
+    # Check only Keras's losses, by name: a custom loss may have any name.
     kind = loss if isinstance(loss, str) or hasattr(loss, "__name__") else type(loss)
     name = kind if isinstance(kind, str) else kind.__name__
     is_keras = isinstance(kind, str) or kind.__module__.startswith("keras.")

@@ -8,17 +8,19 @@ from gpt_keras.training.losses import cross_entropy, precise_dtype, token_weight
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class Perplexity(keras.metrics.Metric):
-    """Exponential of the mean cross-entropy per token, from logits, in nats.
+    """Perplexity: the exponential of the mean cross-entropy per token, from logits.
 
-    As a weighted metric it leaves out padding, whose sample weight is 0. Every token counts the
-    same, also where batches differ in length; Keras's own means would weigh rows.
+    Pass it to `compile` as a weighted metric: padding then has the sample weight 0 and does not
+    count. Every token has the same weight, even if batches differ in length. Keras's mean metrics
+    would give every row the same weight.
+
+    Attributes:
+        count: Variable, the sum of the weights. Without sample weights this is the number of
+            tokens.
 
     Args:
         name: Name of the metric.
-        dtype: Dtype of the sums. Default: float32, or float64 if that is Keras's `floatx`.
-
-    Attributes:
-        count: Variable, the sum of the weights: without weights, the number of tokens.
+        dtype: Dtype of the sums. Default: float32, or float64 if Keras's `floatx` is float64.
 
     Example:
         >>> import gpt_keras as gk
@@ -40,7 +42,7 @@ class Perplexity(keras.metrics.Metric):
         weights = token_weights(y_true, y_pred, sample_weight, dtype=self.dtype)
         if weights is None:
             weights = ops.ones_like(losses)
-        # The target of a token of weight 0 may be no id, whose loss is infinite.
+        # A token of weight 0 may have an invalid target, whose loss is infinite.
         losses = ops.where(ops.equal(weights, 0), ops.zeros_like(losses), losses * weights)
         self.total.assign_add(ops.sum(losses))
         self.count.assign_add(ops.sum(weights))
@@ -53,14 +55,14 @@ class Perplexity(keras.metrics.Metric):
 
 
 class MeanLoss(keras.metrics.Mean):
-    """Mean of the losses of batches, each weighted by the number that divided its sum.
+    """Mean of the losses of batches, weighted by `divisor_of_mean` of each batch.
 
-    So it is the loss of all tokens together, also where batches differ in their number of tokens.
-    It is no part of a saved model.
+    The mean equals the loss of all tokens together, even if batches differ in their number of
+    tokens. It is not saved with a model.
 
     Args:
         name: Name of the metric.
-        dtype: Dtype of the sums. Default: float32, or float64 if that is Keras's `floatx`.
+        dtype: Dtype of the sums. Default: float32, or float64 if Keras's `floatx` is float64.
     """
 
     def __init__(self, name: str = "loss", dtype=None):

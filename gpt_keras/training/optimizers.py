@@ -1,4 +1,4 @@
-"""Optimizers: AdamW as GPT-2 and GPT-3 are trained with it, and Muon."""
+"""Optimizers: AdamW with the settings of GPT-3, and Muon."""
 
 import re
 
@@ -9,33 +9,35 @@ from keras import ops
 from gpt_keras.backend import num_replicas
 from gpt_keras.checks import check_at_least_0, check_positive, check_positive_int, check_rate
 
-# Names of the variables that are not decayed: biases, the weights of norms, and embeddings. An
-# untied output projection, `reverse_embeddings`, is a matrix like any other.
+# Names of the variables without weight decay: biases, the weights of norms, and embeddings. An
+# untied output projection, `reverse_embeddings`, is decayed as other matrices are.
 NO_DECAY = ("bias", "gamma", "beta", "scale", "embeddings")
 
-# The running mean of the gradients' norms is too noisy for comparisons before this many batches.
+# Before this number of batches, the running mean of the gradient norm is too noisy to compare with.
 _EARLY = 20
 
 
 class MeasuredOptimizer:
-    """Mixin of the optimizers here; stands before a Keras optimizer among the base classes.
+    """Mixin for Keras optimizers that measures gradients and can skip batches.
 
-    - Weights of the kinds in `no_decay` are not decayed, and this outlives saving:
-      `keras.optimizers.Optimizer.exclude_from_weight_decay` is forgotten by `get_config`.
-    - With `gradient_accumulation_steps` an update equals that of one large batch: each batch has
-      the weight of its tokens, and learning-rate schedules, decay and moving averages count
-      updates. Keras averages the means of batches, whatever their sizes, and counts batches.
-    - The norm of the last batch's gradients, before clipping, can be read.
-    - With `skip_above` a batch whose gradients are not finite or far too large changes nothing.
-    - The learning rate can be set, as callbacks do, also if it has a schedule: the number then
+    Place it before the Keras optimizer among the base classes. It changes the following:
+
+    - Variables named in `no_decay` have no weight decay, and `get_config` saves this list.
+      `keras.optimizers.Optimizer.exclude_from_weight_decay` is lost when a model is saved.
+    - With `gradient_accumulation_steps`, an update equals the update of one large batch: each batch
+      is weighted by its number of tokens. Learning-rate schedules, weight decay and moving averages
+      count updates. Keras gives all batches the same weight, and counts batches.
+    - The gradient norm of the last batch, before gradient clipping, is a variable.
+    - With `skip_above`, a batch is skipped if its gradients are not finite or far too large.
+    - The learning rate can be set, as callbacks do, even if it has a schedule. The number then
       replaces the schedule.
 
     Attributes:
-        accumulation_steps: The batches of one update, or None: each batch is one.
+        accumulation_steps: Number of batches in one update, or None for one.
         gradient_norm: Variable, the norm of all gradients of the last batch together.
-        mean_gradient_norm: Variable, its running mean over the batches that were not skipped,
-            which forgets them within about a hundred.
-        num_skipped: Variable, the number of batches that were skipped.
+        mean_gradient_norm: Variable, the running mean of `gradient_norm` over about the last
+            hundred batches that were not skipped.
+        num_skipped: Variable, the number of skipped batches.
     """
 
     def __init__(
@@ -53,20 +55,20 @@ class MeasuredOptimizer:
         self.accumulation_steps = gradient_accumulation_steps
         if self.no_decay:
             # Keras searches for the pattern in the name of its own variable or, on TensorFlow, of
-            # the `tf.Variable` inside, which can have a path before it and a number behind.
+            # the `tf.Variable` inside, which can have a path as prefix and a number as suffix.
             names = "|".join(map(re.escape, self.no_decay))
             self.exclude_from_weight_decay(var_names=[rf"(?:^|/)(?:{names})(?::\d+)?$"])
-        # Made here and not in `build`: a callback may set the rate before the first step, and
-        # the loss of the first step is computed before the optimizer is built.
+        # Make these variables here and not in `build`: a callback may set the learning rate before
+        # the first step, and the first loss is computed before the optimizer is built.
         self._batch_weight = keras.Variable(
             1.0,
             dtype="float32",
             trainable=False,
-            synchronization="on_read",  # each device has a batch of its own
+            synchronization="on_read",  # each replica has its own batch
             aggregation="sum",
             name="batch_weight",
         )
-        # Negative while the rate comes from the schedule.
+        # Negative as long as the learning rate follows the schedule.
         self._set_rate = self._number("set_learning_rate", initializer=_from_schedule)
 
     def _number(self, name, initializer="zeros"):
@@ -89,23 +91,29 @@ class MeasuredOptimizer:
         super().build(variables)
 
     def weigh(self, weight) -> None:
-        """Set the weight of the next batch among the batches of its update.
+        """Set the weight of the next batch within its update.
 
         Args:
-            weight: Number by which the batch's loss was divided, such as its number of tokens. A
-                batch without a call of `weigh` has the weight 1.
+            weight: Number by which the batch's loss was divided, such as its number of tokens.
+                Without a call of `weigh`, a batch has the weight 1.
         """
         if self.accumulation_steps is not None or num_replicas() > 1:
             self._batch_weight.assign(ops.cast(weight, "float32"))
 
     def apply(self, grads, trainable_variables=None):
-        """Update the weights; `keras.optimizers.Optimizer.apply` that measures the gradients."""
+        """Measure the gradients, then update the variables unless the batch is skipped.
+
+        Args:
+            grads: List of gradients, as in `keras.optimizers.Optimizer.apply`.
+            trainable_variables: List of variables. Default: the variables the optimizer was built
+                with.
+        """
         if trainable_variables is None:
             trainable_variables = self._trainable_variables
         trainable_variables = list(trainable_variables)
         if not self.built:
             self.build(trainable_variables)
-        # Those of a look-up alone may be a list of rows, some of them several times.
+        # Make gradients dense: an embedding's gradient can be a list of rows with repetitions.
         grads = [None if g is None else ops.convert_to_tensor(g) for g in grads]
         weight = ops.convert_to_tensor(self._batch_weight)
         if num_replicas() > 1:
@@ -114,12 +122,12 @@ class MeasuredOptimizer:
             self._apply_once(grads, trainable_variables, weight)
 
     def _apply_on_all_devices(self, grads, trainable_variables, weight):
-        """Apply the gradient of the whole batch, whose parts lie on several devices."""
-        # Reduced first: Keras would clip the gradients of each device before it adds them, and
-        # nothing that waits for other devices may stand inside a condition.
+        """Apply the gradients of the whole batch, which is split over several replicas."""
+        # Reduce first: Keras would clip the gradients of each replica before it sums them. And an
+        # operation that waits for other replicas must not be inside a condition.
         replica = tf.distribute.get_replica_context()
         total = replica.all_reduce("sum", weight)
-        # Each loss was divided by the number of devices.
+        # Each replica divided its loss by the number of replicas.
         share = ops.divide_no_nan(weight * num_replicas(), total)
         given = [i for i, gradient in enumerate(grads) if gradient is not None]
         parts = [grads[i] * ops.cast(share, grads[i].dtype) for i in given]
@@ -138,7 +146,7 @@ class MeasuredOptimizer:
         if num_replicas() == 1:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
-        # Keras would add the gradients of the devices, which are sums by now.
+        # Keras would sum the gradients over the replicas, but they are sums already.
         update = tf.distribute.get_strategy().extended.update
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             update(
@@ -159,7 +167,7 @@ class MeasuredOptimizer:
         if self.skip_above is None:
             self._update(norm, grads, trainable_variables, weight)
             return
-        # The mean of too few batches says little: while it is made, only what is not finite counts.
+        # The mean over a few batches is unreliable: early batches are skipped only if not finite.
         is_usual = norm <= self.skip_above * self.mean_gradient_norm
         is_early = self._num_batches() < _EARLY
         ops.cond(
@@ -172,7 +180,7 @@ class MeasuredOptimizer:
         self.num_skipped.assign_add(1.0)
 
     def _num_batches(self):
-        """The number of batches that were not skipped."""
+        """Return the number of batches that were not skipped."""
         updates = ops.cast(self._iterations, "float32")
         if self.accumulation_steps is None:
             return updates
@@ -188,7 +196,7 @@ class MeasuredOptimizer:
             self._accumulate(grads, trainable_variables, weight)
 
     def _accumulate(self, grads, trainable_variables, weight):
-        """Add a batch to the mean of the gradients; the last one of an update applies it."""
+        """Add a batch to the mean gradients; apply them after the last batch of an update."""
         apply = super().apply
         total = self._accumulated_weight + weight
         share = ops.divide_no_nan(weight, total)
@@ -220,13 +228,13 @@ class MeasuredOptimizer:
     def _clip_gradients(self, grads):
         if self.global_clipnorm is None:
             return super()._clip_gradients(grads)
-        # Keras's own takes gradients of one dtype only; a head is float32 in a bfloat16 model.
+        # Keras's method needs gradients of one dtype, but a bfloat16 model can have a float32 head.
         scale = self.global_clipnorm / ops.maximum(_norm(grads), self.global_clipnorm)
         return [None if g is None else g * ops.cast(scale, g.dtype) for g in grads]
 
     @property
     def learning_rate(self):
-        """The current learning rate; a number that is set replaces a schedule."""
+        """The current learning rate; setting a number replaces a schedule."""
         return self._get_current_learning_rate()
 
     @learning_rate.setter
@@ -258,12 +266,16 @@ class MeasuredOptimizer:
 
 
 def bare_optimizer(optimizer):
-    """Return the optimizer inside the one with which Keras scales losses, or itself."""
+    """Return the optimizer without Keras's loss-scaling wrapper.
+
+    Args:
+        optimizer: A Keras optimizer, such as a `keras.optimizers.LossScaleOptimizer`.
+    """
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _norm(gradients):
-    """The norm of all gradients together, in float32."""
+    """Return the norm of all gradients together, in float32."""
     parts = [ops.cast(gradient, "float32") for gradient in gradients if gradient is not None]
     return ops.sqrt(sum(ops.sum(ops.square(part)) for part in parts))
 
@@ -274,18 +286,35 @@ def _from_schedule(shape, dtype=None):
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class AdamW(MeasuredOptimizer, keras.optimizers.AdamW):
-    """Keras's AdamW, with what `MeasuredOptimizer` adds; `adamw` makes one with GPT-3's settings.
+    """AdamW with skipped batches and decay exclusions that are saved.
+
+    This is `keras.optimizers.AdamW` (Loshchilov and Hutter 2019) with the following changes.
+    `gk.training.adamw` makes one with GPT-3's settings, warm-up and a learning-rate schedule.
+
+    - Variables named in `no_decay` have no weight decay, also after saving and loading.
+    - With `skip_above`, a batch with unusual gradients does not change the weights.
+    - With `gradient_accumulation_steps`, an update equals that of one large batch: each batch is
+      weighted by its number of tokens, and schedules count updates.
+    - The learning rate can be set even if it has a schedule, which the number then replaces.
+
+    Attributes:
+        gradient_norm: Variable, the gradient norm of the last batch, before gradient clipping.
+        mean_gradient_norm: Variable, the running mean of `gradient_norm` over about the last
+            hundred batches that were not skipped.
+        num_skipped: Variable, the number of skipped batches.
 
     Args:
         learning_rate: Number or schedule.
-        no_decay: Names of variables, such as `"bias"`, that are not decayed. Default: biases, the
-            weights of norms, and embeddings.
-        skip_above: A batch whose gradients have a norm above so many times its running mean, or
-            one that is not finite, changes nothing; None: each batch counts.
-        **kwargs: Arguments of `keras.optimizers.AdamW`.
+        no_decay: Names of the variables without weight decay, such as `"bias"`. Default: biases,
+            the weights of norms, and embeddings.
+        skip_above: Largest ratio, above 1, of a batch's gradient norm to its running mean. A batch
+            above it, or with a norm that is not finite, is skipped. None skips no batch.
+        **kwargs: Arguments of `keras.optimizers.AdamW`, such as `weight_decay` and
+            `gradient_accumulation_steps`.
 
     Raises:
-        ValueError: `no_decay` is no list, or `skip_above` is not above 1.
+        ValueError: `no_decay` is a string, `skip_above` is not above 1, or
+            `gradient_accumulation_steps` is not a positive integer.
 
     Example:
         >>> import gpt_keras as gk
@@ -301,7 +330,7 @@ class AdamW(MeasuredOptimizer, keras.optimizers.AdamW):
         if num_replicas() == 1:
             super()._apply_weight_decay(variables)
             return
-        # Keras would switch to all devices, and the update runs there already.
+        # Keras would switch to all replicas, but the update runs on each replica already.
         for variable in variables if self.weight_decay is not None else ():
             if self._use_weight_decay(variable):
                 share = ops.cast(self.weight_decay * self.learning_rate, variable.dtype)
@@ -310,25 +339,30 @@ class AdamW(MeasuredOptimizer, keras.optimizers.AdamW):
 
 @keras.saving.register_keras_serializable("gpt_keras")
 class Muon(MeasuredOptimizer, keras.optimizers.Muon):
-    """Keras's Muon for the matrices inside the blocks and AdamW for all others.
+    """Muon for the matrices inside the blocks, and AdamW for all other weights.
 
-    Muon makes the singular values of a matrix's mean gradient all about 1 before it is added
-    (Jordan et al. 2024); with the factor of Moonlight (Liu et al. 2025, section 2.2) the same
-    learning rate suits both parts. `muon` makes one with our settings.
+    Muon orthogonalizes the update of a matrix: it makes all singular values of the mean gradient
+    close to 1 (Jordan et al. 2024). With the factor of Moonlight (Liu et al. 2025, section 2.2),
+    the same learning rate suits Muon and AdamW. `gk.training.muon` makes one with tested settings.
 
-    Embeddings, an untied output projection, biases and norms go to AdamW, as its authors advise.
-    Keras silently gives AdamW every kernel whose number of dimensions is not two; here such a
-    kernel is an error, unless `exclude_layers` names it.
+    Embeddings, an untied output projection, biases and norms use AdamW, as Muon's authors advise.
+    Keras silently uses AdamW for every kernel that does not have two dimensions. This class raises
+    an error for these kernels unless `exclude_layers` names them.
+
+    Decay exclusions, skipped batches, gradient accumulation, a learning rate that can be set and
+    the attributes are as in `gk.training.AdamW`.
 
     Args:
         learning_rate: Number or schedule.
         no_decay: As in `AdamW`.
         skip_above: As in `AdamW`.
-        exclude_layers: Parts of the paths of variables that go to AdamW.
-        **kwargs: Arguments of `keras.optimizers.Muon`.
+        exclude_layers: Regular expressions; a variable uses AdamW if one matches a part of its
+            path.
+        **kwargs: Arguments of `keras.optimizers.Muon`, such as `momentum` and
+            `gradient_accumulation_steps`.
 
     Raises:
-        ValueError: `no_decay` is no list, or `skip_above` is not above 1; or, when the training
+        ValueError: `no_decay` is a string, or `skip_above` is not above 1; or, when training
             starts, a kernel does not have two dimensions.
 
     Example:
@@ -355,22 +389,27 @@ class Muon(MeasuredOptimizer, keras.optimizers.Muon):
             is_excluded = any(re.search(name, variable.path) for name in self.exclude_layers)
             if variable.name == "kernel" and len(variable.shape) != 2 and not is_excluded:
                 raise ValueError(
-                    f"Muon takes kernels of two dimensions, but {variable.path!r} has shape "
-                    f"{tuple(variable.shape)}; name it in `exclude_layers` to give it to AdamW."
+                    f"Muon needs kernels of two dimensions, but {variable.path!r} has shape "
+                    f"{tuple(variable.shape)}; name it in `exclude_layers` to use AdamW for it."
                 )
         super().build(variables)
 
     def _muon_update_step(self, gradient, variable, lr, m):
-        # A schedule's rate has the dtype of Keras's `floatx`, which need not be the variable's.
+        # A schedule returns Keras's `floatx`, which can differ from the variable's dtype.
         super()._muon_update_step(gradient, variable, ops.cast(lr, variable.dtype), m)
 
     def lr_adjust(self, x):
-        # As in Keras, with a Python number, which has no dtype to differ from the variable's.
+        # As in Keras, but with a Python number, which adopts the variable's dtype.
         return x if self.rms_rate is None else x * (max(x.shape) ** 0.5 * self.rms_rate)
 
     def zeropower_via_newtonschulz5(self, x, steps):
-        """Make the singular values about 1; several matrices of a shape may be stacked."""
-        # As in Keras, but the products of a matrix with its own transpose are named once, and the
+        """Return matrices with all singular values close to 1 (Newton-Schulz iteration).
+
+        Args:
+            x: `(..., rows, columns)`; several matrices of one shape may be stacked.
+            steps: Number of iterations.
+        """
+        # As in Keras, but each product of a matrix with its transpose is computed once, and all
         # shapes are known while tracing.
         is_tall = x.shape[-2] > x.shape[-1]
         x = ops.swapaxes(x, -1, -2) if is_tall else x
@@ -395,30 +434,35 @@ def adamw(
     global_clipnorm: float | None = 1.0,
     **kwargs,
 ) -> AdamW:
-    """Return AdamW with warm-up, clipping, and no decay on biases, norms and embeddings.
+    """Return AdamW with GPT-3's settings, warm-up and optional cosine decay.
 
-    The settings are GPT-3's (Brown et al. 2020, appendix B): betas 0.9 and 0.95, gradients clipped
-    to a global norm of 1, weight decay 0.1, linear warm-up, cosine decay to a tenth.
+    The settings are from Brown et al. 2020, appendix B: betas 0.9 and 0.95, gradient clipping to a
+    global norm of 1, weight decay 0.1, linear warm-up, cosine decay to a tenth. Biases, norms and
+    embeddings have no weight decay.
 
     Args:
-        learning_rate: The highest learning rate, reached after the warm-up.
-        warmup_steps: Steps over which the learning rate grows from 0, linearly.
-        total_steps: Number of steps of the whole training. If given, a cosine takes the learning
-            rate down to `final_learning_rate` at that step; if None, it stays constant.
+        learning_rate: Highest learning rate, reached after the warm-up.
+        warmup_steps: Number of steps of the linear warm-up; 0 for none.
+        total_steps: Number of steps of the whole training. If given, the learning rate follows a
+            cosine from the end of the warm-up down to `final_learning_rate` at this step. None: the
+            learning rate stays constant after the warm-up.
         final_learning_rate: Learning rate at `total_steps`. Default: a tenth of `learning_rate`.
-        weight_decay: Decoupled weight decay (Loshchilov and Hutter 2019), times the learning rate.
-        beta_1: Decay of the mean of gradients.
-        beta_2: Decay of the mean of squared gradients.
-        global_clipnorm: Largest norm of all gradients together; None does not clip.
+        weight_decay: Decoupled weight decay (Loshchilov and Hutter 2019), multiplied by the
+            learning rate in each step.
+        beta_1: Decay of the running mean of gradients.
+        beta_2: Decay of the running mean of squared gradients.
+        global_clipnorm: Largest norm of all gradients together, for gradient clipping; None for no
+            clipping.
         **kwargs: Further arguments of `AdamW` and `keras.optimizers.AdamW`, such as `skip_above`,
-            `gradient_accumulation_steps` (steps are then updates, of so many batches each), and
-            `use_ema` for a moving average of the weights.
+            `use_ema` for a moving average of the weights, and `gradient_accumulation_steps`, the
+            number of batches in one update. Steps are then updates.
 
     Returns:
-        A Keras optimizer, which saves and loads with its exclusions.
+        An `AdamW` optimizer.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or `final_learning_rate` is given without
+            `total_steps`.
 
     Example:
         >>> import gpt_keras as gk
@@ -458,30 +502,33 @@ def muon(
     global_clipnorm: float | None = 1.0,
     **kwargs,
 ) -> Muon:
-    """Return Muon for the matrices inside the blocks, with AdamW for all other weights.
+    """Return Muon for the matrices inside the blocks, with AdamW for the rest.
 
-    The settings are those that `scripts/recipe_shakespeare.py` found.
+    The default settings were found with `scripts/recipe_shakespeare.py`. The learning rate has a
+    linear warm-up and an optional cosine decay.
 
     Args:
-        learning_rate: The highest learning rate, reached after the warm-up.
+        learning_rate: Highest learning rate, reached after the warm-up.
         warmup_steps: As in `adamw`.
         total_steps: As in `adamw`.
         final_learning_rate: Learning rate at `total_steps`. Default: 0.
-        weight_decay: Decoupled weight decay, times the learning rate.
-        momentum: Decay of the mean of a matrix's gradients, with Nesterov's correction.
-        beta_1: AdamW's decay of the mean of gradients.
-        beta_2: AdamW's decay of the mean of squared gradients.
-        adam_ratio: AdamW's learning rate over Muon's.
-        ns_steps: Iterations of Newton and Schulz in each update. Keras's default is five, which
-            take a small model longer, for a gain or loss within the noise of single runs.
-        global_clipnorm: Largest norm of all gradients together; None does not clip.
+        weight_decay: Decoupled weight decay, multiplied by the learning rate in each step.
+        momentum: Decay of the running mean of a matrix's gradients, with Nesterov momentum.
+        beta_1: AdamW's decay of the running mean of gradients.
+        beta_2: AdamW's decay of the running mean of squared gradients.
+        adam_ratio: Ratio of AdamW's learning rate to Muon's.
+        ns_steps: Number of Newton-Schulz iterations in each update. Keras's default is 5, which is
+            slower for a small model; the losses differ by no more than single runs do.
+        global_clipnorm: Largest norm of all gradients together, for gradient clipping; None for no
+            clipping.
         **kwargs: Further arguments of `Muon` and `keras.optimizers.Muon`.
 
     Returns:
-        A Keras optimizer, which saves and loads with its exclusions.
+        A `Muon` optimizer.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or `final_learning_rate` is given without
+            `total_steps`.
 
     Example:
         >>> import gpt_keras as gk
@@ -523,7 +570,7 @@ def _schedule(learning_rate, warmup_steps, total_steps, final_learning_rate):
         check_positive_int("warmup_steps", warmup_steps)
     if final_learning_rate is not None:
         check_at_least_0("final_learning_rate", final_learning_rate)
-    # The first step already learns: a warm-up from exactly 0 would waste it.
+    # Start above 0: with a learning rate of exactly 0, the first step would be wasted.
     first = learning_rate / warmup_steps if warmup_steps else learning_rate
     if total_steps is not None:
         check_positive_int("total_steps", total_steps)

@@ -38,7 +38,7 @@ def test_no_poem_is_there_twice():
 
 def test_names_are_those_that_load():
     assert corpora.names() == ["shakespeare", "tang_poems"]
-    with pytest.raises(ValueError, match=r"must be one of .*'shakespeare'.* but is 'bible'"):
+    with pytest.raises(ValueError, match=r"must be one of .*'shakespeare'.* got 'bible'"):
         corpora.load("bible")
 
 
