@@ -300,7 +300,8 @@ class GPTConfig:
         """
         derived = {
             "num_key_value_heads": self.num_heads,
-            "head_dim": self.hidden_dim // self.num_heads,
+            # GPT-3 13B has 5,140 / 40 = 128.5, and says 128: a value that was chosen.
+            "head_dim": self.hidden_dim / self.num_heads,
             "intermediate_dim": 4 * self.hidden_dim,
             "use_qkv_bias": self.use_bias,
             "use_feed_forward_bias": self.use_bias,

@@ -137,6 +137,12 @@ def test_numbers_of_numpy_become_those_of_python():
     assert gk.GPT(config).count_params() == config.num_parameters
 
 
+def test_replace_keeps_a_head_dim_that_is_no_quotient():
+    config = gk.presets.get("gpt3_13b")
+    assert config.hidden_dim % config.num_heads
+    assert config.replace(dropout=0.1).head_dim == config.head_dim == 128
+
+
 def test_replace_lets_defaults_follow_and_keeps_what_was_chosen():
     config = tiny_config().replace(hidden_dim=32)
     assert (config.head_dim, config.intermediate_dim) == (16, 128)

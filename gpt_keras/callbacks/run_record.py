@@ -65,6 +65,8 @@ class RunRecord(keras.callbacks.Callback):
         if watts is not None:
             check_positive("watts", watts)
         for name, value in (("settings", settings), ("data", data)):
+            if not isinstance(value, Mapping | None):
+                raise ValueError(f"`{name}` must be a dict, got {value!r}.")
             try:
                 json.dumps(value)
             except (TypeError, ValueError) as error:

@@ -41,6 +41,9 @@ def read_boundaries(post_processor: dict[str, Any] | None) -> Boundaries:
     Returns:
         The boundaries. Without a template, both ids are None.
 
+    Raises:
+        ValueError: The template adds several tokens before a text, as ChatGLM's does.
+
     Example:
         >>> from gpt_keras.tokenizers.boundaries import read_boundaries
         >>> read_boundaries({"type": "RobertaProcessing", "cls": ["<s>", 0], "sep": ["</s>", 2]})
@@ -51,6 +54,10 @@ def read_boundaries(post_processor: dict[str, Any] | None) -> Boundaries:
         return Boundaries()
     ids = {name: token["ids"] for name, token in template["special_tokens"].items()}
     before, after = _around(template["single"])
+    if len(before) > 1:
+        raise ValueError(
+            f"The file's post-processor must add at most one token before a text, got {before}."
+        )
     start = next((ids[name][0] for name in before if len(ids[name]) == 1), None)
     end = next((ids[name][0] for name in after if len(ids[name]) == 1), None)
     return Boundaries(

@@ -101,5 +101,7 @@ def test_losses_that_are_not_finite_are_recorded_as_text(model, tmp_path):
 def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match=r"watts.*0"):
         gk.callbacks.RunRecord(tmp_path, watts=0)
+    with pytest.raises(ValueError, match=r"`data` must be a dict, got \[1\]"):
+        gk.callbacks.RunRecord(tmp_path, data=[1])
     with pytest.raises(ValueError, match=r"settings.*JSON"):
         gk.callbacks.RunRecord(tmp_path, settings={"a": object()})

@@ -90,6 +90,13 @@ def test_what_a_folder_says(plain, content, added, boundaries, tmp_path):
     assert engine.encode("hello world").ids[: len(added + ids)] == added + ids
 
 
+def test_several_tokens_before_a_text_are_refused(plain, tmp_path):
+    # As in ChatGLM's files. Prompts with only the first of them would be silently wrong.
+    several = template("<s> </s> $A", "<s>", "</s>")
+    with pytest.raises(ValueError, match=r"one token before a text, got \['<s>', '</s>'\]"):
+        folder_with(tmp_path, plain, several)
+
+
 def test_a_damaged_setting_is_refused_by_name(plain, tmp_path):
     plain.save(tmp_path)
     for content in ("[1]", "{", '{"added_tokens_decoder": {"9": {}}}'):
