@@ -216,8 +216,7 @@ class MetaspaceTokenizer(EngineTokenizer):
 
         Raises:
             ValueError: The tokenizer was loaded from a file and changes text in another way, or
-            lacks
-                a token for some byte.
+                lacks the token of a byte.
         """
         self._require_usual_split(
             "a token for each byte and no normalization except writing spaces as '▁'"

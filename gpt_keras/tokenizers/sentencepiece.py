@@ -42,8 +42,9 @@ class SentencePieceTokenizer(Tokenizer):
     subword tokenizer and detokenizer for Neural Text Processing".
 
     The engine is an op of tensorflow-text, both in Python and in a graph
-    (`pip install 'gpt_keras[text]'`). A SavedModel with this tokenizer needs that op. Python must run
-    `import tensorflow_text` (which imports Keras) before loading it; a server must link the op.
+    (`pip install 'gpt_keras[text]'`). A SavedModel with this tokenizer needs that op. Python
+    must run `import tensorflow_text` (which imports Keras) before loading it; a server must link
+    the op.
 
     Args:
         model: The bytes of a `.model` file.

@@ -24,9 +24,8 @@ class SentencePieceModel:
     """Vocabulary of a SentencePiece model, and the rules that turn pieces into text.
 
     Attributes:
-        token_bytes: The bytes of each token, in the order of the ids. A control symbol has no
-        bytes;
-            a byte token has one byte.
+        token_bytes: The bytes of each token, in the order of the ids. A control symbol has
+            no bytes; a byte token has one byte.
         first_bytes: The bytes of each token where it begins a text: without the prefix space that
             encoding added.
         passes_on: Whether each token leaves the text at its beginning: if the token begins a text,

@@ -215,8 +215,7 @@ class Tokenizer(abc.ABC):
     def with_first_ids(self, count: int) -> "Tokenizer":
         """Return a copy with only the first `count` ids, for a model with fewer ids.
 
-        Only added tokens can be removed. If a start-of-text or end-of-text token is removed, the
-        copy has none in its place.
+        Only added tokens can be removed, even if they begin or end a text.
 
         Args:
             count: Number of ids to keep.

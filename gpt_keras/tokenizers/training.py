@@ -88,5 +88,5 @@ def add_special_tokens(engine: tokenizers.Tokenizer, special_tokens: list[str]) 
     """
     taken = [token for token in special_tokens if engine.token_to_id(token) is not None]
     if taken:
-        raise ValueError(f"`special_tokens` must be new tokens; {taken} are already tokens.")
+        raise ValueError(f"`special_tokens` must not be in the vocabulary already, got {taken}.")
     engine.add_special_tokens([special_token(token) for token in special_tokens])
