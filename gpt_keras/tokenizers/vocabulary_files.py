@@ -149,8 +149,8 @@ def check_vocabulary(vocabulary: Mapping[str, int]) -> None:
     missing = next((i for i in range(len(tokens)) if i not in tokens), None)
     if missing is not None:
         raise ValueError(
-            f"ids must be 0 to n - 1 without gaps, but they go up to {max(tokens)} and id "
-            f"{missing} is missing"
+            f"ids must be 0 to n - 1 without gaps, but they go up to {max(tokens)} and the "
+            f"id {missing} is missing"
         )
 
 

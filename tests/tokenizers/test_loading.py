@@ -252,7 +252,7 @@ BAD_VOCABULARIES = {
     "half a character": (b'{"\\ud800": 0}', "valid Unicode"),
     "same id": (b'{"a": 0, "b": 1, "c": 1}', "'b' and 'c' have the same id 1"),
     "same token": (b'{"a": 0, "b": 1, "a": 2}', "'a' occurs twice"),
-    "gap": (b'{"a": 0, "b": 1, "c": 3}', "up to 3 and id 2 is missing"),
+    "gap": (b'{"a": 0, "b": 1, "c": 3}', "up to 3 and the id 2 is missing"),
     "from one": (b'{"a": 1, "b": 2}', "id 0 is missing"),
     "huge id": (b'{"a": 0, "b": 123456789012345678901234567890}', "id 1 is missing"),
     "endless id": (b'{"a": ' + b"1" * 5000 + b"}", "digits"),
