@@ -279,8 +279,8 @@ class Tokenizer(abc.ABC):
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> Any:
         """Return this tokenizer as a Keras layer made of TensorFlow ops.
 
-        The layer has four methods. All of them can be traced into a SavedModel, which then needs
-        neither Keras nor this package.
+        The ids equal the ids of `encode`. The layer has four methods. All of them can be traced
+        into a SavedModel, which then needs neither Keras nor this package.
 
         - `layer(strings)` takes a `(batch,)` string tensor and returns int32 ids as a
           `tf.RaggedTensor` `(batch, None)`. With `add_start_of_text=True`, each row begins with
