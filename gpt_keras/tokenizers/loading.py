@@ -1,4 +1,4 @@
-"""Loading: the files of `Tokenizer.save`, and tokenizers in other formats."""
+"""Loading of tokenizers: files of `Tokenizer.save` and other formats."""
 
 import os
 from pathlib import Path
@@ -25,12 +25,12 @@ from gpt_keras.tokenizers.vocabulary_files import (
     read_vocabulary,
 )
 
-# What others call the file of a SentencePiece model.
+# Usual names of the file of a SentencePiece model.
 _SENTENCEPIECE_NAMES = ("tokenizer.model", "spiece.model")
 
 
 def load(path: str | os.PathLike) -> Tokenizer:
-    """Load a tokenizer.
+    """Load a tokenizer from a file or a folder.
 
     Args:
         path: One of these:
@@ -48,19 +48,20 @@ def load(path: str | os.PathLike) -> Tokenizer:
             - a `.gguf` file with a byte-level BPE or SentencePiece tokenizer; its tensors are not
               read.
 
-            A folder's other files say which tokens begin and end a text, and which were added:
+            Other files of a folder name the boundary tokens and the added tokens:
             `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
-            `generation_config.json` and `config.json`. Where a `tokenizer.json` cannot be read, a
-            SentencePiece model beside it is.
+            `generation_config.json` and `config.json`. If a `tokenizer.json` is not supported,
+            a SentencePiece model in the same folder is loaded instead.
 
-            Of a vocabulary with merges the special tokens are those that no text encodes to.
+            In a vocabulary with merges, tokens that no text encodes to are the special tokens.
 
     Returns:
-        A tokenizer of the class that the content is of.
+        A tokenizer of the class that fits the content.
 
     Raises:
-        ValueError: There is no such file, or its content is not a tokenizer; names the file.
-        ImportError: It is a SentencePiece model and tensorflow-text is not installed.
+        ValueError: There is no such file, or its content is not a tokenizer. The message names
+            the file.
+        ImportError: The file is a SentencePiece model and tensorflow-text is not installed.
 
     Example:
         >>> import tempfile
@@ -86,7 +87,7 @@ def _load_folder(folder: Path, settings: FolderSettings) -> Tokenizer:
     try:
         return _load_file(file)
     except ValueError:
-        # A tokenizer.json of a kind that is not known here: the SentencePiece model it was made of.
+        # This kind of tokenizer.json is not supported: try the SentencePiece model beside it.
         if file.name != FILE_NAME or not others:
             raise
         try:
@@ -116,7 +117,7 @@ def _is_tiktoken(path: Path) -> bool:
 
 
 def _file_in(folder: Path) -> Path:
-    """The file of a folder that tells which kind of tokenizer it holds."""
+    """Return the file of a folder that determines the kind of tokenizer."""
     if (folder / FILE_NAME).is_file():
         return folder / FILE_NAME
     for pair in FILE_PAIRS:
@@ -133,7 +134,7 @@ def _file_in(folder: Path) -> Path:
                 raise ValueError(f"{str(folder)!r} holds {there}, but not {other}, which it needs.")
     known = [FILE_NAME, *map(" with ".join, FILE_PAIRS), *_SENTENCEPIECE_NAMES, "*.tiktoken"]
     raise ValueError(
-        f"`path`: there is no tokenizer file in {str(folder)!r}, which would be one of "
+        f"`path`: there is no tokenizer file in {str(folder)!r}. It would be one of "
         f"{', '.join(known)}."
     )
 
@@ -155,7 +156,7 @@ def _tokenizer_class(content: object) -> type[Tokenizer]:
             return SentencePieceTokenizer
         model = content.get("model")
         if isinstance(model, dict):
-            # CLIP's words end in </w>, too, but are bytes.
+            # CLIP's vocabulary also has </w>, but it is byte-level.
             is_gpt1 = model.get("end_of_word_suffix") == END_OF_WORD
             is_gpt1 &= part_type(content.get("decoder")) == "BPEDecoder"
             if is_gpt1:
@@ -167,14 +168,15 @@ def _tokenizer_class(content: object) -> type[Tokenizer]:
 
 
 def _check_model(content: dict[str, Any]) -> None:
-    """Check vocabulary, merges and added tokens of a `tokenizer.json`.
+    """Check the vocabulary, merges and added tokens of a `tokenizer.json`.
 
-    The engine itself takes gaps, and gives an added token another id than the file says.
+    The engine itself accepts gaps between ids. It also gives an added token the next free id, even
+    if the file gives it another one.
     """
     model = content["model"]
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict):
-        return  # of a model that is not BPE
+        return  # the model is not BPE
     check_vocabulary(vocabulary)
     added = content.get("added_tokens") or []
     check_vocabulary(vocabulary | {token["content"]: token["id"] for token in added})
@@ -187,8 +189,8 @@ def _check_model(content: dict[str, Any]) -> None:
             expected = vocabulary[text]
         if i != expected:
             raise ValueError(
-                f"the added token {text[:60]!r} must have the id {expected}, the next or that of "
-                f"the vocabulary, but has {i}"
+                f"the added token {text[:60]!r} must have the id {expected} (its id in the "
+                f"vocabulary, or the next free id), but has {i}"
             )
     if not model.get("continuing_subword_prefix"):
         merges = [m.split(" ") if isinstance(m, str) else m for m in model.get("merges") or []]
@@ -199,7 +201,7 @@ def _check_model(content: dict[str, Any]) -> None:
 
 def _load_vocabulary(vocabulary_file: Path, merges_file: Path) -> Tokenizer:
     if not merges_file.is_file():
-        raise ValueError(f"{str(vocabulary_file)!r} needs the file {str(merges_file)!r} with it.")
+        raise ValueError(f"{str(vocabulary_file)!r} needs the file {str(merges_file)!r} beside it.")
     with naming(vocabulary_file):
         vocabulary = read_vocabulary(vocabulary_file)
     with naming(merges_file):
@@ -213,10 +215,11 @@ def _load_vocabulary(vocabulary_file: Path, merges_file: Path) -> Tokenizer:
 
 
 def _ends_words(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> bool:
-    """Whether the last character of a word is another token than the same one inside a word.
+    """Return whether the last character of a word has its own token, as in GPT-1.
 
-    So it is in GPT-1's vocabulary. In a byte-level one, trained on XML, `</w>` may be a token, too,
-    but one that comes from merges.
+    There, the token of a last character (`a</w>`) differs from the token of the same character
+    inside a word (`a`). A byte-level vocabulary trained on XML may also hold `</w>`, but merges
+    make it.
     """
     made = {first + second for first, second in merges}
     return any(token.endswith(END_OF_WORD) and token not in made for token in vocabulary)

@@ -1,4 +1,4 @@
-"""Byte-pair encoding in SentencePiece's manner, as `tokenizer.json` files of Llama 2 hold it."""
+"""SentencePiece's byte-pair encoding, as a `tokenizer.json` of Llama 2 holds it."""
 
 import functools
 import json
@@ -16,29 +16,31 @@ from gpt_keras.tokenizers.in_graph.metaspace import InGraphMetaspaceTokenizer
 from gpt_keras.tokenizers.tokenizer import META_SPACE, AllowedSpecial
 from gpt_keras.tokenizers.utf8 import BYTE_TOKEN, incomplete_length
 
-# When a text gets a space in front: never; where it is the beginning of the whole text; each part
-# between special tokens, too; or even a text that begins with a space already.
+# When a text gets a prefix space: never; at the beginning of the whole text; in each part between
+# special tokens, too; or even if the text begins with a space.
 Prefix = Literal["never", "first", "always", "prepend"]
 
 
 class MetaspaceTokenizer(EngineTokenizer):
-    """Byte-pair encoding of characters, with spaces written as `▁`: Llama 2, Mistral, Gemma.
+    """Byte-pair encoding with spaces written as `▁`: Llama 2, Mistral, Gemma.
 
-    Text is not split into words. Spaces become `▁`, one is usually put in front, and the pair of
-    tokens that was learned earliest is merged, again and again. A character outside the vocabulary
-    becomes the tokens of its UTF-8 bytes. This is SentencePiece's byte-pair encoding in the form of
-    a `tokenizer.json`; it needs no tensorflow-text, in Python or in a graph.
+    Spaces become `▁`, and usually one more is put in front (the prefix space). Then pairs of tokens
+    are merged, the earliest learned pair first; most models do not split text into words before. A
+    character outside the vocabulary becomes the tokens of its UTF-8 bytes (byte fallback).
 
-    The engine is Hugging Face `tokenizers`. Bytes that are not valid UTF-8, from ids that hold
-    parts of a character, decode to U+FFFD as in every tokenizer here, not one for each byte.
+    This is SentencePiece's byte-pair encoding (Kudo and Richardson 2018) in the format of a
+    `tokenizer.json`. It does not need tensorflow-text, neither in Python nor in a graph.
 
-    Use `gpt_keras.tokenizers.load` to make one.
+    The engine is Hugging Face `tokenizers`. One result differs: an incomplete character decodes to
+    one U+FFFD, as in every tokenizer of this package, while the engine writes one for each byte.
+
+    `gpt_keras.tokenizers.load` makes one from a file.
 
     Args:
         engine: A `tokenizers.Tokenizer` with a BPE model and a decoder for `▁`.
 
     Raises:
-        ValueError: `engine` is of another kind.
+        ValueError: `engine` has another model or decoder.
 
     Example:
         >>> import gpt_keras as gk
@@ -54,7 +56,7 @@ class MetaspaceTokenizer(EngineTokenizer):
         if model["type"] != "BPE" or decoder is None:
             raise ValueError(
                 "`engine` must be BPE with spaces written as '▁' (a BPE model, and a decoder that "
-                "replaces '▁', joins bytes and strips at most one space), but is "
+                "replaces '▁', joins bytes and strips at most one space), got "
                 f"{model['type']} with decoder {part_type(content['decoder'])}."
             )
         self._vocabulary = engine.get_vocab(with_added_tokens=False)
@@ -70,14 +72,14 @@ class MetaspaceTokenizer(EngineTokenizer):
             and not any(model.get(option) for option in OPTIONS_NOT_IN_GRAPH),
         )
         self._byte_ids = [self._vocabulary[token] for token in byte_tokens] if has_bytes else []
-        # Whether no token goes on after a space that follows a letter, so that every word can be
+        # True if no token continues past a space after another character. Then every word can be
         # merged by itself.
         self._has_words = not any(
             re.search(f"[^{META_SPACE}]{META_SPACE}", t) for t in self._vocabulary
         )
         self._token_bytes = [b""] * (1 + max((self._vocabulary | self._added_tokens).values()))
         joins_bytes = "ByteFallback" in decoder
-        # The decoder makes no difference between these: Gemma's runs of spaces are added tokens.
+        # The decoder replaces '▁' in added tokens, too: Gemma's runs of spaces are added tokens.
         for token, i in (self._vocabulary | self._added_tokens).items():
             byte = BYTE_TOKEN.fullmatch(token) if joins_bytes else None
             text = token.replace(META_SPACE, " ")
@@ -92,17 +94,28 @@ class MetaspaceTokenizer(EngineTokenizer):
         added_tokens: Mapping[str, int],
         prefix: Prefix = "first",
     ) -> "MetaspaceTokenizer":
-        """Make a tokenizer from the pieces of a SentencePiece model of the byte-pair kind.
+        """Build a tokenizer from the pieces of a SentencePiece byte-pair model.
 
         Args:
             tokens: The pieces, in the order of their ids.
-            scores: The higher the score of a piece, the earlier it is merged.
-            special_tokens: The control pieces and their ids.
-            added_tokens: Pieces that are found in every text, and their ids.
-            prefix: When a text gets a space in front.
+            scores: The score of each piece; pieces with higher scores are merged earlier.
+            special_tokens: Control symbols and their ids.
+            added_tokens: User-defined symbols, which are found in every text, and their ids.
+            prefix: When a text gets a prefix space: `"never"`; `"first"` for the beginning of the
+                whole text; `"always"` for each part between special tokens, too; `"prepend"` even
+                if the text begins with a space.
 
         Returns:
             The tokenizer.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokens = ["<unk>", "▁", "a", "b", "ab", "▁ab"]
+            >>> tokenizer = gk.tokenizers.MetaspaceTokenizer.from_scores(
+            ...     tokens, [0, -3, -4, -5, -1, -2], {"<unk>": 0}, {}
+            ... )
+            >>> tokenizer.pieces(tokenizer.encode("ab ba"))
+            [b' ab', b' ', b'b', b'a']
         """
         vocabulary = {token: i for i, token in enumerate(tokens)}
         others = special_tokens.keys() | added_tokens.keys()
@@ -140,7 +153,10 @@ class MetaspaceTokenizer(EngineTokenizer):
 
     @property
     def prefix(self) -> Prefix | None:
-        """When a text gets a space in front; None where more is done to the text."""
+        """Rule for the prefix space of a text; see `from_scores`.
+
+        None if the tokenizer changes text in another way.
+        """
         return self._prefix
 
     @property
@@ -167,29 +183,30 @@ class MetaspaceTokenizer(EngineTokenizer):
         return data.decode("utf-8", errors="replace")
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Return the bytes that each id stands for, as `Tokenizer.pieces` describes."""
+        """Return the bytes of each token, as `Tokenizer.pieces` describes."""
         return [self._token_bytes[i] for i in self._checked(ids)]
 
     def safe_cut(self, text: str) -> int:
-        """Return the last place in `text` before a space that follows a word.
+        """Return the last position in `text` before a space that follows a word.
 
-        A text that always gets a space in front cannot be cut: its second half would get one, too.
+        It returns 0 if every text gets a prefix space, because a second half would get one, too. It
+        also returns 0 if a token can reach across words.
         """
         is_safe = self._has_words and self._prefix not in (None, "prepend")
-        # Tokens that are found before the text is cut into words may hold a space.
+        # Added tokens that are not special are found before the merging, and may hold a space.
         if not is_safe or self._added_tokens != self._special_tokens:
             return 0
         return 1 + max((m.start() for m in re.finditer(f"[^ {META_SPACE}](?= )", text)), default=-1)
 
     def ends_inside_character(self, ids: Sequence[int]) -> bool:
-        """Whether a further id may complete a character that `ids` end in the middle of."""
+        """Return whether `ids` end inside a character that a next id may complete."""
         return incomplete_length(b"".join([self._token_bytes[i] for i in ids[-3:]])) > 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Return a Keras layer that does the same with TensorFlow ops.
+        """Return this tokenizer as a Keras layer made of TensorFlow ops.
 
-        As `Tokenizer.in_graph` describes; the ids are those of `encode`. Bytes that are not valid
-        UTF-8 are read as U+FFFD.
+        `Tokenizer.in_graph` describes the layer. Its ids equal the ids of `encode`. Bytes that are
+        not valid UTF-8 are read as U+FFFD.
 
         Args:
             allowed_special: As in `encode`.
@@ -198,10 +215,11 @@ class MetaspaceTokenizer(EngineTokenizer):
             An `InGraphMetaspaceTokenizer`.
 
         Raises:
-            ValueError: The tokenizer was loaded from a file and treats text in another way.
+            ValueError: The tokenizer was loaded from a file and changes text in another way, or
+                lacks the token of a byte.
         """
         self._require_usual_split(
-            "tokens for all bytes and nothing done to text but to write its spaces as '▁'"
+            "a token for each byte and no normalization except writing spaces as '▁'"
         )
         ids = self._vocabulary
         return InGraphMetaspaceTokenizer(
@@ -218,7 +236,7 @@ class MetaspaceTokenizer(EngineTokenizer):
 
 
 def _decoder_parts(decoder: dict[str, Any] | None) -> list[str] | None:
-    """The steps of a decoder; None for one that does anything else than described here."""
+    """Return the kinds of steps of a decoder, or None if it is not supported."""
     if part_type(decoder) != "Sequence":
         return None
     parts = decoder["decoders"]
@@ -228,7 +246,7 @@ def _decoder_parts(decoder: dict[str, Any] | None) -> list[str] | None:
         return None
     replace = parts[0]["pattern"] == {"String": META_SPACE} and parts[0]["content"] == " "
     strip = "Strip" not in kinds or (parts[-1]["content"], parts[-1]["start"]) == (" ", 1)
-    # Only what was joined can be stripped as a whole.
+    # Strip works on the whole text only after Fuse has joined the tokens.
     strip &= "Strip" not in kinds or ("Fuse" in kinds and parts[-1]["stop"] == 0)
     return kinds if replace and strip else None
 
@@ -236,9 +254,9 @@ def _decoder_parts(decoder: dict[str, Any] | None) -> list[str] | None:
 def _spaces(
     normalizer: dict[str, Any] | None, pre_tokenizer: dict[str, Any] | None
 ) -> tuple[Prefix | None, bool]:
-    """When a text gets a space in front, and whether it is cut at each space.
+    """Return when a text gets a prefix space, and whether it is split at each space.
 
-    The first is None where more is done to the text than is known here.
+    The first is None if the text is changed in another way.
     """
     prepend = {"type": "Prepend", "prepend": META_SPACE}
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": META_SPACE}
@@ -247,7 +265,7 @@ def _spaces(
     )
     if normalizer is None and is_metaspace:
         return pre_tokenizer["prepend_scheme"], pre_tokenizer["split"]
-    # Gemma's cuts at the spaces, of which the normalizer has left none.
+    # Gemma's pre-tokenizer splits at spaces, but its normalizer has already replaced them all.
     is_cut = pre_tokenizer is not None and (
         part_type(pre_tokenizer) != "Split" or pre_tokenizer["pattern"] != {"String": " "}
     )

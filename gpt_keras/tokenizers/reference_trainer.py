@@ -1,10 +1,12 @@
-"""Training of byte-pair encoding in plain Python: to read, and to check `train` against.
+"""Training of byte-pair encoding in plain Python, as a readable reference.
 
-Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units", section 3.2
-and algorithm 1, with bytes for characters as in Radford et al. 2019 (GPT-2), section 2.2.
-`BytePairTokenizer.train` gives the same merges: its engine counts every pair once and then only
-corrects the counts of pairs beside a merge, which is faster and changes nothing (up to 2**31 - 1
-places of a pair: its counts have 32 bits).
+The algorithm is that of Sennrich et al. 2016, "Neural Machine Translation of Rare Words with
+Subword Units", section 3.2 and algorithm 1. Bytes take the place of characters, as in Radford et
+al. 2019 (GPT-2), section 2.2.
+
+The tests compare `BytePairTokenizer.train` with this module. Its engine counts every pair once and
+then corrects only the counts of pairs next to a merge, which is faster. The merges are the same as
+long as no pair occurs more than 2**31 - 1 times, because the engine's counts have 32 bits.
 """
 
 from collections import Counter
@@ -17,23 +19,23 @@ from gpt_keras.tokenizers.byte_level import byte_characters
 def learn_merges(
     words: Mapping[bytes, int], num_merges: int, min_frequency: int = 2
 ) -> list[tuple[bytes, bytes]]:
-    """Learn which pairs of tokens to merge, in which order.
+    """Learn which pairs of tokens to merge, and in which order.
 
-    Pairs never reach over the end of a word. A pair counts at every place where it stands, so
-    `aaa` holds the pair `(a, a)` twice, though only one of the two can be merged. Of pairs that
-    are equally frequent the one whose first token is the older one counts, then the one whose
-    second token is; among the bytes, the order is GPT-2's (see `vocabulary`).
+    A pair never crosses the end of a word. All occurrences of a pair count, even overlapping ones:
+    `aaa` holds the pair `(a, a)` twice, although only one of the two can be merged. Of equally
+    frequent pairs, the pair with the older first token is merged, then the pair with the older
+    second token. The age of single bytes is their order in GPT-2 (see `vocabulary`).
 
     Args:
-        words: How often each word occurs, as UTF-8 bytes.
-        num_merges: How many pairs to merge; fewer are if the words run out of pairs.
-        min_frequency: A pair that occurs less often is not merged.
+        words: Number of occurrences of each word, which is given as UTF-8 bytes.
+        num_merges: Maximum number of merges. There are fewer if no pair is frequent enough.
+        min_frequency: Minimum number of occurrences of a pair that is merged.
 
     Returns:
-        The pairs, the first merged first. No two of them give the same token.
+        The pairs in the order of their merges. No two of them give the same token.
 
     Example:
-        The worked example of the paper, without its mark at the end of a word:
+        The worked example of the paper, without its end-of-word symbol:
 
         >>> from gpt_keras.tokenizers.reference_trainer import learn_merges
         >>> words = {b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3}
@@ -51,16 +53,16 @@ def learn_merges(
     split_words = {word: [bytes([byte]) for byte in word] for word in words}
     age = {token: i for i, token in enumerate(vocabulary(merges))}
     while len(merges) < num_merges:
-        # Count the pairs of neighbours, each word as often as it occurs.
+        # Count neighbouring pairs; a word counts as often as it occurs.
         counts: Counter[tuple[bytes, bytes]] = Counter()
         for word, tokens in split_words.items():
             for pair in pairwise(tokens):
                 counts[pair] += words[word]
-        # Take the most frequent one; of equally frequent ones the oldest.
+        # Take the most frequent pair; of equally frequent pairs, the oldest.
         best = max(counts, key=lambda p: (counts[p], -age[p[0]], -age[p[1]]), default=None)
         if best is None or counts[best] < min_frequency:
             break
-        # It becomes a token wherever it stands.
+        # Its result becomes the newest token and replaces the pair in all words.
         merges.append(best)
         age[best[0] + best[1]] = len(age)
         split_words = {word: merge_pair(tokens, best) for word, tokens in split_words.items()}
@@ -68,16 +70,16 @@ def learn_merges(
 
 
 def merge_pair(tokens: Sequence[bytes], pair: tuple[bytes, bytes]) -> list[bytes]:
-    """Merge a pair of tokens wherever it stands in a word, from left to right.
+    """Merge all occurrences of a pair of tokens in a word, from left to right.
 
-    All merges, one after the other, turn the bytes of a word into its tokens.
+    All merges, applied one after the other, turn the bytes of a word into its tokens.
 
     Args:
         tokens: The tokens of a word.
-        pair: The two to merge.
+        pair: The two tokens to merge.
 
     Returns:
-        The tokens after the merge.
+        The tokens of the word after the merge.
 
     Example:
         >>> from gpt_keras.tokenizers.reference_trainer import merge_pair
@@ -98,16 +100,16 @@ def merge_pair(tokens: Sequence[bytes], pair: tuple[bytes, bytes]) -> list[bytes
 def vocabulary(
     merges: Sequence[tuple[bytes, bytes]], special_tokens: Sequence[str] = ()
 ) -> list[bytes]:
-    r"""Return the tokens in the order of their ids, as `BytePairTokenizer.train` lays them out.
+    r"""Return the tokens in the order of their ids, as in `BytePairTokenizer.train`.
 
-    GPT-2's order: the 256 bytes, those that print well first; the merges; the special tokens.
+    The order is GPT-2's: the 256 bytes, printable ones first; the merges; the special tokens.
 
     Args:
-        merges: What `learn_merges` returned.
+        merges: The pairs that `learn_merges` returned.
         special_tokens: Tokens that no text encodes to.
 
     Returns:
-        The bytes of each token; the one at index `i` has id `i`.
+        The bytes of each token; the token at index `i` has id `i`.
 
     Example:
         >>> from gpt_keras.tokenizers.reference_trainer import vocabulary

@@ -1,4 +1,4 @@
-"""SentencePiece models, as in Llama, T5 and many others."""
+"""Tokenizer of SentencePiece models, as in Llama, T5 and many others."""
 
 import base64
 import copy
@@ -20,36 +20,40 @@ from gpt_keras.tokenizers.utf8 import incomplete_length
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """The tokenizer in a SentencePiece `.model` file, of either kind, unigram or byte-pair.
+    """Tokenizer of a SentencePiece `.model` file: unigram or byte-pair encoding.
 
-    A text is normalized as the file says, spaces are written as `▁`, one is usually put in front,
-    and the whole is cut into pieces of the vocabulary; characters outside it become the tokens of
-    their UTF-8 bytes where the model has byte fallback, or else `<unk>`. So what comes back from
-    `decode` is the normalized text: often with line ends turned into spaces and spaces squeezed.
+    Encoding normalizes a text as the file specifies and writes spaces as `▁`. It usually puts one
+    more space in front (the prefix space). Then it splits the text into pieces of the vocabulary. A
+    character outside the vocabulary becomes the tokens of its UTF-8 bytes if the model has byte
+    fallback, else `<unk>`. So `decode` returns the normalized text, in which line breaks have often
+    become spaces and runs of spaces one space.
 
-    Ids and decoded text are those of the `sentencepiece` package, with two exceptions. Bytes that
-    are not valid UTF-8, from ids that hold parts of a character, decode to U+FFFD as in every
-    tokenizer here, not one for each byte. And in text where special tokens are allowed, each part
-    between them is encoded by itself, so that it gets a space in front of its own.
+    Ids and decoded text equal the `sentencepiece` package's, with two exceptions:
 
-    Pieces that the model defines as control tokens (`<s>`, `</s>`) are the special tokens; they
-    decode to nothing. Those that it defines as user's symbols are found in every text.
+    - An incomplete character decodes to one U+FFFD, as in every tokenizer of this package;
+      `sentencepiece` writes one for each byte.
+    - Where special tokens are allowed in a text, each part between them is encoded by itself and
+      gets its own prefix space.
 
-    SentencePiece is from Kudo and Richardson 2018, "SentencePiece: A simple and language
-    independent subword tokenizer and detokenizer for Neural Text Processing". The engine is the op
-    of tensorflow-text, in Python and in a graph: `pip install 'gpt_keras[text]'`. A SavedModel
-    with this tokenizer inside needs that op, so whoever loads it must `import tensorflow_text`
-    first (which imports Keras), and a server must have it linked in.
+    The model's control symbols (`<s>`, `</s>`) are the special tokens; they decode to no text. Its
+    user-defined symbols are found in every text.
+
+    The source is Kudo and Richardson 2018, "SentencePiece: A simple and language independent
+    subword tokenizer and detokenizer for Neural Text Processing".
+
+    The engine is an op of tensorflow-text, both in Python and in a graph
+    (`pip install 'gpt_keras[text]'`). A SavedModel with this tokenizer needs that op. Python
+    must run `import tensorflow_text` (which imports Keras) before loading it; a server must link
+    the op.
 
     Args:
         model: The bytes of a `.model` file.
-        added_tokens: Further tokens, with the ids that follow those of the model. They decode to
-            their text.
-        boundaries: The tokens that begin and end a text; None for those of the model.
+        added_tokens: Further tokens; their ids follow the model's ids. They decode to their text.
+        boundaries: Tokens that begin and end a text; None for the model's own tokens.
 
     Raises:
         ValueError: `model` is not a SentencePiece model.
-        ImportError: Tensorflow-text is not installed.
+        ImportError: Package tensorflow-text is not installed.
 
     Example:
         >>> import gpt_keras as gk
@@ -68,8 +72,8 @@ class SentencePieceTokenizer(Tokenizer):
     ):
         if not isinstance(model, bytes):
             raise ValueError(
-                f"`model` must be the bytes of a .model file, but is of type "
-                f"{type(model).__name__}; for its path there is `from_file`."
+                f"`model` must be the bytes of a .model file, got {type(model).__name__}. "
+                "To load a path, use `from_file`."
             )
         self._bytes = model
         try:
@@ -93,7 +97,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _copy(
         self, tokens: Sequence[AddedToken], boundaries: Boundaries
     ) -> "SentencePieceTokenizer":
-        """A tokenizer with the same engine, which takes long to make."""
+        """Return a tokenizer with the same engine, which is slow to make."""
         new = copy.copy(self)
         vars(new).pop("_digest", None)  # computed at first use
         new._add(tokens, boundaries)
@@ -101,14 +105,17 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "SentencePieceTokenizer":
-        """Read a `.model` file.
+        """Load a `.model` file.
 
         Args:
-            path: The file.
+            path: The path of the file.
+
+        Returns:
+            The tokenizer.
 
         Raises:
             ValueError: There is no such file, or it is not a SentencePiece model.
-            ImportError: Tensorflow-text is not installed.
+            ImportError: Package tensorflow-text is not installed.
         """
         path = Path(path)
         if not path.is_file():
@@ -120,41 +127,45 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of ids, control tokens included."""
+        """Number of ids, including control symbols and added tokens."""
         return len(self._model.token_bytes)
 
     @property
     def end_of_text_id(self) -> int | None:
-        """Id of `</s>`, or of the token that the model has in its place; None without one."""
+        """Id of the token that ends a text, usually `</s>`, or None."""
         return self._declared.end_of_text_id
 
     @property
     def start_of_text_id(self) -> int | None:
-        """Id of `<s>`, or of the token that the model has in its place; None without one."""
+        """Id of the token that begins a text, usually `<s>`, or None."""
         return self._declared.start_of_text_id
 
     @property
     def adds_start_of_text(self) -> bool:
-        """Whether the model's prompts and training documents begin with `start_of_text_id`."""
+        """True if prompts and training documents begin with `start_of_text_id`."""
         return self._declared.adds_start_of_text
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """The control tokens and the special ones that were added, and their ids."""
+        """Control symbols and added special tokens, and their ids."""
         return dict(self._model.control_ids)
 
     @property
     def strips_before(self) -> Collection[int]:
-        """Ids of the special tokens that take the white space before them."""
+        """Ids of special tokens that remove the white space before them."""
         return [token.token_id for token in self._added if token.lstrip]
 
     @property
     def strips_after(self) -> Collection[int]:
-        """Ids of the special tokens that take the white space after them."""
+        """Ids of special tokens that remove the white space after them."""
         return [token.token_id for token in self._added if token.rstrip]
 
     def token_id(self, token: str) -> int | None:
-        """Return the id of a token, given as the vocabulary writes it; None if there is none."""
+        """Return the id of a token, or None if the vocabulary lacks the token.
+
+        Args:
+            token: The token as the vocabulary writes it, such as `▁the`.
+        """
         return self._model.ids.get(token)
 
     def _written(self, token_id: int | None) -> str | None:
@@ -162,22 +173,22 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def added_tokens(self) -> tuple[AddedToken, ...]:
-        """The tokens that were added to those of the model."""
+        """Tokens that were added to the model's own tokens."""
         return self._added
 
     @property
     def is_byte_pair(self) -> bool:
-        """Whether the model is of the byte-pair kind, as Llama's; else it is a unigram model."""
+        """True for a byte-pair model, such as Llama's; False for a unigram model."""
         return self._model.is_byte_pair
 
     def save_model(self, path: str | os.PathLike) -> Path:
-        """Write the `.model` file, without added tokens.
+        """Write the `.model` file, without the added tokens.
 
         Args:
-            path: The file.
+            path: The path of the file.
 
         Returns:
-            Its path.
+            The path of the file.
         """
         path = Path(path)
         with atomic_file(path) as temporary:
@@ -197,28 +208,28 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _encode_batch(self, texts: list[str]) -> list[list[int]]:
         if any(token in text for token in self._always_found for text in texts):
-            return self._encode_with(self._always_found, texts)  # in whose parts is none of them
+            return self._encode_with(self._always_found, texts)  # no part holds one of them
         try:
             data = [text.encode() for text in texts]
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"`text` must be valid Unicode, but {error.object[:60]!r} has a lone surrogate."
             ) from error
-        with tf.init_scope():  # also where a graph is being traced
+        with tf.init_scope():  # runs eagerly even while a graph is traced
             return self._engine(tf.constant(data, tf.string, shape=[len(data)])).to_list()
 
     def _decode_one(self, ids: list[int]) -> str:
         return self._model.join(ids).decode("utf-8", errors="replace")
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        """Return the bytes that each id stands for, as `Tokenizer.pieces` describes.
+        """Return the bytes of each token, as `Tokenizer.pieces` describes.
 
-        They are of the normalized text, with the space that encoding put before the first word.
+        They are bytes of the normalized text, including the prefix space of the first word.
         """
         return [self._model.token_bytes[i] for i in self._checked(ids)]
 
     def ends_inside_character(self, ids: Sequence[int]) -> bool:
-        """Whether a further id may complete a character that `ids` end in the middle of."""
+        """Return whether `ids` end inside a character that a next id may complete."""
         end = b""
         for i in reversed(ids):
             end = self._model.token_bytes[i] + end
@@ -227,10 +238,10 @@ class SentencePieceTokenizer(Tokenizer):
         return incomplete_length(end) > 0
 
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> keras.layers.Layer:
-        """Return a Keras layer that does the same with TensorFlow ops.
+        """Return this tokenizer as a Keras layer made of TensorFlow ops.
 
-        As `Tokenizer.in_graph` describes, except that a SavedModel with it needs the op of
-        tensorflow-text: `import tensorflow_text` before loading it. Bytes that are not valid UTF-8
+        `Tokenizer.in_graph` describes the layer. In addition, a SavedModel needs the op of
+        tensorflow-text: `import tensorflow_text` before you load it. Bytes that are not valid UTF-8
         are read as U+FFFD.
 
         Args:
@@ -247,7 +258,7 @@ class SentencePieceTokenizer(Tokenizer):
         )
 
     def to_json(self) -> str:
-        """Return the content as JSON text; the `.model` file is in it in base64."""
+        """Return the content as JSON text, with the `.model` file in base64."""
         content = {
             "type": "SentencePieceTokenizer",
             "model": base64.b64encode(self._bytes).decode("ascii"),
@@ -260,7 +271,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, text: str) -> "SentencePieceTokenizer":
-        """Make a tokenizer from what `to_json` returned."""
+        """Build a tokenizer from the text that `to_json` returned."""
         content = json.loads(text)
         fields = Boundaries._fields
         return cls(
@@ -274,7 +285,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _engine(model: bytes) -> tf.types.experimental.PolymorphicFunction:
-    """A function from `(batch,)` strings to ragged int32 ids."""
+    """Return a function from `(batch,)` strings to ragged int32 ids."""
     try:
         import tensorflow_text
     except ImportError as error:
@@ -282,12 +293,12 @@ def _engine(model: bytes) -> tf.types.experimental.PolymorphicFunction:
             "`SentencePieceTokenizer` needs tensorflow-text: pip install 'gpt_keras[text]'"
         ) from error
 
-    # The op that holds the model belongs to this function. One that is made eagerly is lost with
-    # TensorFlow's cache of kernels, which `tf.random.set_seed` empties.
+    # The op holds the model and must belong to this function. An op that is created eagerly belongs
+    # to TensorFlow's cache of kernels, which `tf.random.set_seed` empties.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def tokenize(strings):
         return tensorflow_text.SentencepieceTokenizer(model).tokenize(strings)
 
-    with tf.init_scope():  # also where a graph is being traced
-        tokenize(tf.constant([], tf.string))  # raises if the model is not one
+    with tf.init_scope():  # runs eagerly even while a graph is traced
+        tokenize(tf.constant([], tf.string))  # raises an error if the model is invalid
     return tokenize

@@ -1,4 +1,4 @@
-"""The vocabulary and the settings in a SentencePiece `.model` file."""
+"""Vocabulary and settings of a SentencePiece `.model` file."""
 
 import dataclasses
 import functools
@@ -10,10 +10,10 @@ from google.protobuf.message import DecodeError
 from gpt_keras.tokenizers.added_tokens import AddedToken
 from gpt_keras.tokenizers.tokenizer import META_SPACE
 
-# `SentencePiece.Type` of the format.
+# Values of `SentencePiece.Type` in the format.
 _UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
 
-# `TrainerSpec.ModelType` of the format.
+# Value of `TrainerSpec.ModelType` in the format.
 _BYTE_PAIR = 2
 
 _SPACE = META_SPACE.encode()
@@ -21,21 +21,22 @@ _SPACE = META_SPACE.encode()
 
 @dataclasses.dataclass(frozen=True)
 class SentencePieceModel:
-    """The vocabulary of a model, and how its pieces become text again.
+    """Vocabulary of a SentencePiece model, and the rules that turn pieces into text.
 
     Attributes:
-        token_bytes: The bytes of each token, in the order of the ids. A control token has none, a
-            byte token has its one byte.
-        first_bytes: The same for tokens that begin a text: without the space that encoding put
-            there.
-        passes_on: Whether the token after this one begins the text as well, where this one does.
+        token_bytes: The bytes of each token, in the order of the ids. A control symbol has
+            no bytes; a byte token has one byte.
+        first_bytes: The bytes of each token where it begins a text: without the prefix space that
+            encoding added.
+        passes_on: Whether each token leaves the text at its beginning: if the token begins a text,
+            the next token begins it, too.
         ids: All tokens as the vocabulary writes them, and their ids.
-        is_byte_pair: Whether pieces are found by byte-pair encoding; else by a unigram model.
-        control_ids: The control tokens, such as `<s>` and `</s>`, and their ids.
-        start_of_text_id: Id of the token that begins a text, which is `<s>` unless the model names
-            another; None if the vocabulary has none.
-        end_of_text_id: Id of the token that ends a text, which is `</s>` unless the model names
-            another; None if the vocabulary has none.
+        is_byte_pair: Whether the model uses byte-pair encoding; False for a unigram model.
+        control_ids: The control symbols, such as `<s>` and `</s>`, and their ids.
+        start_of_text_id: Id of the token that begins a text, `<s>` unless the model names another.
+            None if the vocabulary lacks it.
+        end_of_text_id: Id of the token that ends a text, `</s>` unless the model names another.
+            None if the vocabulary lacks it.
     """
 
     token_bytes: tuple[bytes, ...]
@@ -48,13 +49,13 @@ class SentencePieceModel:
     end_of_text_id: int | None
 
     def join(self, ids: list[int]) -> bytes:
-        """Return the bytes of a text."""
+        """Return the bytes of the text that ids decode to."""
         start = next((k for k, i in enumerate(ids) if not self.passes_on[i]), len(ids)) + 1
         first = [self.first_bytes[i] for i in ids[:start]]
         return b"".join(first + [self.token_bytes[i] for i in ids[start:]])
 
     def with_added_tokens(self, tokens: Sequence[AddedToken]) -> "SentencePieceModel":
-        """Return a model with further tokens, whose ids follow those of the vocabulary."""
+        """Return a model with further tokens; their ids follow the vocabulary's ids."""
         more = tuple(token.text.encode() for token in tokens)
         special = {token.text: token.token_id for token in tokens if token.is_special}
         return dataclasses.replace(
@@ -68,30 +69,37 @@ class SentencePieceModel:
 
 
 def parse(data: bytes) -> SentencePieceModel:
-    """Read a `.model` file, which is one protocol buffer message.
+    """Parse a `.model` file, which is one protocol buffer message.
 
     Args:
         data: The bytes of the file.
 
+    Returns:
+        The vocabulary and settings of the model.
+
     Raises:
-        ValueError: They are no such message, hold no pieces, or ask for a denormalizer.
+        ValueError: The bytes are not a SentencePiece model, hold no pieces, or specify a
+            denormalizer.
     """
     try:
         message = _message_class()()
         message.ParseFromString(data)
         texts = [piece.piece.decode("utf-8") for piece in message.pieces]
     except (DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"it is no SentencePiece model: {error}") from error
+        raise ValueError(f"it is not a SentencePiece model: {error}") from error
     if not texts:
         raise ValueError("it holds no pieces.")
     if message.denormalizer_spec.precompiled_charsmap:
-        raise ValueError("it has a denormalizer, which rewrites decoded text; none is known here.")
+        raise ValueError(
+            "it has a denormalizer (rules that rewrite decoded text), which is not supported."
+        )
     types = [piece.type for piece in message.pieces]
     token_bytes = [_token_bytes(piece, message.trainer_spec) for piece in message.pieces]
     control_ids = {text: i for i, text in enumerate(texts) if types[i] == _CONTROL}
 
-    # As SentencePiece decodes: the first piece that is not control loses the one space that may
-    # have been put there; where white space was squeezed, so does every piece until there is text.
+    # SentencePiece's rules of decoding: the first piece that is not a control symbol loses one
+    # space at its beginning. If the model removes extra white space, every piece loses it until one
+    # has text.
     spec = message.normalizer_spec
     first_bytes = list(token_bytes)
     if spec.add_dummy_prefix or spec.remove_extra_whitespaces:
@@ -120,13 +128,16 @@ def _token_bytes(piece, trainer_spec) -> bytes:
         try:
             return bytes([int(piece.piece[1:-1], 16)])
         except ValueError as error:
-            raise ValueError(f"{piece.piece!r} of it is not a byte.") from error
+            raise ValueError(f"its byte token {piece.piece!r} is not a byte.") from error
     return piece.piece.replace(_SPACE, b" ")
 
 
 @functools.cache
 def _message_class() -> Callable:
-    """The fields of the format's `ModelProto` that are needed here; the others are skipped."""
+    """Return the message class for the format's `ModelProto`.
+
+    It has only the fields that are needed here; parsing skips the other fields.
+    """
     file = descriptor_pb2.FileDescriptorProto(
         name="gpt_keras/sentencepiece_model.proto", package="gpt_keras", syntax="proto2"
     )
@@ -162,7 +173,7 @@ def _message_class() -> Callable:
         ("normalizer_spec", 3, "NormalizerSpec", None),
         ("denormalizer_spec", 5, "NormalizerSpec", None),
     )
-    pool = descriptor_pool.DescriptorPool()  # one of its own: sentencepiece has the same messages
+    pool = descriptor_pool.DescriptorPool()  # not the default pool: sentencepiece uses that
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("gpt_keras.Model"))
 

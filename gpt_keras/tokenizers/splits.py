@@ -1,7 +1,7 @@
-r"""Ways to split text into words before byte-pair encoding, as models' `tokenizer.json` have them.
+"""Regular expressions that split text into words before byte-pair encoding.
 
-All are regular expressions of published tokenizers, run by the engine: GPT-2's stands in
-`in_graph/word_split.py`, too.
+They are the pre-tokenizers of published `tokenizer.json` files, and the engine runs them.
+`in_graph/word_split.py` implements GPT-2's split without a regular expression.
 """
 
 import tokenizers
@@ -13,20 +13,23 @@ _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]
 
 
 def gpt2_split() -> pre_tokenizers.PreTokenizer:
-    """Return GPT-2's split."""
+    """Return GPT-2's split into words."""
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
 
 
 def single_digits_split() -> pre_tokenizers.PreTokenizer:
-    """Return GPT-2's split of what lies between single digits, as in StarCoder and SmolLM."""
+    """Return GPT-2's split, with each digit split off first.
+
+    StarCoder and SmolLM use it.
+    """
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2_split()])
 
 
 def gpt4_split(digits: str, marks: bool = False) -> pre_tokenizers.PreTokenizer:
-    r"""Return the split of GPT-4's tokenizer, which others took over with small changes.
+    r"""Return GPT-4's split, which other models use with small changes.
 
     Args:
-        digits: Expression for a group of digits, such as `\p{N}{1,3}`.
+        digits: Regular expression for a group of digits, such as `\p{N}{1,3}`.
         marks: Whether combining marks belong to words, as in Qwen 3.5.
     """
     letters = r"[\p{L}\p{M}]" if marks else r"\p{L}"
@@ -37,10 +40,10 @@ def gpt4_split(digits: str, marks: bool = False) -> pre_tokenizers.PreTokenizer:
 
 
 def case_split(digits: str, contractions: bool) -> pre_tokenizers.PreTokenizer:
-    r"""Return the split of GPT-4o's tokenizer and Mistral's Tekken, which cut before capitals.
+    """Return the split of GPT-4o and Mistral's Tekken, which cuts before capitals.
 
     Args:
-        digits: Expression for a group of digits.
+        digits: Regular expression for a group of digits.
         contractions: Whether a contraction belongs to the word before it.
     """
     before = r"[^\r\n\p{L}\p{N}]?"
@@ -52,7 +55,7 @@ def case_split(digits: str, contractions: bool) -> pre_tokenizers.PreTokenizer:
 
 
 def split_by(expression: str) -> pre_tokenizers.PreTokenizer:
-    """Return the split by an expression whose matches are the words."""
+    """Return the split whose words are the matches of a regular expression."""
     split = pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
     no_split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     return pre_tokenizers.Sequence([split, no_split])

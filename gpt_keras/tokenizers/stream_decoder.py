@@ -1,4 +1,4 @@
-"""Text from ids that come a few at a time, as a model generates them."""
+"""Streaming decoder: text from ids that arrive a few at a time."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,48 +8,49 @@ if TYPE_CHECKING:
 
 
 class StreamDecoder:
-    """Decoder of ids that come a few at a time; made by `Tokenizer.stream_decoder`.
+    """Streaming decoder of generated ids; made by `Tokenizer.stream_decoder`.
 
-    The pieces, joined, are what `decode` gives for all ids at once. Bytes of a character that is
-    not complete wait for the ids that complete it.
+    The returned strings, joined, equal the result of `decode` for all ids at once. Bytes of an
+    incomplete character are held back until the next ids complete it.
 
     Args:
-        tokenizer: Whose ids they are.
+        tokenizer: The tokenizer that the ids belong to.
     """
 
     def __init__(self, tokenizer: "Tokenizer"):
         self._tokenizer = tokenizer
-        # A token's text may depend on the one before it (a space between words), so decoding
-        # begins at ids whose text is out already: how many of `_ids` are.
+        # A token's text may depend on the token before it (a space between words). So decoding
+        # begins at ids whose text was already returned: the first `_num_before` of `_ids`.
         self._ids: list[int] = []
         self._num_before = 0
-        # How many characters of the text of `_ids` are out.
+        # Number of characters of the text of `_ids` that were already returned.
         self._shown = 0
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text that is certain after the next ids.
+        """Return the new text that is final after the next ids.
 
         Args:
-            ids: The ids that follow those of earlier calls.
+            ids: The next ids.
 
         Returns:
-            The text that follows that of earlier calls; may be empty.
+            The text that follows the text of earlier calls; it may be empty.
         """
         self._ids.extend(ids)
         if not self._tokenizer.ends_inside_character(self._ids):
             return self._take()
-        # Half a character decodes to U+FFFD; one or more, as the tokenizer has it.
+        # An incomplete character decodes to one or more U+FFFD, depending on the tokenizer.
         text = self._tokenizer.decode(self._ids).rstrip("\ufffd")
         start, self._shown = self._shown, max(self._shown, len(text))
         return text[start:]
 
     def finish(self) -> str:
-        """Return the rest at the end: bytes that were never completed, as U+FFFD."""
+        """Return the rest of the text, with bytes that were never completed as U+FFFD."""
         return self._take()
 
     def _take(self) -> str:
         text = self._tokenizer.decode(self._ids)[self._shown :]
-        # Ids without any text do not tell that a text began before them.
+        # If the new ids have no text, keep the older ids. Without them, the next id would be
+        # decoded as the beginning of a text.
         if self._tokenizer.decode(self._ids[self._num_before :]):
             self._ids = self._ids[self._num_before :]
         self._num_before = len(self._ids)

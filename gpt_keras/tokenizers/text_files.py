@@ -1,4 +1,4 @@
-"""Reading text in pieces, so that a corpus may be larger than memory."""
+"""Reading of text in pieces, so that a corpus may be larger than memory."""
 
 import codecs
 import io
@@ -12,13 +12,13 @@ from gpt_keras.tokenizers.texts import as_texts, describe
 
 PIECE_BYTES = 1 << 20
 
-# The files that a directory stands for.
+# Suffixes of the files that a directory stands for.
 TEXT_SUFFIXES = (".txt", ".md")
 
-# Files whose texts stand in fields. Learning their commas and braces is hardly ever meant.
+# Files that hold texts in fields. Training on their commas and braces is rarely intended.
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 
-# The first bytes of files that are often taken for text, and how to read them.
+# First bytes of files that are often mistaken for plain text, their format, and how to read them.
 _OTHER_FORMATS = {
     b"\x1f\x8b": ("gzip-compressed", "unpack it, or pass `gzip.open(path, 'rt').read()`"),
     b"BZh": ("bzip2-compressed", "unpack it, or pass `bz2.open(path, 'rt').read()`"),
@@ -30,19 +30,19 @@ _OTHER_FORMATS = {
     b"\xfe\xff": ("UTF-16", "pass `path.read_text(encoding='utf-16')`, or save it as UTF-8"),
 }
 
-# A text longer than this is no path.
+# A longer text cannot be a path.
 _LONGEST_PATH = 1024
 
 
 def list_text_files(path: Path) -> list[Path]:
-    """Return the text files that `path` stands for.
+    """Return the text files at a path.
 
     Args:
-        path: A file; or a directory, which stands for all `.txt` and `.md` files below it, in
-            lower or upper case. Hidden files and folders (`.name`) are skipped.
+        path: A file; or a directory, which stands for all `.txt` and `.md` files below it. The case
+            of a suffix does not matter. Hidden files and folders (`.name`) are skipped.
 
     Returns:
-        The files; those of a directory sorted by name.
+        The files; the files of a directory are sorted by path.
 
     Raises:
         ValueError: `path` does not exist, is a table such as a CSV file, or is a directory without
@@ -53,7 +53,7 @@ def list_text_files(path: Path) -> list[Path]:
             raise ValueError(
                 f"{str(path)!r} holds records, not plain text. Read it and pass the texts of one "
                 "field, such as `pandas.read_csv(path)['text']`; or pass `path.read_text()` to "
-                "take the file as it stands."
+                "use the whole file as text."
             )
         return [path]
     if not path.exists():
@@ -80,20 +80,21 @@ def list_text_files(path: Path) -> list[Path]:
 def read_text(
     path: Path, piece_bytes: int = PIECE_BYTES, keep_line_ends: bool = False
 ) -> Iterator[str]:
-    r"""Read a UTF-8 file piece by piece.
+    r"""Read a UTF-8 file in pieces.
 
     A byte order mark at the beginning is dropped.
 
     Args:
         path: The file.
-        piece_bytes: About how long the pieces are.
-        keep_line_ends: Whether `"\r\n"` and `"\r"` stay as they are instead of becoming `"\n"`.
+        piece_bytes: Approximate length of a piece in bytes.
+        keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"`; by default they become
+            `"\n"`.
 
     Yields:
-        Strings that joined give the text of the file.
+        Strings; joined, they are the text of the file.
 
     Raises:
-        ValueError: The file is not UTF-8; the error names the file, and its format or the offset
+        ValueError: The file is not UTF-8. The message names the file, and its format or the offset
             of the first bad byte.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -104,7 +105,7 @@ def read_text(
         offset = 0
         while True:
             chunk = file.read(piece_bytes)
-            pending = len(decoder.getstate()[0])  # bytes of a character cut by the last piece
+            pending = len(decoder.getstate()[0])  # bytes of a character that the last piece cut
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
@@ -125,7 +126,9 @@ def read_text(
 
 def _check_format(path: Path, head: bytes) -> None:
     found = next((found for start, found in _OTHER_FORMATS.items() if head.startswith(start)), None)
-    if found is None and head.count(0) > len(head) // 4:  # every second byte of English in UTF-16
+    if (
+        found is None and head.count(0) > len(head) // 4
+    ):  # in UTF-16, half of the bytes of English are 0
         found = ("UTF-16 or no text", "pass `path.read_text(encoding='utf-16')` if it is text")
     if found is not None:
         raise ValueError(f"{str(path)!r} is {found[0]}, not UTF-8 text: {found[1]}.")
@@ -134,15 +137,16 @@ def _check_format(path: Path, head: bytes) -> None:
 def cut_into_pieces(
     texts: Iterator[str], safe_cut: Callable[[str], int], piece_characters: int
 ) -> Iterator[str]:
-    """Cut a stream of text anew, at places where cutting changes nothing.
+    """Cut a stream of text into pieces, at safe positions.
 
     Args:
-        texts: Strings that joined give one text.
+        texts: Strings; joined, they are one text.
         safe_cut: `Tokenizer.safe_cut`, or a function like it.
-        piece_characters: The most characters a piece has, unless there is no safe place.
+        piece_characters: Maximum number of characters of a piece. A piece is longer if there is no
+            safe position before.
 
     Yields:
-        Strings that joined give the same text.
+        Strings; joined, they are the same text.
     """
     rest = ""
     for text in texts:
@@ -150,7 +154,7 @@ def cut_into_pieces(
         start = 0
         while len(text) - start > piece_characters:
             cut = safe_cut(text[start : start + piece_characters])
-            if cut == 0:  # one very long word: look further, in all there is
+            if cut == 0:  # one very long word: search all of the text
                 cut = safe_cut(text[start:])
                 if cut == 0:
                     break
@@ -162,19 +166,20 @@ def cut_into_pieces(
 
 
 def corpus_entries(name: str, corpus: Any) -> Iterator[str | Path]:
-    """Go through the texts and text files of a corpus.
+    """Iterate over the texts and text files of a corpus.
 
     Args:
-        name: The argument's name, for errors.
-        corpus: A `str` is text, a `pathlib.Path` a file or a directory of text files
-            (`list_text_files`); or an iterable of these; or texts in any container that `as_texts`
-            takes.
+        name: Name of the argument, for error messages.
+        corpus: A `str` is a text. A `pathlib.Path` is a file or a directory of text files (see
+            `list_text_files`). For several, pass an iterable of these, or texts in any container
+            that `as_texts` accepts.
 
     Yields:
         Texts, and the paths of single files.
 
     Raises:
-        ValueError: An entry is neither, a path does not exist, or all texts are names of files.
+        ValueError: An entry is neither a text nor a path, a path does not exist, or all texts are
+            names of files.
     """
     for entry in _without_names_of_files(name, _entries(name, corpus)):
         if isinstance(entry, str):
@@ -186,17 +191,17 @@ def corpus_entries(name: str, corpus: Any) -> Iterator[str | Path]:
 def iterate_documents(
     texts_or_paths: str | Path | Iterable[str | Path], keep_line_ends: bool = False
 ) -> Iterator[Iterator[str]]:
-    """Go through the documents of a corpus.
+    """Iterate over the documents of a corpus.
 
     Args:
         texts_or_paths: As `corpus` of `corpus_entries`.
         keep_line_ends: As in `read_text`.
 
     Yields:
-        For each text and each file an iterator over its pieces.
+        For each text and each file, an iterator over its pieces.
 
     Raises:
-        ValueError: An entry is neither text nor a path, a path does not exist, or a file is not
+        ValueError: An entry is neither a text nor a path, a path does not exist, or a file is not
             UTF-8 text.
     """
     for entry in corpus_entries("texts_or_paths", texts_or_paths):
@@ -207,7 +212,7 @@ def iterate_documents(
 
 
 def check_no_names_of_files(name: str, texts: Iterable[str]) -> None:
-    """Raise `ValueError` if each of some texts is the name of a file."""
+    """Raise `ValueError` if all given texts are names of files."""
     for _ in _without_names_of_files(name, texts):
         pass
 
@@ -238,10 +243,10 @@ def _entries(name: str, corpus: Any) -> Iterator[str | Path]:
 
 
 def _without_names_of_files(name: str, entries: Iterable[str | Path]) -> Iterator[str | Path]:
-    """Yield the entries, or raise `ValueError` where all their texts name files.
+    """Yield the entries, or raise `ValueError` if all their texts are names of files.
 
-    One text among others may be the name of a file by chance. Looking ends at the first one that
-    is not.
+    One text among others may be the name of a file by chance. So the search stops at the first text
+    that is not the name of a file.
     """
     held, entries = [], iter(entries)
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Texts in any container, as a string or a list of strings."""
+"""Conversion of texts in any container to a string or a list of strings."""
 
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
@@ -12,20 +12,20 @@ _CONTAINERS = (
 
 
 def as_texts(name: str, value: Any) -> str | list[str]:
-    r"""Return texts as a string or a list of strings, whatever container holds them.
+    """Return texts from any container as a string or a list of strings.
 
     Args:
-        name: The argument's name, for the error.
+        name: Name of the argument, for the error message.
         value: One string, or a one-dimensional container of strings: a list, tuple, NumPy array,
             pandas Series, string tensor, generator, or a `tf.data.Dataset` of strings, batched or
-            not. A string tensor without dimensions is one string. Bytes inside a container or a
-            tensor are decoded as UTF-8.
+            not. A scalar string tensor is one string. Bytes inside a container or a tensor are
+            decoded as UTF-8.
 
     Returns:
         A string for one text, a list of strings for a container.
 
     Raises:
-        ValueError: `value` is no text and no container of texts.
+        ValueError: `value` is neither a text nor a container of texts.
 
     Example:
         >>> import numpy as np
@@ -56,10 +56,14 @@ def as_texts(name: str, value: Any) -> str | list[str]:
 
 
 def as_list_of_texts(name: str, value: Any) -> list[str]:
-    """Return several texts as a list of strings, as `as_texts` does, but refuse a single one.
+    """Return several texts as a list of strings, as `as_texts` does.
+
+    Args:
+        name: Name of the argument, for the error message.
+        value: A container of strings; a single string raises an error.
 
     Raises:
-        ValueError: `value` is one string, or no container of texts.
+        ValueError: `value` is one string, or not a container of texts.
     """
     texts = as_texts(name, value)
     if isinstance(texts, str):
@@ -70,13 +74,16 @@ def as_list_of_texts(name: str, value: Any) -> list[str]:
 
 
 def describe(value: object) -> str:
-    """Return a value and its type for an error message, shortened."""
+    """Return a value, shortened, and its type for an error message."""
     shown = repr(value)
     return f"{shown[:60]}{'...' if len(shown) > 60 else ''} of type {type(value).__name__}"
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether a string has a UTF-8 form, which one with a lone surrogate has not."""
+    """Return whether a string can be encoded as UTF-8.
+
+    A string with a lone surrogate cannot.
+    """
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 

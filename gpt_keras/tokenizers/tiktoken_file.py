@@ -1,8 +1,8 @@
-"""Vocabularies in the format of OpenAI's tiktoken, in which Llama 3 and Qwen come, too.
+"""Vocabulary files in tiktoken's format, as of OpenAI's models, Llama 3 and Qwen.
 
 Each line holds the bytes of a token in base64, a space, and the token's rank, which is its id. The
-format tells neither the split into words nor the special tokens. The number of tokens gives both
-away.
+format holds neither the split into words nor the special tokens. This module derives both from the
+number of tokens.
 """
 
 import base64
@@ -33,7 +33,7 @@ class _Kind(NamedTuple):
 
 
 def _llama3_special_tokens() -> list[str]:
-    """The 256 tokens after Llama 3's vocabulary, as its first release names them."""
+    """Return the 256 tokens after Llama 3's vocabulary, named as in its first release."""
     named = {
         0: "<|begin_of_text|>",
         1: "<|end_of_text|>",
@@ -45,7 +45,8 @@ def _llama3_special_tokens() -> list[str]:
     return [named.get(i) or f"<|reserved_special_token_{next(others)}|>" for i in range(256)]
 
 
-# By the number of tokens in the file. Of others the split is GPT-4's, with groups of three digits.
+# Known vocabularies by their number of tokens. Other vocabularies get GPT-4's split, with groups of
+# up to three digits.
 _KINDS = {
     50256: _Kind(gpt2_split(), [END_OF_TEXT]),  # GPT-2 and GPT-3
     128000: _Kind(
@@ -61,22 +62,25 @@ _OTHER = _Kind(gpt4_split(r"\p{N}{1,3}"))
 
 
 def is_tiktoken(path: Path) -> bool:
-    """Return whether a file is in tiktoken's format, by its first line."""
+    """Return whether the first line of a file is in tiktoken's format."""
     with path.open("rb") as file:
         return _LINE.fullmatch(file.readline(1 << 12)) is not None
 
 
 def load(path: Path, added_tokens: Sequence[AddedToken] = ()) -> BytePairTokenizer:
-    """Load a vocabulary.
+    """Load a vocabulary in tiktoken's format.
 
     Args:
         path: The file.
-        added_tokens: Tokens with the ids after the vocabulary's, instead of those that a file of
-            this size usually has.
+        added_tokens: Tokens whose ids follow the vocabulary's ids. Without any, a vocabulary of a
+            known size gets its usual special tokens.
+
+    Returns:
+        The tokenizer.
 
     Raises:
-        ValueError: A line is damaged, a rank is missing, or a token cannot be made by merging
-            earlier ones; the message names the file.
+        ValueError: A line is damaged, a rank is missing, a token occurs twice, or bytes lack a
+            token. The message names the file.
     """
     with naming(path):
         ranks = _read(read_text_file(path))
@@ -92,7 +96,7 @@ def load(path: Path, added_tokens: Sequence[AddedToken] = ()) -> BytePairTokeniz
 
 
 def _read(text: str) -> list[bytes]:
-    """The tokens in the order of their ranks."""
+    """Return the tokens in the order of their ranks."""
     ranks = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line:
@@ -102,14 +106,14 @@ def _read(text: str) -> list[bytes]:
             ranks[int(rank)] = base64.b64decode(token, validate=True)
         except ValueError:
             raise ValueError(
-                f"line {number} must be base64, a space and a rank, but is {line[:60]!r}"
+                f"line {number} must be base64, a space and a rank, got {line[:60]!r}"
             ) from None
     missing = next((rank for rank in range(len(ranks)) if rank not in ranks), None)
     if missing is not None or len(set(ranks.values())) != len(ranks):
         raise ValueError(
             f"its ranks must be 0 to n - 1, each with a token of its own, but {missing} is missing"
             if missing is not None
-            else "a token stands in it twice"
+            else "a token occurs in it twice"
         )
     return [ranks[rank] for rank in range(len(ranks))]
 
@@ -127,14 +131,17 @@ def _engine(
             merges.append(tuple("".join(characters[b] for b in part) for part in parts))
         is_complete &= len(parts) <= 2
     engine = new_engine(models.BPE({token: i for i, token in enumerate(written)}, merges))
-    # tiktoken takes a word that is a token as it is, even where no merges lead to it.
+    # tiktoken encodes a word that is a token as that token, even if no merges lead to it.
     engine.model.ignore_merges = not is_complete
     engine.pre_tokenizer = pre_tokenizer
     return engine
 
 
 def _parts(token: bytes, rank: dict[bytes, int], limit: int) -> list[bytes]:
-    """What a token is made of before its own merge: only merges of lower ranks are done."""
+    """Return the parts of a token before its own merge.
+
+    Only merges of lower ranks are applied.
+    """
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 1:
         pairs = [rank.get(a + b, limit) for a, b in itertools.pairwise(parts)]

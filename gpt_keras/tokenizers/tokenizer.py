@@ -1,4 +1,4 @@
-"""Base class of the tokenizers: text to ids, ids to text, save, compare."""
+"""Base class of the tokenizers: text to ids, ids to text, saving, comparison."""
 
 import abc
 import functools
@@ -26,21 +26,21 @@ META_SPACE = "\u2581"  # "▁": SentencePiece writes a space as this character
 
 SIDES = ("left", "right")
 
-# What the engine takes for white space: Python's `\s` has four control characters more.
+# White space as the engine defines it. Python's `\s` matches four more control characters.
 WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _LEADING_SPACE = re.compile(rf"\A[{WHITE_SPACE}]+")
 _TRAILING_SPACE = re.compile(rf"[{WHITE_SPACE}]+\Z")
 
-# Which special tokens a text may hold: all of the tokenizer's, or these.
+# Special tokens whose text becomes their id: all of the tokenizer's, or these.
 AllowedSpecial = Literal["all"] | Collection[str]
 
 
 class PaddedIds(NamedTuple):
-    """Ids of several texts in rows of one length.
+    """Token ids of several texts, cut and padded to one length.
 
     Attributes:
         token_ids: `(batch, sequence_length)` int32.
-        mask: `(batch, sequence_length)` bool, False where a row was padded.
+        mask: `(batch, sequence_length)` bool; False at padding.
     """
 
     token_ids: Any
@@ -48,74 +48,90 @@ class PaddedIds(NamedTuple):
 
 
 class Tokenizer(abc.ABC):
-    """A fixed mapping between text and integer ids.
+    """A fixed mapping between text and integer ids: base class of all tokenizers.
 
-    A tokenizer never changes after it was made: train or load a new one. Two tokenizers of equal
-    content are equal (`==`), and `digest()` names that content.
+    A tokenizer is immutable. To change one, train or load another, or call a method such as
+    `with_boundaries`, which returns a copy. Two tokenizers with equal content are equal (`==`);
+    `digest` returns a hash of the content.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc")
+        >>> isinstance(tokenizer, gk.tokenizers.Tokenizer)
+        True
+        >>> tokenizer.encode("cab"), tokenizer.decode([2, 0, 1])
+        ([2, 0, 1], 'cab')
     """
 
     @property
     @abc.abstractmethod
     def vocabulary_size(self) -> int:
-        """Number of ids; ids run from 0 to `vocabulary_size - 1`."""
+        """Number of ids; they run from 0 to `vocabulary_size - 1`."""
 
     @property
     @abc.abstractmethod
     def end_of_text_id(self) -> int | None:
-        """Id of the token that ends a text and so separates documents, or None."""
+        """Id of the end-of-text token (EOS), which separates documents, or None."""
 
     @property
     def strips_before(self) -> Collection[int]:
-        """Ids of the special tokens that take the white space before them."""
+        """Ids of special tokens that remove the white space before them."""
         return ()
 
     @property
     def strips_after(self) -> Collection[int]:
-        """Ids of the special tokens that take the white space after them."""
+        """Ids of special tokens that remove the white space after them."""
         return ()
 
     @property
     def start_of_text_id(self) -> int | None:
-        """Id of the token that begins a text (`<s>`, `<|begin_of_text|>`), or None."""
+        """Id of the start-of-text token (BOS: `<s>`, `<|begin_of_text|>`), or None."""
         return None
 
     @property
     def start_of_text(self) -> str | None:
-        """The token of `start_of_text_id`, as the vocabulary writes it, or None."""
+        """The start-of-text token as the vocabulary writes it, or None."""
         return self._written(self.start_of_text_id)
 
     @property
     def end_of_text(self) -> str | None:
-        """The token of `end_of_text_id`, as the vocabulary writes it, or None."""
+        """The end-of-text token as the vocabulary writes it, or None."""
         return self._written(self.end_of_text_id)
 
     def _written(self, token_id: int | None) -> str | None:
-        """A token as the vocabulary writes it."""
+        """Return a special token as the vocabulary writes it, or None."""
         special = self.special_tokens.items()
         return next((token for token, i in special if i == token_id), None)
 
     @property
     def adds_start_of_text(self) -> bool:
-        """Whether the model's prompts and training documents begin with `start_of_text_id`."""
+        """True if prompts and training documents begin with `start_of_text_id`."""
         return False
 
     @property
     def prompt_start(self) -> tuple[int, ...]:
-        """The ids that every prompt begins with: `start_of_text_id` where it is added, or none."""
+        """Ids that every prompt begins with.
+
+        They are `(start_of_text_id,)` if `adds_start_of_text`, else `()`.
+        """
         return (self.start_of_text_id,) if self.adds_start_of_text else ()
 
     @property
     def id_before_text(self) -> int | None:
-        """Id that stands before a text in training, the context of its first token; or None.
+        """Id that precedes a text in training, as the context of its first token, or None.
 
-        It is `start_of_text_id` where it is added, and else the end of the text before.
+        It is `start_of_text_id` if `adds_start_of_text`, else the `end_of_text_id` of the preceding
+        document.
         """
         return next(iter(self.prompt_start), self.end_of_text_id)
 
     @property
     @abc.abstractmethod
     def special_tokens(self) -> dict[str, int]:
-        """Tokens that text holds only where `allowed_special` names them, and their ids."""
+        """Special tokens and their ids.
+
+        Text is encoded as a special token only where `allowed_special` names it.
+        """
 
     def with_boundaries(
         self,
@@ -123,17 +139,20 @@ class Tokenizer(abc.ABC):
         end_of_text: str | None = None,
         adds_start_of_text: bool | None = None,
     ) -> "Tokenizer":
-        """Return a copy whose texts begin and end with other tokens.
+        """Return a copy with other start-of-text and end-of-text tokens.
 
         Args:
-            start_of_text: The token whose id becomes `start_of_text_id`; None changes nothing.
-            end_of_text: The token whose id becomes `end_of_text_id`; None changes nothing.
-            adds_start_of_text: Whether prompts and training documents begin with the first; None
-                changes nothing.
+            start_of_text: Token whose id becomes `start_of_text_id`; None keeps the present id.
+            end_of_text: Token whose id becomes `end_of_text_id`; None keeps the present id.
+            adds_start_of_text: Whether prompts and training documents begin with `start_of_text`;
+                None keeps the present setting.
+
+        Returns:
+            The copy, or the tokenizer itself if nothing changes.
 
         Raises:
-            ValueError: The vocabulary lacks a token, or `adds_start_of_text` is True without a
-                start of text.
+            ValueError: The vocabulary lacks a token, `adds_start_of_text` is True without a
+                start-of-text token, or the class does not support other tokens here.
 
         Example:
             >>> import gpt_keras as gk
@@ -157,15 +176,19 @@ class Tokenizer(abc.ABC):
         return self if boundaries == self._boundaries else self._with_boundaries(boundaries)
 
     def with_added_tokens(self, tokens: Sequence[AddedToken]) -> "Tokenizer":
-        """Return a copy that has these tokens, too.
+        """Return a copy with further tokens in its vocabulary.
 
         Args:
-            tokens: Tokens with ids after those of the vocabulary; ids between that have none get
-                a token such as `[PAD270]`. Tokens that the tokenizer has already are left out.
+            tokens: Tokens with ids from `vocabulary_size` on. If they leave gaps between ids, each
+                gap gets a placeholder such as `[PAD270]`. Tokens that the tokenizer already has are
+                skipped.
+
+        Returns:
+            The copy, or the tokenizer itself if there is nothing to add.
 
         Raises:
-            ValueError: The vocabulary has another token of one of these ids or texts, or a
-                tokenizer of this kind cannot have further tokens.
+            ValueError: The vocabulary has another token with one of these ids, or one of these
+                tokens with another id; or the class does not support further tokens.
 
         Example:
             >>> import gpt_keras as gk
@@ -184,19 +207,24 @@ class Tokenizer(abc.ABC):
         known += [token for token in new if token.token_id < self.vocabulary_size]
         if known:
             raise ValueError(
-                f"`tokens` must have ids after those of the vocabulary, or those that it has, got "
-                f"{known[0].token_id} for {known[0].text!r}."
+                f"`tokens` must have ids from {self.vocabulary_size} on, or be in the vocabulary "
+                f"with the same ids, got {known[0].token_id} for {known[0].text!r}."
             )
         return self._with_added_tokens(without_gaps(new, self.vocabulary_size)) if new else self
 
     def with_first_ids(self, count: int) -> "Tokenizer":
-        """Return a copy without the added tokens from an id on, as of a model with fewer ids.
+        """Return a copy with only the first `count` ids, for a model with fewer ids.
+
+        Only added tokens can be removed, even if they begin or end a text.
 
         Args:
-            count: How many ids to keep.
+            count: Number of ids to keep.
+
+        Returns:
+            The copy, or the tokenizer itself if it has no more than `count` ids.
 
         Raises:
-            ValueError: That takes away tokens which text is made of.
+            ValueError: This would remove tokens that text is encoded with.
 
         Example:
             >>> import gpt_keras as gk
@@ -215,7 +243,8 @@ class Tokenizer(abc.ABC):
 
     def _with_first_ids(self, count: int) -> "Tokenizer":
         raise ValueError(
-            f"`count` must be at least {self.vocabulary_size}, which the texts need, got {count}."
+            f"`count` must be at least {self.vocabulary_size}, got {count}: text is encoded with "
+            "these tokens."
         )
 
     def _with_added_tokens(self, tokens: list[AddedToken]) -> "Tokenizer":
@@ -226,30 +255,59 @@ class Tokenizer(abc.ABC):
         return Boundaries(self.start_of_text_id, self.end_of_text_id, self.adds_start_of_text)
 
     def _with_boundaries(self, boundaries: Boundaries) -> "Tokenizer":
-        raise ValueError(f"A {type(self).__name__} cannot have other tokens at its boundaries.")
+        raise ValueError(f"A {type(self).__name__} cannot have other boundary tokens.")
 
     def token_id(self, token: str) -> int | None:
-        """Return the id of a token, given as the vocabulary writes it; None if there is none."""
+        """Return the id of a token, or None if the vocabulary lacks the token.
+
+        Args:
+            token: The token as the vocabulary writes it.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.BytePairTokenizer.gpt2()
+            >>> tokenizer.token_id("<|endoftext|>"), tokenizer.token_id("<s>")
+            (50256, None)
+        """
         return self.special_tokens.get(token)
 
     @abc.abstractmethod
     def to_json(self) -> str:
-        """Return the whole content as JSON text; `save` writes exactly this."""
+        """Return the content as JSON text, exactly as `save` writes it."""
 
     @abc.abstractmethod
     def in_graph(self, allowed_special: AllowedSpecial = ()) -> Any:
-        """Return a Keras layer that does the same with TensorFlow ops.
+        """Return this tokenizer as a Keras layer made of TensorFlow ops.
 
-        `layer(strings)` takes a `(batch,)` string tensor and returns a `tf.RaggedTensor` of int32
-        ids, `(batch, None)`; `layer(strings, add_start_of_text=True)` those of prompts.
-        `layer.encode_padded(strings, sequence_length)` returns dense ids and their mask.
-        `layer.detokenize(ids)` takes a ragged or dense integer tensor and returns `(batch,)`
-        strings: exactly the bytes of the tokens, joined; `layer.detokenize_stream` does so bit by
-        bit and never ends inside a character. All can be traced into a SavedModel that needs
-        neither Keras nor this package.
+        The ids equal the ids of `encode`. The layer has four methods. All of them can be traced
+        into a SavedModel, which then needs neither Keras nor this package.
+
+        - `layer(strings)` takes a `(batch,)` string tensor and returns int32 ids as a
+          `tf.RaggedTensor` `(batch, None)`. With `add_start_of_text=True`, each row begins with
+          `prompt_start`.
+        - `layer.encode_padded(strings, sequence_length)` returns dense ids and their mask.
+        - `layer.detokenize(ids)` takes an integer tensor, ragged or dense, and returns `(batch,)`
+          strings: the bytes of the tokens, joined. Invalid UTF-8 is not replaced by U+FFFD.
+        - `layer.detokenize_stream(ids, rest)` decodes ids that arrive a few at a time; its text
+          never ends inside a character.
 
         Args:
             allowed_special: As in `encode`.
+
+        Returns:
+            A `keras.layers.Layer`.
+
+        Raises:
+            ValueError: The tokenizer was loaded from a file and splits or normalizes text in a way
+                that the layer does not implement.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> layer = gk.tokenizers.CharacterTokenizer("abc").in_graph()
+            >>> layer(["cab", "b"]).to_list()
+            [[2, 0, 1], [1]]
+            >>> layer.detokenize([[2, 0, 1]]).numpy().tolist()
+            [b'cab']
         """
 
     @abc.abstractmethod
@@ -264,27 +322,35 @@ class Tokenizer(abc.ABC):
         allowed_special: AllowedSpecial = (),
         add_start_of_text: bool = False,
     ) -> list[int] | list[list[int]]:
-        """Turn text into ids.
+        """Encode text as ids.
 
-        Unless allowed, the text of a special token gets no special treatment: the string
-        `"<|endoftext|>"` is encoded like any other text, so that no user's text can end a document
-        or take the part of the assistant in a chat.
+        By default, text that looks like a special token is encoded like any other text. So the
+        string `"<|endoftext|>"` in a user's text cannot end a document or begin the assistant's
+        turn in a chat.
 
         Args:
             text: One string, or several in any container: a list, tuple, NumPy array, pandas
                 Series, string tensor, generator or `tf.data.Dataset`.
-            allowed_special: Special tokens whose text becomes their id: a list of them, or `"all"`
-                for all in `special_tokens`.
-            add_start_of_text: Whether the ids begin as the model's prompts do, with
-                `start_of_text_id` if the tokenizer `adds_start_of_text`. (In transformers this is
-                `add_special_tokens`, and True by default.)
+            allowed_special: Special tokens whose text becomes their id: a collection of them, or
+                `"all"` for every token in `special_tokens`.
+            add_start_of_text: Whether the ids begin like the model's prompts, with `prompt_start`:
+                `start_of_text_id` if the tokenizer `adds_start_of_text`, else nothing. In
+                transformers this is `add_special_tokens`, which is True by default.
 
         Returns:
             A list of ids for one string, a list of lists for several.
 
         Raises:
-            ValueError: `text` holds anything but strings, or
-                `allowed_special` names a token that is not special.
+            ValueError: `text` holds an object that is not a string, or `allowed_special` names a
+                token that is not special.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc", end_of_text=True)
+            >>> tokenizer.encode(["cab", "b"])
+            [[2, 0, 1], [1]]
+            >>> tokenizer.encode("a<|endoftext|>b", allowed_special="all")
+            [0, 3, 1]
         """
         allowed = self._allowed(allowed_special)
         given = as_texts("text", text)
@@ -306,25 +372,26 @@ class Tokenizer(abc.ABC):
         allowed_special: AllowedSpecial = (),
         add_start_of_text: bool = False,
     ) -> PaddedIds:
-        """Turn texts into rows of ids of one length: longer ones are cut, shorter ones padded.
+        """Encode texts as rows of one length: cut longer rows, pad shorter rows.
 
         Args:
-            texts: Several strings, in any container that `encode` takes.
-            sequence_length: Ids in a row.
-            append_end_of_text: Whether `end_of_text_id` follows each text. It is added before a
-                text is cut, so a text that was cut on the right does not have it.
-            padding_side: Where padding goes.
-            truncation_side: From which end ids are cut off.
-            pad_id: The id of padding; None for `end_of_text_id`, or 0 if there is none.
+            texts: Several strings, in any container that `encode` accepts.
+            sequence_length: Number of ids in a row.
+            append_end_of_text: Whether to append `end_of_text_id` to each text. This happens before
+                truncation, so a text that is cut on the right does not have it.
+            padding_side: Side of a row that is padded.
+            truncation_side: Side of a row that ids are cut from.
+            pad_id: Id of padding; None for `end_of_text_id`, or 0 if there is none.
             allowed_special: As in `encode`.
-            add_start_of_text: As in `encode`; added before a text is cut, too.
+            add_start_of_text: As in `encode`; this, too, happens before truncation.
 
         Returns:
-            `(token_ids, mask)`: numpy arrays `(len(texts), sequence_length)`, int32 and bool; the
+            `(token_ids, mask)`: NumPy arrays `(len(texts), sequence_length)`, int32 and bool. The
             mask is False at padding.
 
         Raises:
-            ValueError: As in `encode`, or an argument is out of its range.
+            ValueError: As in `encode`; or an argument is out of its range; or `append_end_of_text`
+                is True and the tokenizer has no end-of-text token.
 
         Example:
             >>> import gpt_keras as gk
@@ -349,7 +416,11 @@ class Tokenizer(abc.ABC):
     def check_padding(
         self, sequence_length: int, padding_side: str, truncation_side: str, pad_id: int | None
     ) -> int:
-        """Check the arguments of `encode_padded` and return the id of padding."""
+        """Check the arguments of `encode_padded` and return the id of padding.
+
+        Raises:
+            ValueError: An argument is out of its range.
+        """
         check_positive_int("sequence_length", sequence_length)
         check_choice("padding_side", padding_side, SIDES)
         check_choice("truncation_side", truncation_side, SIDES)
@@ -364,37 +435,43 @@ class Tokenizer(abc.ABC):
         return self.end_of_text_id
 
     def corpus_encoder(self) -> Callable[[list[str]], list[np.ndarray]]:
-        """Return the fastest function there is from many texts to their ids.
+        """Return the fastest available function from a list of texts to their ids.
 
-        It gives what `encode` gives, as integer arrays, and several threads may call it. Making it
-        takes up to a second.
+        The function returns the ids of `encode`, one integer array for each text. Several threads
+        may call it. Making it takes up to a second.
         """
         return lambda texts: [np.array(ids, np.int32) for ids in self.encode(texts)]
 
     def decode(self, ids: Any) -> str | list[str]:
-        """Turn ids into text.
+        """Decode ids to text.
 
-        Byte-level tokens may hold parts of a character: bytes that are not valid UTF-8, as at the
-        end of a sequence cut in the middle of a character, decode to U+FFFD.
+        A byte-level token may hold a part of a character. Bytes that are not valid UTF-8 decode to
+        U+FFFD, for example where a sequence was cut inside a character.
 
         Args:
-            ids: One sequence of ids, or a batch of sequences; lists, numpy arrays or tensors.
+            ids: One sequence of ids, or a batch of sequences: lists, NumPy arrays or tensors.
 
         Returns:
             A string for one sequence, a list of strings for a batch.
 
         Raises:
             ValueError: An id is not an integer or is outside the vocabulary.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc")
+            >>> tokenizer.decode([2, 0, 1]), tokenizer.decode([[2], [0, 1]])
+            ('cab', ['c', 'ab'])
         """
         if hasattr(ids, "to_list"):  # tf.RaggedTensor
             ids = ids.to_list()
         elif hasattr(ids, "numpy"):  # tf.Tensor
             ids = ids.numpy()
         if isinstance(ids, (str, bytes)) or not isinstance(ids, (Iterable, np.ndarray)):
-            raise ValueError(f"`ids` must be a sequence of integers, but is {describe(ids)}.")
+            raise ValueError(f"`ids` must be a sequence of integers, got {describe(ids)}.")
         if isinstance(ids, np.ndarray):
             if ids.ndim not in (1, 2):
-                raise ValueError(f"`ids` must have 1 or 2 dimensions, but has shape {ids.shape}.")
+                raise ValueError(f"`ids` must have 1 or 2 dimensions, got shape {ids.shape}.")
             is_batch = ids.ndim == 2
         else:
             ids = list(ids)
@@ -404,13 +481,16 @@ class Tokenizer(abc.ABC):
         return self._decode_one(self._checked(ids))
 
     def pieces(self, ids: Sequence[int]) -> list[bytes]:
-        r"""Return the bytes that each id stands for, one entry an id.
+        r"""Return the bytes of each token.
 
-        Joined, they are what `decode` gives, up to a space at the beginning. They are bytes
-        because a token may hold a part of a character.
+        Joined, they are the text of `decode`, except for a possible space at the beginning. They
+        are bytes because a token may hold a part of a character.
 
         Args:
             ids: One sequence of ids.
+
+        Returns:
+            One `bytes` object for each id.
 
         Raises:
             ValueError: As in `decode`.
@@ -424,7 +504,9 @@ class Tokenizer(abc.ABC):
         return [self._decode_one([i]).encode() for i in self._checked(ids)]
 
     def stream_decoder(self) -> StreamDecoder:
-        """Return a decoder for ids that come one by one; it never shows half a character.
+        """Return a decoder for ids that arrive one by one.
+
+        Its text never ends inside a character.
 
         Example:
             >>> import gpt_keras as gk
@@ -436,37 +518,44 @@ class Tokenizer(abc.ABC):
         return StreamDecoder(self)
 
     def ends_inside_character(self, ids: Sequence[int]) -> bool:
-        """Whether a further id may complete a character that `ids` end in the middle of."""
+        """Return whether `ids` end inside a character that a next id may complete."""
         del ids
         return False
 
     def safe_cut(self, text: str) -> int:
-        """Return the last place where `text` can be cut without changing its ids.
+        """Return the last position where a cut of `text` does not change its ids.
 
-        Encoding both halves and joining the ids gives the ids of the whole, whatever follows
-        `text`. Long files are encoded piece by piece this way.
+        The ids of both halves, joined, equal the ids of the whole text, whatever follows `text`.
+        Long files are encoded in pieces this way.
 
         Args:
             text: A string, usually the beginning of a longer one.
 
         Returns:
-            A position in `text`; 0 if no safe place was found.
+            A position in `text`; 0 if no safe position was found.
         """
         del text
         return 0
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write the tokenizer to one JSON file, readable by people.
+        """Write the tokenizer to one human-readable JSON file.
 
-        The file is written under a temporary name and then renamed, so that no half a file is
-        left when writing stops in the middle.
+        The file is written under a temporary name and then renamed. So an interruption never leaves
+        half a file behind.
 
         Args:
-            path: The file, whose name must end in `.json`, or a folder (made if missing) that
-                gets a `tokenizer.json`.
+            path: A file whose name ends in `.json`; or a folder (created if missing), in which the
+                file is named `tokenizer.json`.
 
         Returns:
             The path of the file.
+
+        Example:
+            >>> import tempfile
+            >>> import gpt_keras as gk
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     gk.tokenizers.CharacterTokenizer("abc").save(folder).name
+            'tokenizer.json'
         """
         path = Path(path)
         file = path if path.suffix == ".json" else path / FILE_NAME
@@ -475,7 +564,7 @@ class Tokenizer(abc.ABC):
         return file
 
     def digest(self) -> str:
-        """Return the SHA-256 of the content, as 64 hexadecimal digits."""
+        """Return the SHA-256 of the content as 64 hexadecimal digits."""
         return self._digest
 
     @functools.cached_property
@@ -495,43 +584,45 @@ class Tokenizer(abc.ABC):
         return f"<{type(self).__name__} vocabulary_size={self.vocabulary_size}>"
 
     def _allowed(self, allowed_special: AllowedSpecial) -> dict[str, int]:
-        """The special tokens that `allowed_special` names, and their ids."""
+        """Return the special tokens that `allowed_special` names, and their ids."""
         special = self.special_tokens
         if isinstance(allowed_special, str) and allowed_special == "all":
             return special
         if isinstance(allowed_special, str) or not isinstance(allowed_special, Collection):
             raise ValueError(
-                f'`allowed_special` must be "all" or a list of special tokens, but is '
+                f'`allowed_special` must be "all" or a list of special tokens, got '
                 f"{describe(allowed_special)}."
             )
         unknown = [token for token in allowed_special if token not in special]
         if unknown:
             raise ValueError(
-                f"`allowed_special` must be among the special tokens {list(special)}, but has "
+                f"`allowed_special` must be among the special tokens {list(special)}, got "
                 f"{unknown[0]!r}."
             )
         return {token: special[token] for token in allowed_special}
 
     def _encode_with(self, allowed: dict[str, int], texts: list[str]) -> list[list[int]]:
-        """Encode texts with the allowed special tokens in them."""
-        # Of tokens that begin alike the longest one counts.
+        """Encode texts in which the allowed special tokens become their ids."""
+        # If one token is a prefix of another, the longer one is tried first.
         longest_first = sorted(allowed, key=len, reverse=True)
         expression = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-        # Every second part is a special token.
+        # `split` returns the special tokens at the odd positions.
         rows = [expression.split(text) for text in texts]
         return self._encode_parts(
             [[allowed[part] if i % 2 else part for i, part in enumerate(row)] for row in rows]
         )
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
-        """Encode one text whose special tokens are given as ids, between the parts of the text.
+        """Encode a text whose special tokens are given as ids between its parts.
 
-        Unlike in `encode`, no part can become a special token by what it says. A special token
-        that takes the white space before or after it (`lstrip`, `rstrip` in Hugging Face's files)
-        does so.
+        Unlike in `encode`, no string can become a special token. A special token with `lstrip` or
+        `rstrip` (settings of Hugging Face's files) removes the white space before or after it.
 
         Args:
-            parts: Strings and ids.
+            parts: Strings and ids, in the order of the text.
+
+        Returns:
+            The ids of the whole text.
 
         Raises:
             ValueError: A part is neither a string nor an id of the vocabulary.
@@ -547,7 +638,10 @@ class Tokenizer(abc.ABC):
         return self._encode_parts([parts])[0]
 
     def _encode_parts(self, rows: list[list[str | int]]) -> list[list[int]]:
-        """Encode the texts of all rows in two batches: those that begin a row, and the others."""
+        """Encode the strings of all rows in two batches.
+
+        Strings that begin a row are one batch, all other strings are the second.
+        """
         first, later = [], []
         for row in rows:
             for i, part in enumerate(row):
@@ -566,7 +660,7 @@ class Tokenizer(abc.ABC):
         ]
 
     def _stripped(self, text: str, before: str | int | None, after: str | int | None) -> str:
-        """A part of a text without the white space that the tokens around it take."""
+        """Return a string without the white space that its neighbours remove."""
         if before in self.strips_after:
             text = _LEADING_SPACE.sub("", text)
         if after in self.strips_before:
@@ -582,11 +676,11 @@ class Tokenizer(abc.ABC):
         if array.size == 0:
             return []
         if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise ValueError(f"`{name}` must be integers, but holds {describe(ids)}.")
+            raise ValueError(f"`{name}` must be integers, got {describe(ids)}.")
         outside = array[(array < 0) | (array >= self.vocabulary_size)]
         if outside.size:
             raise ValueError(
                 f"`{name}` must be from 0 to {self.vocabulary_size - 1} (the vocabulary has "
-                f"{self.vocabulary_size} tokens), but {int(outside[0])} is among them."
+                f"{self.vocabulary_size} tokens), got {int(outside[0])}."
             )
         return array.tolist()

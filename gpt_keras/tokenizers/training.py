@@ -1,4 +1,4 @@
-"""Common parts of training a tokenizer on the `tokenizers` engine."""
+"""Common parts of training a tokenizer with the `tokenizers` engine."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from gpt_keras.tokenizers.text_files import cut_into_pieces, iterate_documents
 def check_training(
     vocabulary_size: int, min_frequency: int, special_tokens: Sequence[str]
 ) -> list[str]:
-    """Check arguments of `train` and return the special tokens as a list."""
+    """Check the arguments of `train` and return the special tokens as a list."""
     if isinstance(special_tokens, str):
         raise ValueError(
             f"`special_tokens` must be a list of strings, got the string {special_tokens!r}."
@@ -24,7 +24,7 @@ def check_training(
         isinstance(token, str) and token for token in special_tokens
     ):
         raise ValueError(
-            f"`special_tokens` must be distinct non-empty strings, but is {special_tokens!r}."
+            f"`special_tokens` must be distinct non-empty strings, got {special_tokens!r}."
         )
     check_positive_int("vocabulary_size", vocabulary_size)
     check_positive_int("min_frequency", min_frequency)
@@ -34,19 +34,22 @@ def check_training(
 
 
 def check_room(vocabulary_size: int, symbols: int, kind: str, special_tokens: list[str]) -> None:
-    """Check that all tokens that no merge makes have an id.
+    """Check that every token that is not the result of a merge gets an id.
 
     Args:
-        vocabulary_size: The ids there are.
-        symbols: How many tokens there are before the first merge.
-        kind: What they are.
-        special_tokens: The tokens after the last merge.
+        vocabulary_size: Number of ids.
+        symbols: Number of tokens before the first merge.
+        kind: Plural noun for these tokens, for the error message.
+        special_tokens: Tokens after the last merge.
+
+    Raises:
+        ValueError: There are more of these tokens than ids.
     """
     smallest = symbols + len(special_tokens)
     if vocabulary_size < smallest:
         raise ValueError(
             f"`vocabulary_size` must be at least {smallest} ({symbols} {kind} and "
-            f"{len(special_tokens)} special tokens), but is {vocabulary_size}."
+            f"{len(special_tokens)} special tokens), got {vocabulary_size}."
         )
 
 
@@ -55,7 +58,7 @@ def iterate_pieces(
     safe_cut: Callable[[str], int],
     keep_line_ends: bool = False,
 ) -> Iterator[str]:
-    """Go through a corpus in pieces that the engine reads fast.
+    """Iterate over a corpus in pieces of a size that the engine reads fast.
 
     Args:
         texts_or_paths: As in `train`.
@@ -78,8 +81,12 @@ def iterate_pieces(
 
 
 def add_special_tokens(engine: tokenizers.Tokenizer, special_tokens: list[str]) -> None:
-    """Give the special tokens the ids after the last one of a trained engine."""
+    """Add special tokens to a trained engine, with the ids after its last id.
+
+    Raises:
+        ValueError: The engine already has one of the tokens.
+    """
     taken = [token for token in special_tokens if engine.token_to_id(token) is not None]
     if taken:
-        raise ValueError(f"`special_tokens` must be texts that are no token already, got {taken}.")
+        raise ValueError(f"`special_tokens` must not be in the vocabulary already, got {taken}.")
     engine.add_special_tokens([special_token(token) for token in special_tokens])

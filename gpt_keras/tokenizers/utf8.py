@@ -1,4 +1,4 @@
-"""Characters cut in two: UTF-8 text whose last bytes are still to come."""
+"""UTF-8 text that ends inside a character, whose last bytes are still to come."""
 
 import re
 
@@ -9,9 +9,9 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def incomplete_length(data: bytes) -> int:
-    """Return how many bytes at the end of `data` begin a character without completing it.
+    """Return how many bytes at the end of `data` begin an incomplete character.
 
-    Bytes that no further byte makes a character do not count.
+    Bytes that cannot become a character, whatever follows, do not count.
 
     Example:
         >>> from gpt_keras.tokenizers.utf8 import incomplete_length
@@ -22,23 +22,23 @@ def incomplete_length(data: bytes) -> int:
         try:
             data[-length:].decode()
         except UnicodeDecodeError as error:
-            # The incremental decoder would wait after half a surrogate, too, which no further
-            # byte makes a character.
+            # Python's incremental decoder would also wait after the beginning of a surrogate, which
+            # no further byte can turn into a character.
             if error.reason == "unexpected end of data":
                 return len(data[-length:]) - error.start
     return 0
 
 
 def split_incomplete(strings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Split off what `incomplete_length` counts, in the graph.
+    """Split off the bytes that `incomplete_length` counts, with TensorFlow ops.
 
     Args:
         strings: `(batch,)` strings.
 
     Returns:
-        `(complete, rest)`: `(batch,)` strings that joined give `strings`.
+        `(complete, rest)`: `(batch,)` strings; joined, they equal `strings`.
     """
-    filled = tf.strings.join(["   ", strings])  # shorter strings have three bytes, too
+    filled = tf.strings.join(["   ", strings])  # at least three bytes
     last_three = tf.io.decode_raw(tf.strings.substr(filled, -3, 3), tf.uint8)
     third, second, first = tf.unstack(tf.cast(last_three, tf.int32), 3, axis=-1)  # from the end
     begins = (first >= 0xC2) & (first <= 0xF4)
@@ -53,7 +53,10 @@ def split_incomplete(strings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _may_follow(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """Whether the second byte is one that the Unicode Standard's table 3-7 has after the first."""
+    """Return whether a second byte may follow a first byte.
+
+    The ranges are from table 3-7 of the Unicode Standard.
+    """
     lowest = tf.where(first == 0xE0, 0xA0, tf.where(first == 0xF0, 0x90, 0x80))
     highest = tf.where(first == 0xED, 0x9F, tf.where(first == 0xF4, 0x8F, 0xBF))
     return (second >= lowest) & (second <= highest)

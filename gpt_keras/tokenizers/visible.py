@@ -1,24 +1,24 @@
-"""Tokens written so that people see all that is in them."""
+"""Tokens in a readable form that shows every character."""
 
 import re
 import unicodedata
 
 _MARKS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 
-# Characters that have no form of their own: controls, formats, surrogates, private use, line and
-# paragraph separators, and spaces other than the common one.
+# Categories of characters without a visible form: controls, formats, surrogates, private use, line
+# and paragraph separators, and spaces other than U+0020.
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
 
 
 def visible(piece: bytes) -> str:
-    r"""Return the text of a token with marks for what would not be seen.
+    r"""Return the text of a token with marks for its invisible characters.
 
-    A space is ␣, a line end ⏎, a tabulator ⇥; bytes that are a part of a character are given in
-    hexadecimal, in ‹›, and so are code points of other characters that show nothing. A mark that
-    belongs on the character before it has ◌ under it.
+    A space is ␣, a line feed ⏎, a tab ⇥, a carriage return ␍. Bytes of an incomplete character are
+    written in hexadecimal in ‹›, and so are the code points of other invisible characters. A
+    combining mark at the beginning of a token is shown on ◌.
 
     Args:
-        piece: The bytes of a token, of `Tokenizer.pieces`.
+        piece: The bytes of a token, from `Tokenizer.pieces`.
 
     Example:
         >>> import gpt_keras as gk
@@ -27,10 +27,10 @@ def visible(piece: bytes) -> str:
         >>> [visible(piece) for piece in tokenizer.pieces(tokenizer.encode("it is\n詩"))]
         ['it', '␣is', '⏎', '‹E8›', '‹A9›', '‹A9›']
     """
-    # Bytes that are no character become lone surrogates, a run of which is one pair of ‹›.
+    # Bytes that are not a character become lone surrogates. A run of them gets one pair of ‹›.
     text = piece.decode("utf-8", errors="surrogateescape")
     if text and unicodedata.category(text[0]).startswith("M"):
-        text = f"◌{text}"  # a mark on the character before it
+        text = f"◌{text}"  # a combining mark needs a character before it
     text = "".join([_MARKS.get(character) or _named(character) for character in text])
     return re.sub("[\udc80-\udcff]+", lambda run: _hexadecimal(run.group()), text)
 
@@ -46,7 +46,7 @@ def _hexadecimal(run: str) -> str:
 
 
 def display_width(text: str) -> int:
-    r"""Return how many columns of a terminal a text takes: Chinese characters take two.
+    r"""Return the number of terminal columns of a text; Chinese characters take two.
 
     Example:
         >>> from gpt_keras.tokenizers.visible import display_width

@@ -1,8 +1,8 @@
-"""A vocabulary and its merges in files of their own, and checks that they are whole.
+"""Vocabulary and merges in two separate files, with checks that they are complete.
 
 Hugging Face names these files `vocab.json` and `merges.txt`, OpenAI `encoder.json` and `vocab.bpe`.
-The first is a JSON object of tokens and ids; the second has a line for each merge, the two tokens
-between a space, the earliest learned first, after a first line that tells the version.
+The first is a JSON object of tokens and ids. The first line of the second holds a version; each
+further line is one merge: two tokens with a space between them, the earliest learned merge first.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from gpt_keras.tokenizers.texts import is_unicode
 VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 
-# The names that a vocabulary and its merges have in the folders of others.
+# Known names of the vocabulary file and the merges file.
 FILE_PAIRS = (
     (VOCABULARY_FILE, MERGES_FILE),
     ("encoder.json", "vocab.bpe"),  # GPT-2, as OpenAI published it
@@ -27,8 +27,8 @@ FILE_PAIRS = (
 
 _VERSION = "#version"
 
-# The largest vocabularies in use (260,000 tokens in many languages) take half of that. Beyond, a
-# file is of another kind, and reading it would take many times its size in memory.
+# The largest vocabularies in use (260,000 tokens in many languages) take half of this. A larger
+# file is not a vocabulary, and parsing it would take many times its size in memory.
 _MAX_BYTES = 1 << 26
 
 _MAX_MESSAGE = 300
@@ -41,8 +41,8 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         yield
     except (OSError, ImportError):
         raise
-    # The engine raises bare Exception, json RecursionError. Without the cause, which may show the
-    # whole file.
+    # The engine raises plain `Exception`, and json `RecursionError`. `from None` drops the cause,
+    # which may show the whole file.
     except Exception as error:
         message = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         message = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}..."
@@ -53,7 +53,7 @@ def read_text_file(path: Path) -> str:
     """Read a UTF-8 file that is small enough to be part of a tokenizer.
 
     Raises:
-        ValueError: It is empty, too large or not UTF-8.
+        ValueError: The file is empty, too large or not UTF-8.
     """
     size = path.stat().st_size
     if size > _MAX_BYTES:
@@ -69,10 +69,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
     Raises:
-        ValueError: It is no JSON, not an object, or a key stands twice in an object.
+        ValueError: The file is not JSON or not an object, or a key occurs twice in an object.
     """
     text = read_text_file(path)
-    # Looked at before the rest is made into Python objects, which may be many.
+    # Check the first character before parsing, which may create very many Python objects.
     first = next((character for character in text if character not in " \t\r\n"), "")
     if first != "{":
         raise ValueError(f"it holds no JSON object, but begins with {first!r}")
@@ -87,19 +87,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the key {_shown(twice)} stands twice in one JSON object")
+        raise ValueError(f"the key {_shown(twice)} occurs twice in one JSON object")
     return result
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Read a JSON object of tokens and ids, and check it as `check_vocabulary` does."""
+    """Read a JSON object of tokens and ids, and check it with `check_vocabulary`."""
     vocabulary = read_json_object(path)
     check_vocabulary(vocabulary)
     return vocabulary
 
 
 def read_merges(path: Path) -> list[tuple[str, str]]:
-    """Read a file of merges.
+    """Read a merges file.
 
     Args:
         path: The file.
@@ -108,7 +108,7 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
         The pairs of tokens, the earliest learned first.
 
     Raises:
-        ValueError: It is empty or not UTF-8, or a line has not two tokens.
+        ValueError: The file is empty or not UTF-8, or a line does not hold two tokens.
     """
     merges = []
     for number, line in enumerate(read_text_file(path).split("\n"), start=1):
@@ -118,28 +118,28 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
         fields = line.split(" ")
         if len(fields) != 2 or not all(fields):
             raise ValueError(
-                f"line {number} must be two tokens with a space between, but is {_shown(line)}"
+                f"line {number} must be two tokens with a space between, got {_shown(line)}"
             )
         merges.append((fields[0], fields[1]))
     return merges
 
 
 def check_vocabulary(vocabulary: Mapping[str, int]) -> None:
-    """Check that tokens are Unicode and the ids 0 to n - 1, each once.
+    """Check that tokens are valid Unicode and ids are 0 to n - 1, each once.
 
     Raises:
-        ValueError: Otherwise; tells one token or id that is wrong.
+        ValueError: A token or an id is wrong. The message names one of them.
     """
     if not isinstance(vocabulary, Mapping) or not vocabulary:
         raise ValueError(
-            f"the vocabulary must be a table of tokens and ids, but is {_shown(vocabulary)}"
+            f"the vocabulary must be a table of tokens and ids, got {_shown(vocabulary)}"
         )
     for token, i in vocabulary.items():
         if not isinstance(token, str) or not is_unicode(token):
             raise ValueError(f"tokens must be valid Unicode text, but {_shown(token)} is not")
         if not isinstance(i, int) or isinstance(i, bool) or i < 0:
             raise ValueError(
-                f"ids must be integers from 0 on, but that of {_shown(token)} is {_shown(i)}"
+                f"ids must be integers from 0 on, but the id of {_shown(token)} is {_shown(i)}"
             )
     tokens: dict[int, str] = {}
     for token, i in vocabulary.items():
@@ -149,16 +149,16 @@ def check_vocabulary(vocabulary: Mapping[str, int]) -> None:
     missing = next((i for i in range(len(tokens)) if i not in tokens), None)
     if missing is not None:
         raise ValueError(
-            f"ids must be 0 to n - 1 without gaps, but of the ids up to {max(tokens)} the id "
-            f"{missing} is missing"
+            f"ids must be 0 to n - 1 without gaps, but they go up to {max(tokens)} and the "
+            f"id {missing} is missing"
         )
 
 
 def check_merges(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
-    """Check that the vocabulary holds both tokens of each merge and what they are merged to.
+    """Check that a vocabulary holds both tokens and the result of each merge.
 
     Raises:
-        ValueError: Otherwise; tells the first merge that is wrong.
+        ValueError: The vocabulary lacks a token. The message names the first merge that needs it.
     """
     for rank, (first, second) in enumerate(merges):
         for token in (first, second, first + second):
@@ -172,23 +172,25 @@ def check_merges(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]
 def write_vocabulary_files(
     folder: str | os.PathLike, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]
 ) -> Path:
-    """Write `vocab.json` and `merges.txt`, both or none.
+    """Write `vocab.json` and `merges.txt`, either both or neither.
 
     Args:
-        folder: The folder, made if missing.
-        vocabulary: All tokens, special ones too, and their ids.
+        folder: The folder; created if missing.
+        vocabulary: All tokens, including special tokens, and their ids.
         merges: The pairs of tokens, the earliest learned first.
 
     Returns:
         The path of the folder.
 
     Raises:
-        ValueError: A token of a merge holds white space, which the format has no way to write.
+        ValueError: A token of a merge holds white space, which the format cannot represent.
     """
     folder = Path(folder)
     for token in (token for merge in merges for token in merge):
         if token.split() != [token]:
-            raise ValueError(f"{MERGES_FILE} cannot hold the token {_shown(token)} with its space.")
+            raise ValueError(
+                f"{MERGES_FILE} cannot hold the token {_shown(token)}: it has white space."
+            )
     by_id = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
     lines = [f"{_VERSION}: 0.2", *(f"{first} {second}" for first, second in merges), ""]
     with (

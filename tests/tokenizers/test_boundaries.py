@@ -117,7 +117,7 @@ def test_tokenizers_with_other_boundaries_differ(plain):
     with pytest.raises(ValueError, match="must be False without a start of text"):
         plain.with_boundaries(adds_start_of_text=True)
     letters = tokenizers.CharacterTokenizer("ab", end_of_text=True)
-    with pytest.raises(ValueError, match="CharacterTokenizer cannot have other tokens"):
+    with pytest.raises(ValueError, match="CharacterTokenizer cannot have other boundary tokens"):
         letters.with_boundaries("<|endoftext|>")
 
 

@@ -140,11 +140,14 @@ def test_special_tokens_of_ones_own():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"vocabulary_size": 256}, "`vocabulary_size` must be at least 257 .* but is 256"),
+        ({"vocabulary_size": 256}, "`vocabulary_size` must be at least 257 .* got 256"),
         ({"vocabulary_size": 300, "min_frequency": 0}, "`min_frequency` must be .* got 0"),
         ({"vocabulary_size": 300, "special_tokens": ["a", "a"]}, "`special_tokens` must be"),
         ({"vocabulary_size": 300, "special_tokens": "<e>"}, "must be a list of strings"),
-        ({"vocabulary_size": 300, "special_tokens": ["a"]}, "no token already"),
+        (
+            {"vocabulary_size": 300, "special_tokens": ["a"]},
+            "must not be in the vocabulary already",
+        ),
         ({"vocabulary_size": "300"}, "vocabulary_size.*'300'"),
         ({"vocabulary_size": 2**70}, "vocabulary_size.*below"),
         ({"vocabulary_size": 300, "texts_or_paths": ""}, "holds no text"),
@@ -176,8 +179,8 @@ def test_decode_of_half_a_character_has_a_replacement_character(gpt2):
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([50257], "`ids` must be from 0 to 50256 .* but 50257"),
-        ([[0], [-1]], "but -1"),
+        ([50257], "`ids` must be from 0 to 50256 .* got 50257"),
+        ([[0], [-1]], "got -1"),
         ([1.5], "must be integers"),
         (3, "must be a sequence"),
         ("text", "must be a sequence"),

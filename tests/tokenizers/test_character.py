@@ -38,7 +38,7 @@ def test_unknown_characters_are_named():
     tokenizer = CharacterTokenizer("abc")
     with pytest.raises(ValueError, match=r"does not know: \['x', 'é'\]"):
         tokenizer.encode(["ab", "éxa"])
-    with pytest.raises(ValueError, match=r"must be from 0 to 2 .* but 3"):
+    with pytest.raises(ValueError, match=r"must be from 0 to 2 .* got 3"):
         tokenizer.decode([3])
 
 

@@ -248,7 +248,7 @@ def test_llama3_has_its_special_tokens(monkeypatch, tmp_path):
         (b"YQ== 0\nYg==\n", "line 2 must be base64, a space and a rank"),
         (b"YQ== 0\n!!! 1\n", "line 2 must be base64"),
         (b"YQ== 0\nYg== 2\n", "must be 0 to n - 1.* 1 is missing"),
-        (b"YQ== 0\nYQ== 1\n", "stands in it twice"),
+        (b"YQ== 0\nYQ== 1\n", "occurs in it twice"),
     ],
 )
 def test_damaged_files_in_tiktokens_format(content, message, tmp_path):

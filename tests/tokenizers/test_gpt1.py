@@ -128,10 +128,13 @@ def test_min_frequency():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"vocabulary_size": 6}, r"at least 7 \(7 for <unk> and 3 characters .* but is 6"),
+        ({"vocabulary_size": 6}, r"at least 7 \(7 for <unk> and 3 characters .* got 6"),
         ({"vocabulary_size": 300, "min_frequency": 0}, "`min_frequency` must be .* got 0"),
         ({"vocabulary_size": 300, "special_tokens": ["a", "a"]}, "`special_tokens` must be"),
-        ({"vocabulary_size": 300, "special_tokens": ["<unk>"]}, "no token already"),
+        (
+            {"vocabulary_size": 300, "special_tokens": ["<unk>"]},
+            "must not be in the vocabulary already",
+        ),
         ({"vocabulary_size": 2**70}, "vocabulary_size.*below"),
         ({"vocabulary_size": 300, "texts_or_paths": ""}, "holds no text"),
         ({"vocabulary_size": 300, "texts_or_paths": " \n\x00"}, "holds no text"),

@@ -251,8 +251,8 @@ BAD_VOCABULARIES = {
     "UTF-16": ('{"a": 0}'.encode("utf-16"), "utf-8"),
     "half a character": (b'{"\\ud800": 0}', "valid Unicode"),
     "same id": (b'{"a": 0, "b": 1, "c": 1}', "'b' and 'c' have the same id 1"),
-    "same token": (b'{"a": 0, "b": 1, "a": 2}', "'a' stands twice"),
-    "gap": (b'{"a": 0, "b": 1, "c": 3}', "up to 3 the id 2 is missing"),
+    "same token": (b'{"a": 0, "b": 1, "a": 2}', "'a' occurs twice"),
+    "gap": (b'{"a": 0, "b": 1, "c": 3}', "up to 3 and the id 2 is missing"),
     "from one": (b'{"a": 1, "b": 2}', "id 0 is missing"),
     "huge id": (b'{"a": 0, "b": 123456789012345678901234567890}', "id 1 is missing"),
     "endless id": (b'{"a": ' + b"1" * 5000 + b"}", "digits"),
@@ -284,8 +284,8 @@ def test_a_vocabulary_of_another_kind_is_refused(folder, tmp_path):
 
 BAD_MERGES = {
     "empty": (b"", "it is empty"),
-    "one field": (b"#version: 0.2\nt h\nhe\n", "line 3 must be two tokens .* but is 'he'"),
-    "three fields": (b"#version: 0.2\nt h e\n", "line 2 must be two tokens .* but is 't h e'"),
+    "one field": (b"#version: 0.2\nt h\nhe\n", "line 3 must be two tokens .* got 'he'"),
+    "three fields": (b"#version: 0.2\nt h e\n", "line 2 must be two tokens .* got 't h e'"),
     "two spaces": (b"#version: 0.2\nt  h\n", "line 2 must be two tokens"),
     "space at the end": (b"t h \n", "line 1 must be two tokens"),
     "unknown part": (b"#version: 0.2\nt xyz\n", "merge 1, 't' with 'xyz', needs the token 'xyz'"),
@@ -381,7 +381,7 @@ def test_a_bad_tokenizer_json_is_refused(small, tmp_path, case):
 def test_a_token_that_stands_twice_in_a_tokenizer_json_is_refused(small, tmp_path):
     text = small.to_json().replace('"!": 0,', '"!": 0, "!": 1,')
     (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
-    assert "'!' stands twice" in refusal(tmp_path / "tokenizer.json")
+    assert "'!' occurs twice" in refusal(tmp_path / "tokenizer.json")
 
 
 def test_added_tokens_in_the_vocabulary_or_after_it_are_read(small, tmp_path):

@@ -1,5 +1,6 @@
 """Tokenizers as Keras layers made of plain TensorFlow ops.
 
-They do what the tokenizers in Python do, inside a graph: in a `tf.data` pipeline, in a model, in
-a SavedModel that is served without Python. Only SentencePiece's needs an op of tensorflow-text.
+They do the work of the Python tokenizers inside a graph: in a `tf.data` pipeline, in a model, or in
+a SavedModel that is served without Python. Only SentencePiece's layer needs an op of
+tensorflow-text.
 """

@@ -1,4 +1,4 @@
-"""Base class of the tokenizers inside a graph."""
+"""Base class of the in-graph tokenizers."""
 
 import abc
 import re
@@ -12,24 +12,24 @@ from gpt_keras.backend import require_tensorflow
 from gpt_keras.tokenizers.tokenizer import WHITE_SPACE, PaddedIds, Tokenizer
 from gpt_keras.tokenizers.utf8 import split_incomplete
 
-# Stands between parts of a text; no UTF-8 text holds this byte.
+# Separates the parts of a text; valid UTF-8 never holds this byte.
 SEPARATOR = b"\xff"
 
 _SPACES = f"[{WHITE_SPACE}]+"
 
 
 class InGraphTokenizer(keras.layers.Layer):
-    """Base class of in-graph tokenizers: strings to ids, special tokens, ids to strings.
+    """Base class of in-graph tokenizers: strings to ids and back, special tokens.
 
     Args:
-        tokenizer: The tokenizer in Python.
-        allowed_special: The special tokens to look for in texts, and their ids.
+        tokenizer: The Python tokenizer.
+        allowed_special: Special tokens to find in texts, and their ids.
     """
 
     def __init__(self, tokenizer: Tokenizer, allowed_special: dict[str, int], **kwargs):
         require_tensorflow("A tokenizer inside the graph")
         super().__init__(trainable=False, **kwargs)
-        # Strings are not to be cast to the layer's dtype.
+        # Keras must not cast strings to the layer's dtype.
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
         self.built = True
@@ -41,7 +41,7 @@ class InGraphTokenizer(keras.layers.Layer):
             )
 
     def call(self, strings: tf.Tensor, add_start_of_text: bool = False) -> tf.RaggedTensor:
-        """Turn strings into ids.
+        """Encode strings as ids.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
@@ -67,7 +67,7 @@ class InGraphTokenizer(keras.layers.Layer):
             tf.shape(parts.values, tf.int64),
         )
         ids = self._tokenize_parts(tf.where(special_ids.values < 0, parts.values, b""), is_first)
-        # Of each part, either there are ids of its text, or there is the one special id.
+        # A part is either text, which has its own ids, or a special token, which has one id.
         special = tf.RaggedTensor.from_row_lengths(
             tf.boolean_mask(special_ids.values, special_ids.values >= 0),
             tf.cast(special_ids.values >= 0, tf.int64),
@@ -80,7 +80,15 @@ class InGraphTokenizer(keras.layers.Layer):
     def _tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor: ...
 
     def _tokenize_parts(self, strings: tf.Tensor, is_first: tf.Tensor) -> tf.RaggedTensor:
-        """Tokenize parts of texts, of which some are the first of their text."""
+        """Tokenize parts of texts.
+
+        Args:
+            strings: `(parts,)` strings.
+            is_first: `(parts,)` bool, True for the first part of a text.
+
+        Returns:
+            `(parts, None)` ragged int32 ids.
+        """
         del is_first
         return self._tokenize(strings)
 
@@ -95,21 +103,21 @@ class InGraphTokenizer(keras.layers.Layer):
         pad_id: int | None = None,
         add_start_of_text: bool = False,
     ) -> PaddedIds:
-        """Turn strings into rows of ids of one length: longer ones are cut, shorter ones padded.
+        """Encode strings as rows of one length: cut longer rows, pad shorter rows.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
-            sequence_length: Ids in a row.
-            append_end_of_text: Whether `end_of_text_id` follows each text. It is added before a
-                text is cut, so a text that was cut on the right does not have it.
-            padding_side: Where padding goes.
-            truncation_side: From which end ids are cut off.
-            pad_id: The id of padding; None for `end_of_text_id`, or 0 if there is none.
-            add_start_of_text: As in `Tokenizer.encode`; added before a text is cut, too.
+            sequence_length: Number of ids in a row.
+            append_end_of_text: Whether to append `end_of_text_id` to each text. This happens before
+                truncation, so a text that is cut on the right does not have it.
+            padding_side: Side of a row that is padded.
+            truncation_side: Side of a row that ids are cut from.
+            pad_id: Id of padding; None for `end_of_text_id`, or 0 if there is none.
+            add_start_of_text: As in `Tokenizer.encode`; this, too, happens before truncation.
 
         Returns:
-            `(token_ids, mask)`: `(batch, sequence_length)`, int32 and bool; the mask is False at
-            padding.
+            `(token_ids, mask)`: both `(batch, sequence_length)`, int32 and bool. The mask is False
+            at padding.
 
         Raises:
             ValueError: An argument is out of its range.
@@ -132,14 +140,14 @@ class InGraphTokenizer(keras.layers.Layer):
 
     @abc.abstractmethod
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turn ids into strings.
+        """Decode ids to strings.
 
         Args:
             ids: `(batch, length)` integers, dense or ragged, from 0 to `vocabulary_size - 1`.
 
         Returns:
-            `(batch,)` strings: the bytes of the tokens, joined. They need not be valid UTF-8 where
-            a sequence ends in the middle of a character.
+            `(batch,)` strings: the bytes of the tokens, joined. They may be invalid UTF-8 where a
+            sequence ends inside a character.
 
         Raises:
             tf.errors.InvalidArgumentError: An id is outside the vocabulary.
@@ -148,18 +156,18 @@ class InGraphTokenizer(keras.layers.Layer):
     def detokenize_stream(
         self, ids: tf.Tensor | tf.RaggedTensor, rest: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn ids that come a few at a time into strings that never end inside a character.
+        """Decode ids that arrive a few at a time; never end inside a character.
 
-        The ids follow a text, as a model's follow its prompt: a space before the first word stays,
-        which `detokenize` leaves out where encoding puts one there.
+        The ids continue a text, as generated ids continue a prompt. So a space before the first
+        word is kept, while `detokenize` removes it if it is a prefix space.
 
         Args:
-            ids: `(batch, length)` the next integers, dense or ragged.
-            rest: `(batch,)` strings: what the call before returned as `rest`, or empty ones.
+            ids: `(batch, length)` integers, dense or ragged: the next ids.
+            rest: `(batch,)` strings: the `rest` of the previous call, or empty strings.
 
         Returns:
-            `(text, rest)`: `(batch,)` strings; the text that is certain, and the bytes that wait
-            for the ones that complete their character.
+            `(text, rest)`: `(batch,)` strings. `text` is final; `rest` holds bytes of an incomplete
+            character.
 
         Example:
             >>> import tensorflow as tf
@@ -177,12 +185,12 @@ class InGraphTokenizer(keras.layers.Layer):
         return split_incomplete(tf.strings.join([rest, self._detokenize_rest(ids)]))
 
     def _detokenize_rest(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Return the strings of ids that follow a text."""
+        """Return the strings of ids that continue a text."""
         return self.detokenize(ids)
 
 
 class _SpecialTokens(tf.Module):
-    """Search for special tokens in texts."""
+    """Finder of special tokens in texts."""
 
     def __init__(
         self, ids: dict[str, int], strips_before: Collection[int], strips_after: Collection[int]
@@ -190,7 +198,7 @@ class _SpecialTokens(tf.Module):
         super().__init__()
         self._strips_before = sorted(set(strips_before) & set(ids.values()))
         self._strips_after = sorted(set(strips_after) & set(ids.values()))
-        # Of tokens that begin alike the longest one counts.
+        # If one token is a prefix of another, the longer one is tried first.
         longest_first = sorted(ids, key=len, reverse=True)
         self._expression = "|".join(map(re.escape, longest_first))
         with tf.init_scope():
@@ -200,11 +208,14 @@ class _SpecialTokens(tf.Module):
             self._ids = tf.lookup.StaticHashTable(initializer, default_value=-1)
 
     def split(self, strings: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-        """Cut `(batch,)` strings before and after each special token.
+        """Split strings before and after each special token.
+
+        Args:
+            strings: `(batch,)` strings.
 
         Returns:
-            `(parts, ids)`: ragged `(batch, parts)`, the parts and the ids of those that are a
-            special token; -1 for the others.
+            `(parts, ids)`: both ragged `(batch, None)`. The id of a part is -1 unless the part is a
+            special token.
         """
         strings = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace")
         marked = tf.strings.regex_replace(
@@ -212,7 +223,8 @@ class _SpecialTokens(tf.Module):
         )
         parts = tf.strings.split(marked, SEPARATOR)
         ids = self._ids.lookup(parts.values)
-        # A special token stands between two other parts of its text, which may be empty.
+        # A special token always has a part of the same text before and after it, which may be
+        # empty.
         texts = _stripped(parts.values, tf.roll(ids, 1, 0), self._strips_after, f"^{_SPACES}")
         texts = _stripped(texts, tf.roll(ids, -1, 0), self._strips_before, f"{_SPACES}$")
         return parts.with_values(texts), parts.with_values(ids)
@@ -221,7 +233,7 @@ class _SpecialTokens(tf.Module):
 def _stripped(
     texts: tf.Tensor, neighbours: tf.Tensor, strips: list[int], expression: str
 ) -> tf.Tensor:
-    """Texts without the white space that some of the tokens beside them take."""
+    """Return texts without the white space that some neighbouring tokens remove."""
     if not strips:
         return texts
     takes = tf.reduce_any(neighbours[:, tf.newaxis] == tf.constant(strips), axis=1)
@@ -229,10 +241,10 @@ def _stripped(
 
 
 class TokenTable(tf.Module):
-    """The bytes of each token.
+    """Lookup table from ids to the bytes of tokens.
 
     Args:
-        token_bytes: In the order of the ids.
+        token_bytes: The bytes of each token, in the order of the ids.
     """
 
     def __init__(self, token_bytes: Sequence[bytes]):
@@ -241,7 +253,7 @@ class TokenTable(tf.Module):
             self._bytes = tf.constant(list(token_bytes), tf.string)
 
     def join(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Return the joined bytes of the tokens in each row."""
+        """Return the bytes of the tokens in each row, joined."""
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.convert_to_tensor(ids)
         return tf.strings.reduce_join(tf.gather(self._bytes, ids), axis=-1)

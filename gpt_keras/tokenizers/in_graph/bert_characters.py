@@ -1,12 +1,12 @@
-"""BERT's basic tokenizer by character: cleaning, lower case, accents, words.
+"""Tables for BERT's basic tokenizer: cleaning, lower case, accents, word borders.
 
-Which characters are control characters, marks or punctuation depends on the Unicode version of
-whoever reads the text, so the `tokenizers` engine itself is asked, as in `unicode_classes`.
+Which characters are control characters, marks or punctuation depends on the Unicode version of a
+program. So these tables are computed with the `tokenizers` engine itself, as in `unicode_classes`.
 
-What becomes of a character depends on that character alone, but for one thing: canonical
-decomposition sorts combining marks that follow each other (The Unicode Standard, section 3.11).
-Most marks are removed after that, but not all: spacing marks stay, and marks that are newer than
-the engine's table of them.
+The replacement of a character depends on that character alone, with one exception: canonical
+decomposition sorts neighbouring combining marks (The Unicode Standard, section 3.11). Most marks
+are removed after that. Two kinds stay: spacing marks, and marks that are too new for the engine's
+table of marks.
 """
 
 import functools
@@ -19,30 +19,34 @@ from tokenizers import normalizers, pre_tokenizers
 NUM_CODE_POINTS = 0x110000
 _PAGE = 256
 
-# A character of a word; one that is a word of its own; white space.
+# Kinds of characters: part of a word, a word by itself, white space.
 INSIDE, ALONE, SPACE = range(3)
 
-# Stands for a mark that is removed after it kept the marks before and after it apart. The
-# character itself never is in cleaned text.
+# Placeholder of a removed character that keeps the marks before it and after it apart during
+# sorting. Cleaned text never holds this code point itself.
 BARRIER = 0
 
 UNCHANGED, _REMOVED, _BARRIER_ALONE = range(3)
 
-_SEPARATOR = "\u2603"  # a snowman: no other character becomes one
+_SEPARATOR = "\u2603"  # a snowman: no other character normalizes to it
 _OVERLAY, _ABOVE = "\u0334", "\u0301"  # marks of combining classes 1 and 230
-# All later characters are ordinary characters of words.
+# From here on, all characters are ordinary characters of words.
 _SPECIAL_END = 0x20000
 
 
 class CharacterTables(NamedTuple):
-    """Replacement and kind of each code point; the arrays are read-only, indexed by code point.
+    """Replacement, kind and sort order of each code point.
+
+    All arrays are read-only and indexed by code point.
 
     Attributes:
-        row: `(0x110000,)` int32. Which of `sequences` a code point becomes; `UNCHANGED`: it stays.
-        sequences: Code points, `BARRIER` among them. The one at `UNCHANGED` has one, of no use.
-        kind: `(0x110000,)` uint8. `INSIDE`, `ALONE` or `SPACE`, of the code points that result.
-        order: `(0x110000,)` uint8. By which marks are sorted, of the code points that result: the
-            rank of the combining class, 0 for all that is no mark.
+        row: `(0x110000,)` int32. Index in `sequences` of the replacement; `UNCHANGED` keeps the
+            code point.
+        sequences: Replacements as lists of code points, which may hold `BARRIER`. The list at
+            `UNCHANGED` is never used.
+        kind: `(0x110000,)` uint8. `INSIDE`, `ALONE` or `SPACE`, for code points after replacement.
+        order: `(0x110000,)` uint8. Sort order of marks, for code points after replacement: the rank
+            of the combining class, or 0 for a character that is not a mark.
     """
 
     row: np.ndarray
@@ -53,7 +57,7 @@ class CharacterTables(NamedTuple):
 
 @functools.cache
 def character_tables() -> CharacterTables:
-    """Return the tables, for lower case without accents.
+    """Return the tables for lower case without accents.
 
     Example:
         >>> from gpt_keras.tokenizers.in_graph.bert_characters import character_tables
@@ -74,7 +78,7 @@ def character_tables() -> CharacterTables:
         elif result != text:
             for code_point, sequence in zip(page, _each(normalizer, text), strict=True):
                 if len(sequence) == 3 and sequence[0] == sequence[2] == " ":
-                    # Blanks around a Chinese character: the same as one that stands alone.
+                    # Spaces around a Chinese character make it a word by itself.
                     sequence = sequence[1]
                     kind[ord(sequence)] = ALONE
                 if sequence != chr(code_point):
@@ -88,14 +92,14 @@ def character_tables() -> CharacterTables:
 def _each(normalizer: normalizers.Normalizer, text: str) -> list[str]:
     """Normalize each character by itself."""
     results = normalizer.normalize_str(_SEPARATOR.join(text)).split(_SEPARATOR)
-    if _SEPARATOR in text:  # between two others: two empty results instead of one
+    if _SEPARATOR in text:  # it gives two empty results instead of one
         place = text.index(_SEPARATOR)
         results[place : place + 2] = [_SEPARATOR]
     return results
 
 
 def _barriers(removed: Iterable[int], order: np.ndarray) -> list[int]:
-    """Those of the removed code points that marks are not sorted across."""
+    """Return the removed code points that marks are not sorted across."""
     cleaned = _each(
         normalizers.BertNormalizer(
             clean_text=True, handle_chinese_chars=False, strip_accents=False, lowercase=False
@@ -119,7 +123,7 @@ def _kinds() -> np.ndarray:
         if [word for word, _ in split(text)] == [text]:
             continue
         kind[page] = SPACE
-        # Each character twice: then those words have one character that always have.
+        # Write each character twice. Then a word of one character is always a word by itself.
         for _, (start, end) in split("".join([2 * character for character in text])):
             of = slice(page[start // 2], page[(end - 1) // 2] + 1)
             kind[of] = ALONE if end - start == 1 else INSIDE
@@ -130,11 +134,12 @@ def _orders() -> np.ndarray:
     nfd = normalizers.NFD()
     text = "".join(map(_text, _pages(_SPECIAL_END)))
     stays = [c for c, result in zip(text, _each(nfd, text), strict=True) if c == result]
-    # A mark with any class lets the second one of these pass, or passes the first one.
+    # Sorting changes this text if the character is a mark: either the second mark moves before it,
+    # or it moves before the first mark.
     asked = [f"a{_ABOVE}{character}{_OVERLAY}" for character in stays]
     answer = nfd.normalize_str("".join(asked))
     marks = [c for i, c in enumerate(stays) if answer[4 * i : 4 * i + 4] != asked[i]]
-    # Marks of one class keep the order in which they come.
+    # Sorting is stable: marks of one class keep their order.
     forward = nfd.normalize_str("".join(marks))
     backward = nfd.normalize_str("".join(reversed(marks)))
     order = np.zeros(NUM_CODE_POINTS, np.uint8)
@@ -148,7 +153,10 @@ def _orders() -> np.ndarray:
 
 
 def _pages(end: int) -> Iterator[range]:
-    """All code points below `end` but the surrogates, which are no text."""
+    """Yield all code points below `end` in pages.
+
+    Surrogates are not text and are left out.
+    """
     for start in range(0, end, _PAGE):
         if not 0xD800 <= start < 0xE000:
             yield range(start, start + _PAGE)

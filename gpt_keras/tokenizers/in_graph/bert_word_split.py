@@ -1,4 +1,4 @@
-"""BERT's basic tokenizer in a TensorFlow graph: words in lower case, without accents."""
+"""BERT's basic tokenizer in a graph: words in lower case, without accents."""
 
 import itertools
 
@@ -18,8 +18,8 @@ from gpt_keras.tokenizers.in_graph.code_point_table import CodePointTable
 class BertWordSplitter(tf.Module):
     """BERT's normalization, and its split at white space and around punctuation.
 
-    What the engine's `BertNormalizer(lowercase=True)` and `BertPreTokenizer` do: control
-    characters and accents are removed, letters are in lower case, and each punctuation mark and
+    It matches the engine's `BertNormalizer(lowercase=True)` and `BertPreTokenizer`. Control
+    characters and accents are removed, letters become lower case, and each punctuation mark and
     Chinese character is a word. Bytes that are not valid UTF-8 are read as U+FFFD and removed.
     """
 
@@ -35,13 +35,13 @@ class BertWordSplitter(tf.Module):
             self._sequence_splits = tf.constant([0, *ends], tf.int64)
 
     def __call__(self, strings: tf.Tensor) -> tf.RaggedTensor:
-        """Split a batch.
+        """Split strings into words.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
 
         Returns:
-            `(batch, None)` ragged strings: normalized words, none of them empty.
+            `(batch, None)` ragged strings: normalized, non-empty words.
         """
         decoded = tf.strings.unicode_decode(strings, "UTF-8")  # (batch, characters)
         characters, row = self._normalize(decoded.values, decoded.value_rowids())
@@ -63,14 +63,14 @@ class BertWordSplitter(tf.Module):
         )
 
     def _normalize(self, characters: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Replace characters, each by none or more.
+        """Replace each character by zero, one or more characters.
 
         Args:
-            characters: `(characters of all rows,)` int32 code points.
-            row: The row that each belongs to.
+            characters: `(characters,)` int32 code points of all rows.
+            row: `(characters,)` index of the row of each character.
 
         Returns:
-            The two for the characters that result.
+            `(characters, row)` after replacement.
         """
         number = self._row(characters)
         sequences = tf.RaggedTensor.from_row_splits(
@@ -87,7 +87,7 @@ class BertWordSplitter(tf.Module):
         return tf.gather(results, places), tf.gather(row, places)
 
     def _sort_marks(self, characters: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-        """Sort combining marks that follow each other by their class; hardly ever needed."""
+        """Sort neighbouring combining marks by class; this is rarely needed."""
         order = tf.cast(self._order(characters), tf.int64)
         starts_run = (order == 0) | (row != _previous(row, -1))
 

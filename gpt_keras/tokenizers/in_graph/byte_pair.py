@@ -1,4 +1,4 @@
-"""Byte-level byte-pair encoding inside a TensorFlow graph."""
+"""Byte-level byte-pair encoding in a TensorFlow graph."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,18 @@ from gpt_keras.tokenizers.tokenizer import Tokenizer
 
 
 class InGraphBytePairTokenizer(InGraphTokenizer):
-    """`BytePairTokenizer` as a Keras layer; made by its `in_graph`.
+    """`BytePairTokenizer` as a Keras layer; made by `BytePairTokenizer.in_graph`.
 
-    Words are cut by comparing neighbouring characters (`WordSplitter`). Those that are a token are
-    looked up, and of the others all distinct ones are merged side by side (`PairMerger`).
+    Comparing neighbouring characters splits text into words (`WordSplitter`). A word that is a
+    token is looked up. All other distinct words are merged in parallel (`PairMerger`).
 
     Args:
-        tokenizer: The tokenizer in Python.
-        allowed_special: The special tokens to look for in texts, and their ids.
-        byte_ids: The ids of the 256 bytes; -1 for those to leave out.
+        tokenizer: The Python tokenizer.
+        allowed_special: Special tokens to find in texts, and their ids.
+        byte_ids: Ids of the 256 bytes; -1 for a byte that is left out.
         merges: `(first, second, merged)` ids of each merge, the earliest learned first.
         token_bytes: The bytes of each token, in the order of the ids.
-        single_digits: Whether each digit is a word of its own.
+        single_digits: Whether each digit is a word by itself.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
     def _find_whole_words(
         self, token_bytes: Sequence[bytes]
     ) -> tuple[tf.RaggedTensor, tf.lookup.StaticHashTable]:
-        """The tokens that their own bytes are merged to: as words they need no merging.
+        """Find the tokens that their own bytes are merged to.
 
-        Nine of ten words of English text are such.
+        As words, they need no merging. In English text, nine of ten words are tokens of this kind.
 
         Returns:
-            Each token's id in a row of its own, and a table from such tokens' bytes to their ids.
+            Each token's id in its own row, and a table from the bytes of these tokens to their ids.
         """
         num_tokens = len(token_bytes)
         words = tf.constant(list(token_bytes), tf.string)
         ids = self._encode_words(words)
-        # A special token may be written like another one, which is what its text is merged to.
+        # A special token may have the same bytes as another token. Text is merged to the other one.
         first = ids.to_tensor(-1, shape=[None, 1])[:, 0]
         is_whole = (ids.row_lengths() == 1) & (first == tf.range(num_tokens))
         initializer = tf.lookup.KeyValueTensorInitializer(
@@ -71,7 +71,7 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
         whole = self._whole_words.lookup(words.values)
         others, index = tf.unique(tf.boolean_mask(words.values, whole < 0))
         ids = tf.concat([self._single_ids, self._encode_words(others)], axis=0)
-        # Where a word is not whole, its row of ids is one of the last.
+        # `ids` has a row for each token, then a row for each word that needed merging.
         place = tf.tensor_scatter_nd_update(
             whole, tf.where(whole < 0), index + self._single_ids.nrows(tf.int32)
         )
@@ -80,7 +80,7 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
         return tf.RaggedTensor.from_row_splits(ids.values, row_splits, validate=False)
 
     def _encode_words(self, words: tf.Tensor) -> tf.RaggedTensor:
-        """`(words,)` strings to `(words, None)` ragged int32 ids."""
+        """Encode `(words,)` strings as `(words, None)` ragged int32 ids."""
         lengths = tf.strings.length(words)  # in bytes
         word = tf.repeat(tf.range(tf.size(words)), lengths)
         data = tf.io.decode_raw(tf.strings.reduce_join(words)[tf.newaxis], tf.uint8)[0]
@@ -90,5 +90,5 @@ class InGraphBytePairTokenizer(InGraphTokenizer):
         return self._merge(ids, word, tf.size(words))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes."""
+        """Decode ids to strings, as `InGraphTokenizer.detokenize` describes."""
         return self._tokens.join(ids)

@@ -1,4 +1,4 @@
-"""Characters as tokens inside a TensorFlow graph."""
+"""Characters as tokens in a TensorFlow graph."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from gpt_keras.tokenizers.in_graph.hash_table import hash_table
 
 
 class InGraphCharacterTokenizer(InGraphTokenizer):
-    """`CharacterTokenizer` as a Keras layer; made by its `in_graph`.
+    """`CharacterTokenizer` as a Keras layer; made by `CharacterTokenizer.in_graph`.
 
     Args:
-        tokenizer: The tokenizer in Python.
-        allowed_special: The special tokens to look for in texts, and their ids.
+        tokenizer: The Python tokenizer.
+        allowed_special: Special tokens to find in texts, and their ids.
         characters: The known characters, in the order of their ids.
         tokens: The text of each token.
     """
@@ -38,5 +38,5 @@ class InGraphCharacterTokenizer(InGraphTokenizer):
             return code_points.with_values(tf.cast(ids, tf.int32))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes."""
+        """Decode ids to strings, as `InGraphTokenizer.detokenize` describes."""
         return self._tokens.join(ids)

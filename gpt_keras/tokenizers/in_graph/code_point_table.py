@@ -1,4 +1,4 @@
-"""A value for each Unicode code point in a TensorFlow graph."""
+"""Lookup table for Unicode code points in a TensorFlow graph."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,23 +7,24 @@ _PAGE = 256
 
 
 class CodePointTable(tf.Module):
-    """Look-up table of code points; `table(code_points)` returns their values.
+    """Lookup table: `table(code_points)` returns a value for each code point.
 
-    Neighbours have mostly the same value, so of all pages of 256 values only the distinct ones are
-    kept: a few hundred kilobytes instead of megabytes in a SavedModel.
+    Neighbouring code points mostly have the same value. So the table is divided into pages of 256
+    values, and only distinct pages are stored. This takes a few hundred kilobytes in a SavedModel
+    instead of megabytes.
 
     Args:
-        values: `(0x110000,)` array, indexed by code points.
+        values: `(0x110000,)` array, indexed by code point.
     """
 
     def __init__(self, values: np.ndarray):
         super().__init__()
-        begins: dict[bytes, int] = {}  # of the distinct pages, which np.unique finds slowly
+        begins: dict[bytes, int] = {}  # of distinct pages; np.unique is slow
         begin = [
             begins.setdefault(page.tobytes(), len(begins) * _PAGE)
             for page in values.reshape(-1, _PAGE)
         ]
-        with tf.init_scope():  # it outlives the function that may be being traced
+        with tf.init_scope():  # must outlive a function that is being traced
             self._values = tf.constant(np.frombuffer(b"".join(begins), values.dtype))
             self._begins = tf.constant(begin, tf.int32)
 

@@ -1,4 +1,4 @@
-"""GPT-1's tokenizer inside a TensorFlow graph."""
+"""GPT-1's tokenizer in a TensorFlow graph."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,20 +14,20 @@ from gpt_keras.tokenizers.tokenizer import Tokenizer
 
 
 class InGraphGPT1Tokenizer(InGraphTokenizer):
-    """`GPT1Tokenizer` as a Keras layer; made by its `in_graph`.
+    """`GPT1Tokenizer` as a Keras layer; made by `GPT1Tokenizer.in_graph`.
 
-    Text is normalized and cut into words by tables of characters (`BertWordSplitter`), and all
-    distinct words of a batch are merged side by side (`PairMerger`).
+    Tables of characters normalize text and split it into words (`BertWordSplitter`). All distinct
+    words of a batch are merged in parallel (`PairMerger`).
 
     Args:
-        tokenizer: The tokenizer in Python.
-        allowed_special: The special tokens to look for in texts, and their ids.
-        inside_ids: The ids of characters before the last one of a word.
-        last_ids: The ids of characters at the end of a word.
-        unknown_id: The id of all other characters.
+        tokenizer: The Python tokenizer.
+        allowed_special: Special tokens to find in texts, and their ids.
+        inside_ids: Ids of characters that are not the last one of a word.
+        last_ids: Ids of characters that are the last one of a word.
+        unknown_id: Id of all other characters.
         merges: `(first, second, merged)` ids of each merge, the earliest learned first.
-        tokens: The text of each token, in the order of the ids, without the mark of a word's end.
-        ends_word: Whether each token is the end of a word.
+        tokens: The text of each token, in the order of the ids, without the end-of-word mark.
+        ends_word: Whether each token ends a word.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class InGraphGPT1Tokenizer(InGraphTokenizer):
         return tf.RaggedTensor.from_row_splits(ids.values, row_splits, validate=False)
 
     def _encode_words(self, words: tf.Tensor) -> tf.RaggedTensor:
-        """`(words,)` strings to `(words, None)` ragged int32 ids."""
+        """Encode `(words,)` strings as `(words, None)` ragged int32 ids."""
         characters = tf.strings.unicode_decode(words, "UTF-8")  # (words, characters)
         word = tf.cast(characters.value_rowids(), tf.int32)
         is_last = word != tf.concat([word[1:], [-1]], axis=0)[: tf.size(word)]
@@ -71,9 +71,9 @@ class InGraphGPT1Tokenizer(InGraphTokenizer):
         return self._merge(ids, word, tf.size(words))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes.
+        """Decode ids to strings, as `InGraphTokenizer.detokenize` describes.
 
-        A space stands after each word but the last one.
+        A space follows each word except the last.
         """
         ids = _ragged(ids)
         return _split_last(self._tokens.join(ids), self._ends_in_word_end(ids))[0]
@@ -81,9 +81,9 @@ class InGraphGPT1Tokenizer(InGraphTokenizer):
     def detokenize_stream(
         self, ids: tf.Tensor | tf.RaggedTensor, rest: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn ids that come a few at a time into strings, as `InGraphTokenizer` describes.
+        """Decode ids that arrive a few at a time, as `InGraphTokenizer` describes.
 
-        What waits as `rest` is the space after a word, until there is a word after it.
+        `rest` holds the space after a word until another word follows.
         """
         ids = _ragged(ids)
         text = tf.strings.join([rest, self._tokens.join(ids)])
@@ -91,7 +91,7 @@ class InGraphGPT1Tokenizer(InGraphTokenizer):
         return _split_last(text, waits)
 
     def _ends_in_word_end(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        """Whether the last id of each row is the end of a word; False for an empty row."""
+        """Return whether the last id of each row ends a word; False for an empty row."""
         ends = tf.concat([[False], tf.gather(self._ends_word, ids.values)], axis=0)
         return tf.gather(ends, ids.row_splits[1:]) & (ids.row_lengths() > 0)
 
@@ -110,7 +110,7 @@ def _ragged(ids: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
 
 
 def _split_last(text: tf.Tensor, where: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Split off the last byte of the strings that `where` tells."""
+    """Split off the last byte of the strings where `where` is True."""
     num_bytes = tf.cast(where, tf.int32)
     cut = tf.strings.length(text) - num_bytes
     return (

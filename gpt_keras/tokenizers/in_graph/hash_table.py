@@ -1,4 +1,4 @@
-"""A table of integers in a TensorFlow graph."""
+"""Hash table of integers in a TensorFlow graph."""
 
 from collections.abc import Iterable
 
@@ -12,13 +12,13 @@ def hash_table(
 
     Args:
         keys: Distinct integers.
-        values: As many integers.
+        values: The value of each key.
         default: The value of every other key.
     """
     keys, values = list(keys), list(values)
-    if not keys:  # which TensorFlow refuses
+    if not keys:  # TensorFlow does not accept an empty table
         keys, values = [default], [default]
-    with tf.init_scope():  # it outlives the function that may be being traced
+    with tf.init_scope():  # must outlive a function that is being traced
         initializer = tf.lookup.KeyValueTensorInitializer(
             tf.constant(keys, tf.int64),
             tf.constant(values, tf.int64),

@@ -1,4 +1,4 @@
-"""Byte-pair encoding with spaces written as `▁`, inside a TensorFlow graph."""
+"""Byte-pair encoding with spaces written as `▁`, in a TensorFlow graph."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -10,26 +10,26 @@ from gpt_keras.tokenizers.in_graph.hash_table import hash_table
 from gpt_keras.tokenizers.in_graph.pair_merging import PairMerger
 from gpt_keras.tokenizers.tokenizer import META_SPACE, Tokenizer
 
-# Where a text is cut into words: before each space, before each run of spaces, or nowhere.
+# Where a text is split into words: before each space, before each run of spaces, or nowhere.
 Words = Literal["each space", "runs", "none"]
 
 
 class InGraphMetaspaceTokenizer(InGraphTokenizer):
-    """`MetaspaceTokenizer` as a Keras layer; made by its `in_graph`.
+    """`MetaspaceTokenizer` as a Keras layer; made by `MetaspaceTokenizer.in_graph`.
 
-    Text is cut where no token goes on, and all distinct words of a batch are merged side by side
+    Text is split where no token continues. All distinct words of a batch are merged in parallel
     (`PairMerger`).
 
     Args:
-        tokenizer: The tokenizer in Python.
-        allowed_special: The tokens to look for in texts, and their ids.
-        character_ids: The ids of the characters.
-        byte_ids: The ids of the 256 bytes, of which all other characters are made.
+        tokenizer: The Python tokenizer.
+        allowed_special: Special tokens to find in texts, and their ids.
+        character_ids: Ids of the characters in the vocabulary.
+        byte_ids: Ids of the 256 bytes, which encode all other characters.
         merges: `(first, second, merged)` ids of each merge, the earliest learned first.
         token_bytes: The bytes of each token, in the order of the ids.
-        prefix: When a text gets a space in front; see `MetaspaceTokenizer`.
-        words: Where a text may be cut.
-        strips_space: Whether the first space is left out of decoded text.
+        prefix: When a text gets a prefix space; see `MetaspaceTokenizer.from_scores`.
+        words: Where a text is split into words.
+        strips_space: Whether `detokenize` removes a space at the beginning.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class InGraphMetaspaceTokenizer(InGraphTokenizer):
         return tf.ragged.boolean_mask(words, words != "")
 
     def _encode_words(self, words: tf.Tensor) -> tf.RaggedTensor:
-        """`(words,)` strings to `(words, None)` ragged int32 ids."""
+        """Encode `(words,)` strings as `(words, None)` ragged int32 ids."""
         code_points = tf.strings.unicode_decode(words, "UTF-8")  # (words, characters)
         characters = tf.strings.unicode_split(words, "UTF-8").values
         ids = self._character_ids.lookup(tf.cast(code_points.values, tf.int64))
         ids = tf.cast(ids, tf.int32)
         is_known = ids >= 0
-        # Of each character, either there is the one id, or there are those of its bytes.
+        # A character has either one id or the ids of its bytes.
         whole = tf.RaggedTensor.from_row_lengths(
             tf.boolean_mask(ids, is_known), tf.cast(is_known, tf.int64), validate=False
         )
@@ -111,9 +111,9 @@ class InGraphMetaspaceTokenizer(InGraphTokenizer):
         return self._merge(symbols.values, word, tf.size(words))
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes.
+        """Decode ids to strings, as `InGraphTokenizer.detokenize` describes.
 
-        The space that encoding puts before the first word is left out again.
+        The prefix space that encoding added is removed.
         """
         text = self._tokens.join(ids)
         return tf.strings.regex_replace(text, "^ ", "") if self._strips_space else text

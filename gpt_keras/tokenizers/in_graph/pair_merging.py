@@ -1,4 +1,4 @@
-"""The merging of byte-pair encoding, for many words side by side."""
+"""The merges of byte-pair encoding, for many words in parallel."""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,22 @@ import tensorflow as tf
 
 from gpt_keras.tokenizers.in_graph.hash_table import hash_table
 
-# What a pair of tokens that is never merged has in place of a rank.
+# Rank of a pair of tokens that is never merged.
 _NEVER = 2**31 - 1
 
-# What stands in the result where there is no token.
+# Value of an empty position in the result.
 _NOTHING = -1
 
 
 class PairMerger(tf.Module):
-    """Byte-pair merging: in each word the pair learned earliest is merged, until none is left.
+    """Byte-pair merging: in each word, the earliest learned pair is merged first.
 
-    All words are merged side by side, in as many rounds as the longest chain of merges takes.
+    This repeats until no pair is left to merge. All words are merged in parallel, so the number of
+    rounds is the number that the slowest word needs.
 
     Args:
         merges: `(first, second, merged)` ids of each merge, the earliest learned first.
-        vocabulary_size: All ids are below it.
+        vocabulary_size: Number of ids.
     """
 
     def __init__(self, merges: Sequence[tuple[int, int, int]], vocabulary_size: int):
@@ -31,7 +32,7 @@ class PairMerger(tf.Module):
             range(len(merges)),
             default=_NEVER,
         )
-        with tf.init_scope():  # one more, so that there is something to look up without merges
+        with tf.init_scope():  # one extra entry, so that it is never empty
             self._merged = tf.constant([merged for _, _, merged in merges] + [0], tf.int32)
         self._all_at_once = _ranks_grow(merges)
 
@@ -39,14 +40,14 @@ class PairMerger(tf.Module):
         """Merge the pairs of all words.
 
         Args:
-            ids: `(symbols,)` int32, the ids of all words in one row.
-            word: `(symbols,)` int32, which word each belongs to, ascending from 0.
-            num_words: How many words there are; the last ones may have no symbols.
+            ids: `(symbols,)` int32, the ids of all words, one word after another.
+            word: `(symbols,)` int32, the index of the word of each id, ascending from 0.
+            num_words: Number of words; the last ones may have no symbols.
 
         Returns:
             `(num_words, None)` ragged int32 ids.
         """
-        # A token stays where its first symbol stood; the places of the others stay empty.
+        # A merged token takes the position of its first symbol; the other positions stay empty.
         place = tf.range(tf.size(ids))
         result = tf.fill(tf.shape(ids), _NOTHING)
         *_, result = tf.while_loop(
@@ -64,16 +65,16 @@ class PairMerger(tf.Module):
     def _round(
         self, ids: tf.Tensor, word: tf.Tensor, place: tf.Tensor, result: tf.Tensor
     ) -> list[tf.Tensor]:
-        """Merge in each word the pair that was learned earliest; finished words go to the result.
+        """Merge the earliest learned pair in each word; finished words go to the result.
 
         Args:
             ids: The tokens of words that are not finished.
             word: The word of each token.
-            place: The place of each token in `result`.
+            place: The position of each token in `result`.
             result: The tokens of finished words.
 
         Returns:
-            The four after the merge.
+            The four tensors after the merge.
         """
         ranks = self._look_up(ids, _next(ids, 0), word == _next(word, -1))
         best = tf.gather(tf.math.segment_min(ranks, word), word)
@@ -89,7 +90,11 @@ class PairMerger(tf.Module):
         return [tf.gather(ids, keep), tf.gather(word, keep), tf.gather(place, keep), result]
 
     def _without_overlaps(self, merge: tf.Tensor, word: tf.Tensor) -> tf.Tensor:
-        """Of pairs that share a token, as in "aaaa", lets the first of each two be merged."""
+        """Return which pairs to merge in this round; no two of them share a token.
+
+        In a run of overlapping pairs, as in "aaaa", every second pair is merged. If ranks do not
+        grow, only the leftmost pair of a word is merged (see `_ranks_grow`).
+        """
         at = tf.range(tf.size(merge))
         if not self._all_at_once:
             leftmost = tf.math.segment_min(tf.where(merge, at, at.dtype.max), word)
@@ -105,16 +110,16 @@ class PairMerger(tf.Module):
         return tf.cond(tf.reduce_any(overlap), every_second, lambda: merge)
 
     def _look_up(self, first: tf.Tensor, second: tf.Tensor, same_word: tf.Tensor) -> tf.Tensor:
-        """The rank of each pair among the merges."""
+        """Return the rank of each pair among the merges."""
         keys = tf.cast(first, tf.int64) * self._base + tf.cast(second, tf.int64)
         return tf.cast(self._ranks.lookup(tf.where(same_word, keys, -1)), tf.int32)
 
 
 def _ranks_grow(merges: Sequence[tuple[int, int, int]]) -> bool:
-    """Whether no merge can make way for an earlier one, as in every trained vocabulary.
+    """Return whether every merge comes after the merges that make its two tokens.
 
-    Then all places in a word where the best pair occurs can be merged in one round: merging the
-    first of them makes no pair that would come before the second.
+    This is true of every trained vocabulary. Then all occurrences of the best pair in a word can be
+    merged in one round: merging the first occurrence makes no pair with a lower rank.
     """
     latest: dict[int, int] = {}
     for rank, (_, _, merged) in enumerate(merges):

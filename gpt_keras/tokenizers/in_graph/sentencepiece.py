@@ -1,4 +1,4 @@
-"""SentencePiece inside a TensorFlow graph."""
+"""SentencePiece in a TensorFlow graph."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ class InGraphSentencePieceTokenizer(InGraphTokenizer):
     """`SentencePieceTokenizer` as a Keras layer; made by its `in_graph`.
 
     Args:
-        tokenizer: The tokenizer in Python.
-        allowed_special: The special tokens to look for in texts, and their ids.
-        engine: From `(batch,)` strings to ragged int32 ids.
-        model: What the `.model` file holds.
+        tokenizer: The Python tokenizer.
+        allowed_special: Special tokens to find in texts, and their ids.
+        engine: A function from `(batch,)` strings to ragged int32 ids.
+        model: Vocabulary and settings of the `.model` file.
     """
 
     def __init__(
@@ -39,18 +39,18 @@ class InGraphSentencePieceTokenizer(InGraphTokenizer):
         return self._engine(strings)
 
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
-        """Turn ids into strings, as `InGraphTokenizer.detokenize` describes.
+        """Decode ids to strings, as `InGraphTokenizer.detokenize` describes.
 
-        The space that encoding puts before the first word is left out again.
+        The prefix space that encoding added is removed.
         """
         if not isinstance(ids, tf.RaggedTensor):
             ids = tf.RaggedTensor.from_tensor(tf.convert_to_tensor(ids))
-        # How many tokens before this one, in this row and the ones above, have text.
+        # For each token: how many tokens with text come before it, in this row and earlier rows.
         ends = tf.cast(tf.gather(self._ends_beginning, ids.values), tf.int32)
         before = tf.cumsum(tf.concat([[0], ends], axis=0))
         before_row = tf.gather(before, ids.row_starts())
         begins = before[:-1] == tf.gather(before_row, ids.value_rowids())
-        # A row is what begins the text, then the rest of it.
+        # Each row is decoded in two parts: the tokens that begin the text, then all others.
         first = tf.ragged.boolean_mask(ids, ids.with_values(begins))
         others = tf.ragged.boolean_mask(ids, ids.with_values(~begins))
         return tf.strings.join([self._first_tokens.join(first), self._tokens.join(others)])

@@ -1,10 +1,10 @@
-r"""Which characters are letters, numbers and white space, for the split into words.
+r"""Unicode classes of characters: letters, numbers and white space.
 
-GPT-2's expression says `\p{L}`, `\p{N}` and `\s`. What these match depends on the Unicode version
-of whoever reads it: Python 3.11's `unicodedata` knows Unicode 14, the `tokenizers` engine a later
-one (9,000 letters more in version 0.23, which knows Unicode 16: see `unicode_version`). So the
-engine itself is asked, and the tokenizer in the graph agrees with it whatever versions are
-installed.
+GPT-2's regular expression for words uses `\p{L}`, `\p{N}` and `\s`. The characters that these match
+depend on the Unicode version of a library. Python 3.11's `unicodedata` has Unicode 14; version 0.23
+of the `tokenizers` engine has Unicode 16, with 9,000 more letters (see `unicode_version`). So the
+classes are computed with the engine itself. The in-graph tokenizer then agrees with the engine,
+whichever versions are installed.
 """
 
 import functools
@@ -17,15 +17,15 @@ OTHER, LETTER, NUMBER, SPACE = range(4)
 # Planes 4 to 16 hold no letter, number or white space.
 _END = 0x40000
 
-# A letter that came with each version of Unicode.
+# One of the new letters of each version of Unicode.
 _NEW_LETTERS = {
-    "13.0": 0x30000,  # the first of the ideographs' extension G
-    "14.0": 0x1DF00,  # Latin small letter feng digraph with trill
-    "15.0": 0x11F04,  # Kawi letter a
-    "15.1": 0x2EBF0,  # the first of the ideographs' extension I
-    "16.0": 0x1C89,  # Cyrillic capital letter tje
-    "17.0": 0x323B0,  # the first of the ideographs' extension J
-    "18.0": 0x3D000,  # the first character of the Seal script
+    "13.0": 0x30000,  # First ideograph of extension G.
+    "14.0": 0x1DF00,  # Latin small letter feng digraph with trill.
+    "15.0": 0x11F04,  # Kawi letter a.
+    "15.1": 0x2EBF0,  # First ideograph of extension I.
+    "16.0": 0x1C89,  # Cyrillic capital letter tje.
+    "17.0": 0x323B0,  # First ideograph of extension J.
+    "18.0": 0x3D000,  # First character of the Seal script.
 }
 
 
@@ -34,8 +34,8 @@ def character_classes() -> np.ndarray:
     """Return the class of every code point up to the last one that is not `OTHER`.
 
     Returns:
-        A read-only uint8 array: index it with a code point. The last entry is `OTHER` and stands
-        for all code points beyond.
+        A read-only uint8 array, indexed by code point. The last entry is `OTHER` and represents all
+        code points beyond.
 
     Example:
         >>> from gpt_keras.tokenizers.in_graph.unicode_classes import LETTER, character_classes
@@ -46,7 +46,7 @@ def character_classes() -> np.ndarray:
     text = "".join(map(chr, code_points))
     classes = np.full(_END, OTHER, np.uint8)
     for expression, value in ((r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)):
-        # One character becomes another one, so places stay; the new one is in no class.
+        # One character replaces one character, so positions stay; the new one is in no class.
         marked = normalizers.Replace(Regex(expression), "\U000f0000").normalize_str(text)
         is_marked = np.frombuffer(marked.encode("utf-32-le"), np.uint32) == 0xF0000
         classes[code_points[is_marked]] = value
@@ -57,14 +57,14 @@ def character_classes() -> np.ndarray:
 
 @functools.cache
 def single_digits() -> np.ndarray:
-    """Return which code points the engine's `Digits` pre-tokenizer takes for digits.
+    """Return which code points are digits for the engine's `Digits` pre-tokenizer.
 
-    These are not quite the `NUMBER`s: in version 0.23 of the engine this pre-tokenizer knows
-    Unicode 17, so 13 numbers more.
+    They differ slightly from class `NUMBER`. In version 0.23 of the engine, this pre-tokenizer has
+    Unicode 17 and so 13 more numbers.
 
     Returns:
-        A read-only bool array: index it with a code point. The last entry is False and stands for
-        all code points beyond.
+        A read-only bool array, indexed by code point. The last entry is False and represents all
+        code points beyond.
 
     Example:
         >>> from gpt_keras.tokenizers.in_graph.unicode_classes import single_digits
@@ -72,7 +72,7 @@ def single_digits() -> np.ndarray:
         [True, True, False]
     """
     code_points = np.concatenate([np.arange(0xD800), np.arange(0xE000, _END)])
-    # Each is followed by two letters, so only digits are pieces of one character.
+    # Two letters follow each character, so only digits become pieces of one character.
     text = "".join(f"{chr(c)}aa" for c in code_points)
     pieces = pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str(text)
     digits = np.zeros(_END, bool)
@@ -83,11 +83,10 @@ def single_digits() -> np.ndarray:
 
 
 def unicode_version() -> str:
-    """Return the version of Unicode whose letters, numbers and white space these classes are.
+    """Return the Unicode version of the letters, numbers and white space here.
 
-    The latest one, of those this function knows (13 to 18), that the engine has the letters of.
-    Where the installed versions differ, as between two machines, texts with characters that are
-    new in the later one are split differently.
+    It is the latest version from 13 to 18 whose new letters the engine classifies as letters. If
+    two machines have different versions, they may split texts with newer characters differently.
 
     Example:
         >>> from gpt_keras.tokenizers.in_graph.unicode_classes import unicode_version

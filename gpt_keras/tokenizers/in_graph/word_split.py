@@ -1,13 +1,13 @@
 r"""GPT-2's split of text into words, without a regular expression.
 
-GPT-2 splits by this expression, the alternatives tried in order (Radford et al. 2019, `encoder.py`
-of the published code):
+GPT-2 splits text with this regular expression, which tries its alternatives in order (Radford et
+al. 2019, `encoder.py` of the published code):
 
     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 
-Which character begins a word then depends only on its own class (letter, number, white space,
-other), on its neighbours' and on contractions nearby, so all borders are found by comparing
-arrays. TensorFlow's own expressions have no look-ahead and are many times slower.
+Whether a character begins a word depends on three things: its own class (letter, number, white
+space, other), its neighbours' classes, and contractions nearby. So comparing arrays finds all
+borders. TensorFlow's own regular expressions have no look-ahead and are many times slower.
 """
 
 import functools
@@ -30,13 +30,13 @@ _NO_CLASS = -1
 
 
 class WordSplitter(tf.Module):
-    """GPT-2's split of strings into words; joined, the words give the string.
+    """GPT-2's split of strings into words; joined, the words equal the string.
 
     Bytes that are not valid UTF-8 are read as U+FFFD.
 
     Args:
-        single_digits: Whether each digit is first cut off, and GPT-2's
-            expression then applied to what lies between, as in SmolLM's tokenizers.
+        single_digits: Whether to split off each digit first and apply GPT-2's expression to the
+            text between digits, as SmolLM's tokenizers do.
     """
 
     def __init__(self, single_digits: bool = False):
@@ -47,13 +47,13 @@ class WordSplitter(tf.Module):
             self._digits = tf.constant(digit_characters()) if single_digits else None
 
     def __call__(self, strings: tf.Tensor) -> tf.RaggedTensor:
-        """Split a batch.
+        """Split strings into words.
 
         Args:
             strings: `(batch,)` string tensor, UTF-8.
 
         Returns:
-            `(batch, None)` ragged strings, none of them empty.
+            `(batch, None)` ragged strings: non-empty words.
         """
         rows = tf.strings.unicode_decode(strings, "UTF-8")  # (batch, characters)
         begins = self._begins(rows)
@@ -64,7 +64,7 @@ class WordSplitter(tf.Module):
         return tf.RaggedTensor.from_row_splits(words, row_splits, validate=False)
 
     def _begins(self, rows: tf.RaggedTensor) -> tf.Tensor:
-        """Whether a word begins at each character; `(characters of all rows,)` bool."""
+        """Return whether a word begins at each character, `(characters,)` bool."""
         characters = rows.values
         starts = tf.boolean_mask(rows.row_starts(), rows.row_lengths() > 0)
         first = (
@@ -79,7 +79,7 @@ class WordSplitter(tf.Module):
         kind = tf.gather(self._classes, tf.minimum(characters, beyond))
         kind = tf.cast(kind, tf.int32)
         if self._single_digits:
-            # Not quite those of class NUMBER: the engine's two parts differ in their Unicode.
+            # They differ slightly from class NUMBER: see `unicode_classes.single_digits`.
             digits = self._digits
             is_digit = tf.gather(digits, tf.minimum(characters, digits.shape[0] - 1))
             first |= is_digit | _shift(is_digit, 1, False)
@@ -88,14 +88,14 @@ class WordSplitter(tf.Module):
         previous_is_space = previous_kind == SPACE
         after_blank = previous_is_space & (_shift(characters, 1) == _BLANK)
 
-        # White space: a run is one word, but its last character goes to, or stands alone before,
-        # the word that follows.
+        # A run of white space is one word, except its last character if a word follows: a blank
+        # begins that word, other white space is a word by itself.
         is_space = kind == SPACE
         before_word = ~last & (_shift(kind, -1) != SPACE)
         space_begins = ~previous_is_space | before_word
 
-        # A contraction counts only where a word can begin: not inside a run like `."'s`, and not
-        # after a blank, which takes the apostrophe with it.
+        # A contraction counts only where a word can begin. That is not inside a run like `."'s`,
+        # and not after a blank, which begins a word together with the apostrophe.
         next_1 = tf.where(last, 0, _shift(characters, -1))
         next_2 = tf.where(last, 0, _shift(next_1, -1))
         free = first | (previous_is_space & ~after_blank)
