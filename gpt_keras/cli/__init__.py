@@ -182,7 +182,7 @@ def _run(commands: dict, settings) -> None:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Return whether the package itself raised the error; any other error may be a bug."""
+    """Return whether the package itself raised the error; others may be bugs."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals.get("__name__", "").startswith("gpt_keras")
 

@@ -31,7 +31,7 @@ def beginning(documents: list[str | pathlib.Path]) -> str:
 
 
 def check_output(directory: str) -> None:
-    """Check that `directory` is new or empty and writable, before any long work starts."""
+    """Check that a directory is new or empty, and writable, before any long work."""
     from gpt_keras.atomic import check_empty_directory
 
     check_empty_directory(directory)
@@ -39,14 +39,14 @@ def check_output(directory: str) -> None:
 
 
 def check_writable(path: str) -> None:
-    """Check that a file or directory can be created at this path; raise `OSError` if not."""
+    """Raise an `OSError` if no file or directory can be created at this path."""
     parents = pathlib.Path(path).absolute().parents
     with tempfile.TemporaryDirectory(dir=next(parent for parent in parents if parent.exists())):
         pass
 
 
 def read_prompts(path: str) -> list[str]:
-    """Return the non-blank lines of a UTF-8 file, or of standard input if `path` is "-"."""
+    """Return the non-blank lines of a UTF-8 file; "-" is standard input."""
     from gpt_keras.tokenizers.text_files import read_text
 
     if path == "-":

@@ -199,7 +199,7 @@ def train(
 
 
 def _check_no_run(output: pathlib.Path) -> None:
-    """Raise an error that explains how to continue if `output` holds an unfinished run."""
+    """Raise an error that says how to continue if `output` holds an unfinished run."""
     try:
         record = json.loads((output / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -217,7 +217,7 @@ def _check_no_run(output: pathlib.Path) -> None:
 
 
 def _new_keeper(output: pathlib.Path, accumulate: int):
-    """Return a callback that saves the model after each evaluation and on interruption."""
+    """Return a callback that saves the model after evaluations and on interruption."""
     import keras
 
     from gpt_keras.callbacks.progress import BatchCounter
@@ -286,7 +286,7 @@ def _save(model: "gk.CausalLM", output: pathlib.Path) -> None:
 
 
 def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> "gk.GPTConfig":
-    """Return a config from the preset, or from the shape, with all changes that are not None."""
+    """Return the preset's config, or one of this shape, with the given changes."""
     given = {name: value for name, value in shape.items() if value is not None}
     if preset is not None and given:
         raise ValueError(f"`preset` decides {', '.join(given)}; give one or the other.")

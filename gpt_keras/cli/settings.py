@@ -1,4 +1,4 @@
-"""Arguments for logits processors and decoding strategies, of `generate` and `chat`."""
+"""Command-line arguments for logits processors and decoding strategies."""
 
 import inspect
 import textwrap

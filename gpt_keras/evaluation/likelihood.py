@@ -60,10 +60,10 @@ def perplexity(
     scored, and then the end-of-text token. If the tokenizer has neither token, the first token of
     a document has no context. It is then not scored, and its characters are not counted.
 
-    A document that is longer than the model's context is cut into overlapping windows (a sliding
-    window). Each window begins `stride` tokens after the previous one and scores only the tokens
-    that the previous one did not. A small stride gives almost every token a long context, but the
-    computation takes `sequence_length / stride` times as long.
+    A document that is longer than the model's context is cut into windows. Each window begins
+    `stride` tokens after the previous one and scores only the tokens that the previous one did
+    not. A small stride gives almost every token a long context, but the computation takes
+    `sequence_length / stride` times as long.
 
     Args:
         model: A `CausalLM` or an `NGramLM`.
@@ -110,8 +110,7 @@ def perplexity(
             return _of_documents(model, score, documents, batch_size, keep_line_ends, **windows)
         if stride is not None or sequence_length is not None:
             raise ValueError(
-                "`stride` and `sequence_length` must be None for a dataset, whose windows are "
-                "already cut: leave out `stride` and `sequence_length`."
+                "A dataset is already cut into windows: leave out `stride` and `sequence_length`."
             )
         return _of_dataset(model, score, documents)
     if not isinstance(model, NGramLM):

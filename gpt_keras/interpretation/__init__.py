@@ -1,7 +1,8 @@
-"""A look inside models, as arrays: attention, activations, attribution, ablation.
+"""Interpretation of models: attention, activations, attribution, ablation, embeddings.
 
-Everything here works with any Keras model that has `gk.layers.TransformerBlock`s, be it a `GPT`, a
-`CausalLM` or one's own.
+All results are NumPy arrays, except those of `run` and `explanation_page`; `gk.plots` draws them.
+The functions accept any Keras model with `gk.layers.TransformerBlock`s: a `GPT`, a `CausalLM`, or
+your own model.
 """
 
 from gpt_keras.interpretation.ablation import (
