@@ -1,8 +1,7 @@
-"""Interpretation of models: attention, activations, attribution, ablation, embeddings.
+"""Interpretation of models: attention, attribution, ablation, embeddings.
 
-All results are NumPy arrays, except those of `run` and `explanation_page`; `gk.plots` draws them.
-The functions accept any Keras model with `gk.layers.TransformerBlock`s: a `GPT`, a `CausalLM`, or
-your own model.
+Most functions return NumPy arrays, which `gk.plots` draws. They accept any Keras model with
+`gk.layers.TransformerBlock`s: a `GPT`, a `CausalLM`, or your own model.
 """
 
 from gpt_keras.interpretation.ablation import (

@@ -208,9 +208,8 @@ def layer_patching(
 def _patched(model, token_ids, source_ids, target, point, choices: Callable) -> np.ndarray:
     """Return the changes in loss for each layer, with one batch per layer.
 
-    Args:
-        choices: Function from a value to a mask. The mask has one row for each patch to try, and
-            is True where that patch replaces the value.
+    `choices` maps a value to a mask. The mask has one row for each patch to try, and is True where
+    that patch replaces the value.
     """
     token_ids, source_ids = np.asarray(token_ids), np.asarray(source_ids)
     if token_ids.ndim != 1 or token_ids.shape != source_ids.shape:

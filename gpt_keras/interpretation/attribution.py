@@ -188,11 +188,8 @@ def _embedded(model, token_ids) -> np.ndarray:
 def _logits_and_gradients(model, token_ids, target, streams):
     """Return the target's logit, and its gradient, for each input of the first block.
 
-    Args:
-        streams: `(number, length, hidden_dim)`.
-
-    Returns:
-        `(number,)` logits and `(number, length, hidden_dim)` gradients.
+    The shapes are `(number, length, hidden_dim)` for `streams` and the gradients, and `(number,)`
+    for the logits.
     """
     size = max(1, _TOKENS // token_ids.shape[1])
     parts = [

@@ -28,7 +28,7 @@ def explanation_page(model, text: str, name: str = "a GPT") -> str:
     Args:
         model: A causal `CausalLM` with a tokenizer.
         text: Text of 1 to 128 tokens, and at most the model's `max_sequence_length`.
-        name: Name of the model, for the page's title.
+        name: Name of the model, for the page's heading.
 
     Returns:
         HTML source of the page. Write it to a .html file as UTF-8.
