@@ -60,7 +60,7 @@ def compare(title: str, texts: list[str], repeats: int) -> None:
     times = {name: [] for name in paths}
     draw = random.Random(0)
     for _ in range(repeats):
-        # The order is random, since a path may slow down the next one, for example by garbage.
+        # The order is random, since a path may slow down the next one.
         for name, path in draw.sample(list(paths.items()), len(paths)):
             began = time.perf_counter()
             path()

@@ -62,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 for success, 1 if the output pipe was closed, 2 after an invalid
         argument, 130 after Ctrl-C.
+
+    Example:
+        >>> from gpt_keras import cli
+        >>> cli.main(["tokenizer", "decode", "gpt2", "15496", "995"])
+        Hello world
+        0
     """
     arguments = _with_underscores(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -35,6 +35,13 @@ class PerplexityResult(NamedTuple):
             of the texts. None for a dataset and for a model without a tokenizer.
         bits_per_byte: Total loss in bits, divided by the number of UTF-8 bytes of the texts. None
             for a dataset and for a model without a tokenizer.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("ab", end_of_text=True)
+        >>> model = gk.NGramLM(1, tokenizer).fit(["abababab"])
+        >>> gk.evaluation.perplexity(model, ["abba"]).num_tokens
+        5
     """
 
     perplexity: float
@@ -155,7 +162,10 @@ class _Total:
 
     def result(self):
         if self._num_tokens == 0:
-            raise ValueError("`documents` must hold a token to score besides the first one.")
+            raise ValueError(
+                "`documents` must hold a token to score, got none. Without a start-of-text or "
+                "end-of-text token, the first token of a document is not scored."
+            )
         loss = self._loss / self._num_tokens
         bits = self._loss / math.log(2)
         return PerplexityResult(
