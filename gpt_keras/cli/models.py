@@ -57,8 +57,8 @@ def generate(
             Faster if its proposals are often right; for one prompt only.
         sliding_window: Whether to continue beyond the model's context length. Each token then
             attends only to the most recent ones.
-        scores: Whether to print the score of each text, the mean log-probability of its new tokens.
-            With num_beams or best_of, all candidates are printed, best first.
+        scores: Whether to print a score before each text: the mean log-probability of its new
+            tokens. With num_beams or best_of, all candidates are printed, best first.
         **processors: The logits processors. All are off by default.
     """
     prompts = [*prompts, *(read_prompts(prompts_file) if prompts_file else ())]

@@ -47,11 +47,11 @@ def train(
 ) -> None:
     """Train a new GPT on text and save it with a training report.
 
-    For example: gpt-keras train shakespeare my_model --steps 500
+    The output directory contains the model, report.md, run.json and run.yaml. To repeat a run:
+    gpt-keras train --config my_model/run.yaml shakespeare another_model. The model is saved after
+    each evaluation. Ctrl-C stops training and saves the current model.
 
-    The output directory contains the model, report.md, run.json and run.yaml. To repeat a training
-    run: gpt-keras train --config my_model/run.yaml shakespeare another_model. The model is saved
-    after each evaluation. Ctrl-C stops training and saves the current model.
+    For example: gpt-keras train shakespeare my_model --steps 500
 
     Args:
         corpus: Training text: a bundled corpus (shakespeare or tang_poems), a text file, or a

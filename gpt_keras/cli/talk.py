@@ -25,9 +25,10 @@ def chat(
 ) -> None:
     """Chat with an instruction-tuned model.
 
-    For example: gpt-keras chat smollm2_135m_instruct. Type a message to get an answer; the model
-    sees the conversation so far. Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation,
-    /reset forgets it, /save FILE saves it as JSON.
+    Type a message to get an answer; the model sees the conversation so far. Ctrl-C stops an answer,
+    Ctrl-D or /quit ends the conversation, /reset forgets it, /save FILE saves it as JSON.
+
+    For example: gpt-keras chat smollm2_135m_instruct
 
     Args:
         model: Name of a pretrained model, such as smollm2_135m_instruct; or a .gguf file, a model
