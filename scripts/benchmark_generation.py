@@ -1,11 +1,12 @@
-"""Measure generation beside Hugging Face and keras-hub, on GPT-2 small; print tables.
+"""Benchmark of generation with GPT-2 small against Hugging Face and keras-hub.
 
     python scripts/benchmark_generation.py [--repeats 7] [--torch_python PATH] [--only NAME ...]
 
-Each library runs in a process of its own, which keeps its model (random weights; their values do
-not matter) and waits. For each measurement all of them run one after the other, in an order drawn
-anew each time; the tables show medians. Hugging Face needs torch and transformers, here or in the
-environment whose python `--torch_python` names; what is not installed is left out.
+Each library runs in its own process, which keeps its model and waits for requests. The weights are
+random, since their values do not affect speed. The libraries run one after the other, in a random
+order for each repeat. The tables show medians. Hugging Face needs torch and transformers, in this
+environment or in the one of the interpreter `--torch_python`. Libraries that are not installed are
+skipped.
 """
 
 import argparse
@@ -28,11 +29,13 @@ VOCABULARY = 50257
 OURS = "gpt_keras"
 HUGGING_FACE, KERAS_HUB = "hugging face", "keras-hub"
 
-# Batch and prompt; with the new tokens the last ones come close to the context of 1,024.
+# Batch sizes and prompt lengths. The longest prompts and their new tokens almost fill the context
+# of 1,024 tokens.
 SHAPES = [(1, 32), (8, 32), (1, 512), (8, 512), (1, 928), (8, 928)]
 
 
-# What runs in a process of its own: functions that return `run(prompts, new_tokens, top_k)`.
+# These functions run in the process of a library. They return `run(prompts, new_tokens, top_k)`
+# and the size of the weights in bytes.
 
 
 def ours(dtype: str):
@@ -120,7 +123,7 @@ LIBRARIES = {HUGGING_FACE: ["torch", "transformers"], KERAS_HUB: ["keras_hub"]}
 
 
 def serve(name: str) -> None:
-    """Answer requests on standard input until it ends: seconds, and memory at its peak."""
+    """Answer requests on standard input with the seconds and the peak memory of each."""
     answers, sys.stdout = sys.stdout, sys.stderr
     for library in LIBRARIES.get(name, ["gpt_keras"]):
         importlib.import_module(library)
@@ -133,7 +136,7 @@ def serve(name: str) -> None:
             VOCABULARY - 1, size=(request["batch"], request["prompt"]), dtype=np.int32
         )
         with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak begins anew
+            file.write("5")  # resets the peak memory (VmHWM)
         began = time.perf_counter()
         run(prompts, request["new_tokens"], request["top_k"])
         answer = {"seconds": time.perf_counter() - began, "peak": peak_memory()}
@@ -146,7 +149,7 @@ def peak_memory() -> int:
 
 
 class Peer:
-    """A library in its process."""
+    """A library that runs in its own process."""
 
     def __init__(self, name: str, python: str):
         self.process = subprocess.Popen(
@@ -162,7 +165,7 @@ class Peer:
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.process.args} ended; run it by hand to see why.")
+            raise RuntimeError(f"{self.process.args} has ended. Run it by hand to see the error.")
         return json.loads(line)
 
     def run(self, **request) -> dict:
@@ -171,7 +174,7 @@ class Peer:
 
 
 def bandwidth() -> float:
-    """Bytes a second that all cores together read from memory, at best."""
+    """Measure the best memory bandwidth of all cores for reading, in bytes per second."""
     import tensorflow as tf
 
     values = tf.ones([2**28])  # 1 GB
@@ -200,7 +203,7 @@ def measure(peers: dict[str, Peer], repeats: int, shape, top_k) -> None:
             for request, found in zip(requests, times[name], strict=True):
                 found.append(peer.run(**request)["seconds"])
     medians = {name: [statistics.median(t) for t in both] for name, both in times.items()}
-    # What a token needs to read: the weights once for the batch, and each row's cache.
+    # Bytes that each new token must read: the weights once per batch, and the KV cache of each row.
     cache = batch * (prompt + NEW_TOKENS / 2) * 12 * 2 * 768 * 4
     speed = bandwidth()
     print(
@@ -233,8 +236,8 @@ def print_memory(peers: dict[str, Peer], shape) -> None:
     batch, prompt = shape
     request = dict(batch=batch, prompt=prompt, new_tokens=NEW_TOKENS, top_k=None)
     print(
-        f"\nmemory while generating, batch {batch}, prompt {prompt}; beyond the libraries are "
-        f"weights, cache, intermediate results and compiled programs\n"
+        f"\nmemory while generating, batch {batch}, prompt {prompt}; memory beyond the libraries "
+        f"holds weights, KV cache, activations and compiled programs\n"
         f"{'':22}{'process':>10}{'libraries':>12}{'beyond':>10}{'over weights and cache':>24}"
     )
     for name, peer in peers.items():
@@ -252,9 +255,13 @@ def print_memory(peers: dict[str, Peer], shape) -> None:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=7, help="runs of each measurement")
-    parser.add_argument("--torch_python", default=sys.executable, help="python that has torch")
+    parser.add_argument(
+        "--torch_python", default=sys.executable, help="Python interpreter with torch"
+    )
     parser.add_argument("--only", nargs="+", choices=PEERS, help="libraries to measure")
-    parser.add_argument("--shapes", nargs="+", default=None, help="such as 1x32 8x512")
+    parser.add_argument(
+        "--shapes", nargs="+", default=None, help="batch x prompt length, such as 1x32 8x512"
+    )
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -268,7 +275,7 @@ def main():
         python = arguments.torch_python if name == HUGGING_FACE else sys.executable
         needed = {HUGGING_FACE: "transformers", KERAS_HUB: "keras_hub"}.get(name)
         if needed and python == sys.executable and importlib.util.find_spec(needed) is None:
-            print(f"{name} is not installed and left out")
+            print(f"{name} is not installed: skipped")
             continue
         peers[name] = Peer(name, python)
     for top_k in (None, 50):

@@ -1,10 +1,10 @@
-"""Measure tokenizers beside their peers, and the preparation of a corpus; print tables.
+"""Benchmark of tokenizers against other libraries, and of corpus preparation.
 
     python scripts/benchmark_tokenizers.py [--megabytes 200] [--repeats 15]
 
-The peers (tiktoken, keras-hub) are measured if they are installed. All run one after the other on
-the same text, in an order drawn anew each time; the tables show medians. Every path's ids are
-compared with those of the `tokenizers` engine.
+tiktoken and keras-hub are measured if they are installed. All paths encode the same texts, one
+after the other, in a random order for each repeat. The tables show medians. The token ids of each
+path are compared with the ids of the `tokenizers` engine.
 """
 
 import argparse
@@ -27,13 +27,13 @@ import gpt_keras as gk
 from gpt_keras.datasets.token_cache import encode_corpus
 from gpt_keras.tokenizers.byte_pair import byte_characters
 
-# GPT-2's expression in the words of tiktoken's engine, which has no look-ahead problem.
+# GPT-2's pre-tokenization pattern. tiktoken's regex engine supports its look-ahead `(?!\S)`.
 GPT2_SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--megabytes", type=int, default=200, help="size of the corpus to prepare")
+    parser.add_argument("--megabytes", type=int, default=200, help="size of the prepared corpus")
     parser.add_argument("--repeats", type=int, default=15, help="runs of each path")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -60,7 +60,7 @@ def compare(title: str, texts: list[str], repeats: int) -> None:
     times = {name: [] for name in paths}
     draw = random.Random(0)
     for _ in range(repeats):
-        # In another order each time: what one path leaves behind may slow the next one down.
+        # The order is random, since a path may slow down the next one.
         for name, path in draw.sample(list(paths.items()), len(paths)):
             began = time.perf_counter()
             path()
@@ -80,7 +80,7 @@ def compare(title: str, texts: list[str], repeats: int) -> None:
 
 
 def paths_of(texts: list[str]) -> dict:
-    """Name to function for each way to turn the texts into lists of ids."""
+    """Return a function for each way to encode the texts, by name."""
     ours = gk.tokenizers.BytePairTokenizer.gpt2()
     engine = tokenizers.Tokenizer.from_str(ours.to_json())
     model = json.loads(ours.to_json())["model"]
@@ -95,7 +95,7 @@ def paths_of(texts: list[str]) -> dict:
     try:
         import tiktoken
     except ImportError:
-        print("tiktoken is not installed: left out")
+        print("tiktoken is not installed: skipped")
     else:
         byte_of = {character: byte for byte, character in enumerate(byte_characters())}
         ranks = {bytes(byte_of[c] for c in token): i for token, i in model["vocab"].items()}
@@ -107,7 +107,7 @@ def paths_of(texts: list[str]) -> dict:
     try:
         import keras_hub
     except ImportError:
-        print("keras-hub is not installed: left out")
+        print("keras-hub is not installed: skipped")
     else:
         merges = [" ".join(merge) for merge in model["merges"]]
         hub = tf.function(keras_hub.tokenizers.BytePairTokenizer(model["vocab"], merges))
@@ -120,17 +120,17 @@ def as_lists(ids: list[list[int]] | tf.RaggedTensor) -> list[list[int]]:
 
 
 def memory_in_graph() -> None:
-    """Print how memory grows with the size of the batch."""
-    print("\nIn graph, one batch of English: memory above that of 1 MB")
+    """Print the growth of memory with the size of the batch."""
+    print("\nIn graph, one batch of English: memory beyond what a batch of 1 MB needs")
     sizes = (1, 2, 4, 8, 16)
     peaks = [int(run_child("in_graph", size)) for size in sizes]
     for size, peak in zip(sizes[1:], peaks[1:]):
         grown = (peak - peaks[0]) / 1e6
-        print(f"{size:4} MB{grown:10.0f} MB{grown / (size - 1):8.0f} MB for each MB of text")
+        print(f"{size:4} MB{grown:10.0f} MB{grown / (size - 1):8.0f} MB per MB of text")
 
 
 def in_graph_child(megabytes: str) -> None:
-    """Encode one batch of that size and print the peak of memory in bytes."""
+    """Encode one batch of the given size and print the peak memory in bytes."""
     layer = tf.function(gk.tokenizers.BytePairTokenizer.gpt2().in_graph())
     text = "".join(gk.datasets.corpora.load("shakespeare"))[:1_000_000]
     paragraphs = text.split("\n\n") * int(megabytes)
@@ -139,11 +139,11 @@ def in_graph_child(megabytes: str) -> None:
 
 
 def prepare_corpus(megabytes: int) -> None:
-    """Print speed and memory of turning a large file into ids on disk."""
+    """Print the speed and memory of encoding a large file to ids on disk."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "corpus.txt"
-        print("\nFrom a text file to ids on disk (the bundled plays again and again, every 50th")
-        print("word with another letter), reading the file and its hash included")
+        print("\nEncoding a text file to ids on disk, including reading and hashing the file. The")
+        print("text is the bundled plays, repeated, with a changed letter in every 50th word")
         for size in (megabytes // 8, megabytes):
             write_corpus(path, size * 1_000_000)
             seconds, tokens, peak, before = run_child("corpus", path).split()
@@ -156,7 +156,7 @@ def prepare_corpus(megabytes: int) -> None:
 
 
 def write_corpus(path: pathlib.Path, num_bytes: int) -> None:
-    """Write the bundled plays again and again; every 50th word gets another letter."""
+    """Write the bundled plays repeatedly, with a changed letter in every 50th word."""
     plays = [play.split(" ") for play in gk.datasets.corpora.load("shakespeare")]
     draw = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
@@ -171,7 +171,7 @@ def write_corpus(path: pathlib.Path, num_bytes: int) -> None:
 
 
 def corpus_child(path: str) -> None:
-    """Prepare the file and print seconds, tokens, the peak of memory and that before."""
+    """Encode the file; print seconds, tokens, peak memory, and peak memory before it."""
     tokenizer = gk.tokenizers.BytePairTokenizer.gpt2()
     with tempfile.TemporaryDirectory() as cache:
         encode_corpus(gk.datasets.corpora.load("tang_poems"), tokenizer, cache)  # the warm-up
@@ -185,14 +185,14 @@ CHILDREN = {"in_graph": in_graph_child, "corpus": corpus_child}
 
 
 def run_child(name: str, argument) -> str:
-    """Run a function of this script in a process of its own and return what it prints."""
+    """Run a function of this script in a new process and return its output."""
     command = [sys.executable, __file__, "--child", name, str(argument)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def peak_memory() -> int:
-    """Bytes that this process held at most (Linux)."""
-    # getrusage would count what the process that started this one held.
+    """Return the peak memory of this process in bytes (Linux)."""
+    # `ru_maxrss` of getrusage would include the memory of the parent process.
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

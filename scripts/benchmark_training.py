@@ -1,13 +1,13 @@
-"""Measure a step of training beside Hugging Face and keras-hub; print tables.
+"""Benchmark of a training step against Hugging Face and keras-hub.
 
     python scripts/benchmark_training.py [--repeats 9] [--torch_python PATH] [--only NAME ...]
 
-All train a GPT-2 of the same shape from random weights, on random tokens: float32, AdamW, gradients
-clipped to a norm of 1, no dropout. keras-hub and gpt_keras run a compiled step (XLA); Hugging Face
-runs PyTorch as it comes, with its fused attention. Each library runs in a process of its own, which
-waits; for each measurement all of them run one after the other, in an order drawn anew each time,
-and the tables show medians. Hugging Face needs torch and transformers, here or in the environment
-whose python `--torch_python` names; what is not installed is left out.
+All libraries train a GPT-2 of the same shape from random weights, on random tokens: float32, AdamW,
+gradient clipping to a norm of 1, no dropout. keras-hub and gpt_keras run a step compiled by XLA.
+Hugging Face runs PyTorch without compilation, with its fused attention. Each library runs in its
+own process, which waits for requests. The libraries run one after the other, in a random order for
+each repeat. The tables show medians. Hugging Face needs torch and transformers, in this environment
+or in the one of the interpreter `--torch_python`. Libraries that are not installed are skipped.
 """
 
 import argparse
@@ -39,9 +39,10 @@ class Shape(NamedTuple):
 
     @property
     def flops(self) -> float:
-        """Of one step: products with weights and attention, forward and twice as much backward.
+        """Floating-point operations of one step, in matrix products only.
 
-        Attention counts the half that a causal model needs.
+        The backward pass counts twice the forward pass. For attention only the half that a causal
+        mask keeps is counted.
         """
         weights = 12 * self.layers * self.width**2 + self.width * self.vocabulary
         attention = self.layers * self.width * self.length
@@ -55,7 +56,7 @@ SHAPES = [
     Shape(6, 384, 6, 2, 1024, 4096),
 ]
 
-# What runs in a process of its own: functions that return `step(token_ids, targets) -> loss`.
+# These functions run in the process of a library. They return `step(token_ids, targets) -> loss`.
 
 
 def ours(shape: Shape):
@@ -139,7 +140,7 @@ LIBRARIES = {HUGGING_FACE: ["torch", "transformers"], KERAS_HUB: ["keras_hub"]}
 
 
 def serve(name: str, shape: Shape) -> None:
-    """Take a step for each line on standard input: seconds, loss, and memory at its peak."""
+    """Run a step per line of standard input; print seconds, loss and peak memory."""
     answers, sys.stdout = sys.stdout, sys.stderr
     for library in LIBRARIES.get(name, ["gpt_keras"]):
         importlib.import_module(library)
@@ -161,7 +162,7 @@ def peak_memory() -> int:
 
 
 class Peer:
-    """A library in its process."""
+    """A library that runs in its own process."""
 
     def __init__(self, name: str, python: str, shape: Shape):
         self.process = subprocess.Popen(
@@ -180,12 +181,12 @@ class Peer:
     def _read(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.process.args} ended; run it by hand to see why.")
+            raise RuntimeError(f"{self.process.args} has ended. Run it by hand to see the error.")
         return json.loads(line)
 
 
 def matmul_peak() -> float:
-    """Floating-point operations a second of a large product, at best."""
+    """Measure the best FLOP/s of a large matrix product."""
     import tensorflow as tf
 
     size = 2048
@@ -202,7 +203,8 @@ def measure(shape: Shape, pythons: dict[str, str], repeats: int) -> None:
     peers = {name: Peer(name, python, shape) for name, python in pythons.items()}
     for peer in peers.values():
         first = peer.step()  # compiles
-        # All begin with the loss of a guess, or they do not train the same thing.
+        # An untrained model has a loss of about ln(vocabulary). Another loss means that the
+        # libraries do not train the same model.
         if abs(first["loss"] - np.log(shape.vocabulary)) > 0.5:
             raise RuntimeError(f"{peer.process.args} begins with a loss of {first['loss']}.")
         peer.step()
@@ -243,9 +245,11 @@ def measure(shape: Shape, pythons: dict[str, str], repeats: int) -> None:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=9, help="steps of each measurement")
-    parser.add_argument("--torch_python", default=sys.executable, help="python that has torch")
+    parser.add_argument(
+        "--torch_python", default=sys.executable, help="Python interpreter with torch"
+    )
     parser.add_argument("--only", nargs="+", choices=PEERS, help="libraries to measure")
-    parser.add_argument("--shapes", nargs="+", type=int, help="numbers of shapes, from 0")
+    parser.add_argument("--shapes", nargs="+", type=int, help="indices of shapes, from 0")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--shape", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -257,7 +261,7 @@ def main():
         python = arguments.torch_python if name == HUGGING_FACE else sys.executable
         needed = {HUGGING_FACE: "transformers", KERAS_HUB: "keras_hub"}.get(name)
         if needed and python == sys.executable and importlib.util.find_spec(needed) is None:
-            print(f"{name} is not installed and left out")
+            print(f"{name} is not installed: skipped")
             continue
         pythons[name] = python
     for i, shape in enumerate(SHAPES):

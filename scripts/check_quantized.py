@@ -1,9 +1,9 @@
-"""Measure what int8 weights cost a real model in perplexity; fail above 1%.
+"""Check that int8 weights increase the perplexity of a real model by at most 1%.
 
     python scripts/check_quantized.py [--file SmolLM2-135M-Instruct.Q4_1.gguf] [--tokens 4000]
 
-The model is the one of `check_pretrained.py`, the text the beginnings of the plays that come with
-the package. Only weights are rounded, by Keras: 127 steps up to the largest of each channel.
+The model is the one of `check_pretrained.py`. The text is the beginnings of the bundled plays. This
+is weight-only quantization by Keras: each channel has 127 steps up to its largest weight.
 """
 
 import argparse
@@ -25,8 +25,8 @@ WINDOW = 256
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--file", type=pathlib.Path, help="the GGUF file, if you have it")
-    parser.add_argument("--tokens", type=int, default=4000, help="how many to measure on, about")
+    parser.add_argument("--file", type=pathlib.Path, help="path of the GGUF file, if you have it")
+    parser.add_argument("--tokens", type=int, default=4000, help="approximate number of tokens")
     arguments = parser.parse_args()
     model = gk.GPTCausalLM.from_preset(arguments.file or fetched())
     plays = [play[:20_000] for play in gk.datasets.corpora.load("shakespeare")]
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def report(name: str, model: gk.CausalLM, ids: list[list[int]]) -> float:
-    """Print size and perplexity of a model; return the perplexity."""
+    """Print the size and perplexity of a model; return the perplexity."""
     result = gk.evaluation.perplexity(model, ids, sequence_length=WINDOW, batch_size=4)
     size = sum(math.prod(weight.shape) * weight.value.dtype.size for weight in model.weights)
     print(

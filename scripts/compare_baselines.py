@@ -1,12 +1,14 @@
-"""Compare the perplexity of n-grams, an LSTM and a GPT on the same Shakespeare.
+"""Comparison of n-grams, an LSTM and a GPT by perplexity on Shakespeare.
 
     python scripts/compare_baselines.py
 
-All models learn the same seven plays with the same tokenizer and are scored on the same two others:
-every token of both, and the end of text after each, once. The end of text stands before each play,
-too. The networks have the same number of parameters, within 2%, see the same batches in the same
-order, and take the same number of steps; both are scored in windows that overlap by half, so that
-all but a play's first tokens have at least half a window of context.
+All models are trained on the same seven plays with the same tokenizer. They are scored on two
+held-out plays: every token, and the end-of-text token after each play, exactly once. The context of
+a play begins with the end-of-text token.
+
+LSTM and GPT have the same number of parameters within 2%, and train on the same batches in the same
+order for the same number of steps. Both are scored in windows that overlap by half. Except at the
+beginning of a play, each token thus has at least half a window of context.
 """
 
 import argparse
@@ -24,7 +26,7 @@ LEARNING_RATES = {"GPT": 3e-3, "LSTM": 1e-2}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=600, help="training steps of each network")
-    parser.add_argument("--vocabulary-size", type=int, default=512, help="of the byte-pair tokens")
+    parser.add_argument("--vocabulary-size", type=int, default=512, help="of the BPE tokenizer")
     settings = parser.parse_args()
 
     plays = gk.datasets.corpora.load("shakespeare")
@@ -63,7 +65,7 @@ def main() -> None:
     }
     sizes = {name: backbone.count_params() for name, backbone in backbones.items()}
     if abs(sizes["LSTM"] / sizes["GPT"] - 1) > 0.02:
-        raise SystemExit(f"the sizes differ by more than 2%: {sizes}")
+        raise SystemExit(f"the numbers of parameters differ by more than 2%: {sizes}")
     for name, backbone in backbones.items():
         data, _ = gk.datasets.language_modeling(
             training, tokenizer, sequence_length=SEQUENCE_LENGTH, batch_size=BATCH_SIZE,
@@ -81,7 +83,8 @@ def main() -> None:
 
     tokens = rows[0][3].num_tokens
     print(
-        f"\n{tokens:,} held-out tokens of {tokenizer.vocabulary_size} kinds; {settings.steps} steps"
+        f"\n{tokens:,} held-out tokens, vocabulary {tokenizer.vocabulary_size}, "
+        f"{settings.steps} steps"
     )
     print(f"{'model':8}{'parameters':>12}{'seconds':>9}{'perplexity':>12}{'bits/char':>11}")
     for name, num_parameters, seconds, result in sorted(rows, key=lambda row: -row[3].loss):

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs gpt_keras with all its extras into .venv-course, then runs the whole course.
+# Installs gpt_keras with all extras into .venv-course, then builds the notebooks of the course.
 #
-#   scripts/course.sh                  every chapter and its solutions, stored with their outputs
-#   scripts/course.sh --fast           the same with few steps, nothing stored: does all of it run?
+#   scripts/course.sh                  all chapters and solutions, stored with their outputs
+#   scripts/course.sh --fast           a quick check with few steps; stores nothing
 #   scripts/course.sh 04_attention     one chapter and its solutions
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,6 +1,6 @@
-"""Write tests/fixtures/: tiny models and tokenizers with what another implementation gives.
+"""Write tests/fixtures/: tiny models and tokenizers with results of transformers.
 
-Run once, in an environment of its own; the tests read only what this wrote:
+Run this script once, in a separate environment. The tests need only the files that it writes:
 
     pip install torch==2.13.0 transformers==5.23.0 numpy gguf
     python scripts/make_fixtures.py [SmolLM2-135M-Instruct.Q4_1.gguf]
@@ -21,7 +21,7 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "tests" / "fixtures"
 
-# What a small GPT-1 tokenizer is trained on, and what it is to encode.
+# Training text of a small GPT-1 tokenizer, and texts to encode with it.
 GPT1_CORPUS = """
 The lowest of the newer towers is lower than the new one, the tower's keeper told the others.
 "Newest towers," they answered, "are the widest; the oldest ones were lower (and wider)!"
@@ -41,18 +41,21 @@ GPT1_TEXTS = [
     "a\u00a0the\u2003new\u2028one\u3000low\ttower\r\nwide",
     "½ ☃☃ \U0001f600the \u2460 ², ∞ + $1 ~ `",
     "x\u302ey x\u302e\u0301\u1dfb\u05b0y \ua9c0\u302ex ꦀ꧀\u302e x\u302e\u0903\ua9c0",
-    "x\u302e\ua9c0y x\u302e\u0941\ua9c0y",  # sorted, and not: a mark between them is removed later
+    # Canonical ordering sorts the first two marks. In the second word, the mark between them, which
+    # is removed later, prevents that.
+    "x\u302e\ua9c0y x\u302e\u0941\ua9c0y",
     "İ ΩΣ ẞ ǅ ﬁ \u212b \u2126 \u1e9b\u0323",
 ]
 
 
 def gpt2(name: str, seed: int, **shape: int) -> None:
-    """Store a random GPT-2 of Hugging Face: config, weights, token ids, logits, loss."""
+    """Store a random Hugging Face GPT-2: config, weights, token ids, logits, loss."""
     torch.manual_seed(seed)
     config = transformers.GPT2Config(**shape, attn_implementation="eager")
     model = transformers.GPT2LMHeadModel(config).eval()
     with torch.no_grad():
-        # The stock initialization is so small that a wrong norm or bias would hardly show.
+        # The default initialization is so small that a wrong norm or bias would hardly change the
+        # logits.
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     token_ids = torch.randint(config.vocab_size, (3, config.n_positions))
@@ -70,8 +73,9 @@ def gpt2(name: str, seed: int, **shape: int) -> None:
 
 
 def gpt1_tokenizer(vocabulary_size: int) -> None:
-    """Store a small GPT-1 vocabulary, texts, and ids and texts of Hugging Face's tokenizer."""
-    # All characters are given, since the trainer takes those at the end of words in any order.
+    """Store a small GPT-1 vocabulary, texts, their ids, and the decoded texts."""
+    # All characters are passed as special tokens: the trainer itself would add the characters with
+    # an end-of-word suffix in an arbitrary order.
     stock = transformers.OpenAIGPTTokenizer()
     engine = stock.backend_tokenizer
     characters = sorted(set(engine.normalizer.normalize_str(GPT1_CORPUS)) - {" "})
@@ -108,7 +112,7 @@ def huggingface(
     dtype: torch.dtype = torch.float32,
     **how,
 ) -> None:
-    """Store a random model as `save_pretrained(**how)` writes it, with logits in `expected.npz`."""
+    """Store a random model with `save_pretrained`, and its logits in `expected.npz`."""
     folder = FIXTURES / "huggingface" / name
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(seed)
@@ -118,7 +122,7 @@ def huggingface(
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     model.to(dtype).save_pretrained(folder, **how)
-    # The weights as they were rounded, and the rest in float32.
+    # Load the weights, which may have been rounded to `dtype`, and compute in float32.
     load = transformers.AutoModelForCausalLM.from_pretrained
     model = load(folder, dtype=torch.float32, attn_implementation="eager").eval()
     token_ids = torch.randint(config.vocab_size, (3, config.max_position_embeddings))
@@ -141,7 +145,10 @@ def huggingface(
 
 
 def all_huggingface() -> None:
-    """Two or three shapes of each architecture; every setting that we read has two values."""
+    """Store several shapes of each architecture.
+
+    Together they contain at least two values of every setting that the converter reads.
+    """
     gpt2 = functools.partial(transformers.GPT2Config, vocab_size=50, n_positions=20)
     huggingface("gpt2", 10, gpt2(n_embd=16, n_layer=2, n_head=4))
     other = {"n_inner": 20, "activation_function": "relu", "layer_norm_epsilon": 1e-3}
@@ -204,7 +211,7 @@ def all_huggingface() -> None:
     huggingface("mixtral_fused", 73, fused, save_original_format=False)
 
 
-# Rotary angles of one model that is trained for 10 positions and used for 40.
+# RoPE scalings for a model that was trained for 10 positions and is used for 40.
 SCALINGS = [
     {"rope_type": "linear", "factor": 4.0},
     {"rope_type": "dynamic", "factor": 2.0},
@@ -217,7 +224,7 @@ SCALINGS = [
 
 
 def scaled_rotary_angles() -> None:
-    """Store a Llama with Llama 3.1's scaling, and its logits with the other scalings."""
+    """Store a Llama with Llama 3.1's RoPE scaling, and its logits with other scalings."""
     llama3 = {"rope_type": "llama3", "factor": 4.0, "original_max_position_embeddings": 10}
     llama3 |= {"low_freq_factor": 0.5, "high_freq_factor": 1.2, "rope_theta": 100.0}
     shape = {"vocab_size": 30, "max_position_embeddings": 40, "hidden_size": 16}
@@ -231,7 +238,7 @@ def scaled_rotary_angles() -> None:
     for scaling in SCALINGS:
         config = transformers.LlamaConfig.from_pretrained(folder)
         config.rope_parameters = {"rope_theta": 100.0, **scaling}
-        if scaling["rope_type"] == "dynamic":  # whose original context is this setting
+        if scaling["rope_type"] == "dynamic":  # it takes the original context from this setting
             config.max_position_embeddings = 10
         load = transformers.LlamaForCausalLM.from_pretrained
         model = load(folder, config=config, attn_implementation="eager").eval()
@@ -246,7 +253,7 @@ def scaled_rotary_angles() -> None:
     )
 
 
-# Settings as `GenerationConfig` takes them; each is one case of `logits_processors`.
+# Arguments of `GenerationConfig`; each dict is one case of `logits_processors`.
 LOGITS_SETTINGS = [
     *({"temperature": t} for t in (0.3, 1.7)),
     *({"top_k": k} for k in (1, 3, 11, 40)),
@@ -279,19 +286,20 @@ LOGITS_SETTINGS = [
 
 
 def logits_processors(seed: int) -> None:
-    """Store random logits and tokens, and what the processors of `generate` make of them."""
+    """Store random logits and tokens, and the results of transformers' processors."""
     rng = np.random.default_rng(seed)
     vocabulary_size, prompt_length, length, end_token_ids = 12, 5, 10, [2, 10]
     shape = {"vocab_size": vocabulary_size, "n_embd": 4, "n_layer": 1, "n_head": 1}
     ends = {"bos_token_id": 2, "eos_token_id": 2}
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, **ends))
-    # Few different tokens, so that they repeat; all rows end in 1, 0 for the sequences above.
+    # Few different tokens, so that they repeat. All rows end in 1, 0, which begin some of the
+    # sequences in the settings above.
     token_ids = rng.integers(5, size=(8, length))
     token_ids[:, -2:] = [1, 0]
     token_ids[:4, -5:-2] = [1, 0, 1]
     logits = rng.normal(scale=2, size=(8, vocabulary_size)).astype("float32")
     logits[6, rng.permutation(vocabulary_size)[:5]] = -np.inf
-    logits[7] = np.round(logits[7] / 2)  # many are equal
+    logits[7] = np.round(logits[7] / 2)  # creates ties
     expected = []
     for settings in LOGITS_SETTINGS:
         config = transformers.GenerationConfig(
@@ -300,7 +308,7 @@ def logits_processors(seed: int) -> None:
         config.update(**settings)
         model._prepare_special_tokens(config, kwargs_has_attention_mask=True, device="cpu")
         processors = model._get_logits_processor(config, prompt_length, device="cpu")
-        # Each row by itself: they must not depend on each other.
+        # Each row is processed separately, so that rows cannot influence each other.
         rows = zip(torch.tensor(token_ids), torch.tensor(logits), strict=True)
         expected.append(
             torch.cat([processors(ids[None], row[None].clone()) for ids, row in rows]).numpy()
@@ -317,8 +325,7 @@ def logits_processors(seed: int) -> None:
     )
 
 
-# What is searched for with beams: prompts, which tokens end a text, and settings as `generate` of
-# transformers takes them.
+# Cases of beam search: prompts, strategies and settings, as arguments of transformers' `generate`.
 BEAM_PROMPTS = [[3, 1, 4, 1, 5, 9], [26], [5, 35, 8]]
 BEAM_STRATEGIES = [
     {"num_beams": 3, "length_penalty": penalty, "early_stopping": early}
@@ -335,7 +342,7 @@ BEAM_SETTINGS = [
 
 
 def beam_search() -> None:
-    """Store what beam search finds with two of the models that `huggingface` stored."""
+    """Store the results of beam search with two of the models stored by `huggingface`."""
     cases = []
     for name in ("gpt2", "llama"):
         model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -360,7 +367,7 @@ def _beam_search(name, model, strategy, end_token_ids, settings=None):
     options = {"do_sample": False, "max_new_tokens": 10, "pad_token_id": 0}
     options |= {"num_return_sequences": strategy["num_beams"], "output_scores": True}
     options |= {"eos_token_id": end_token_ids or None, "return_dict_in_generate": True}
-    # To a penalty or a ban of theirs padding is text: each prompt by itself.
+    # Penalties and bans of transformers treat padding as text. With them, prompts run separately.
     batches = [[prompt] for prompt in BEAM_PROMPTS] if settings else [BEAM_PROMPTS]
     found = []
     for prompts in batches:
@@ -371,7 +378,7 @@ def _beam_search(name, model, strategy, end_token_ids, settings=None):
             output = model.generate(
                 padded, attention_mask=mask, **options, **strategy, **(settings or {})
             )
-        scores = getattr(output, "sequences_scores", None)  # of one beam there are none
+        scores = getattr(output, "sequences_scores", None)  # None with a single beam
         for i, row in enumerate(output.sequences[:, longest:].tolist()):
             ends = [place for place, token_id in enumerate(row) if token_id in end_token_ids]
             score = None if scores is None else float(scores[i])
@@ -423,11 +430,11 @@ SMOLLM2_CHATS = [
 
 
 def smollm2(gguf_file: pathlib.Path, num_tokens: int = 20) -> None:
-    """Store what transformers makes of SmolLM2-135M-Instruct's GGUF file."""
+    """Store the results of transformers for the GGUF file of SmolLM2-135M-Instruct."""
     where = {"pretrained_model_name_or_path": gguf_file.parent, "gguf_file": gguf_file.name}
     model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-    # transformers does not read how the file wants digits to be split: each by itself.
+    # transformers ignores the file's pre-tokenizer setting, which splits digits one by one.
     engine, split = tokenizer.backend_tokenizer, tokenizers.pre_tokenizers
     engine.pre_tokenizer = split.Sequence(
         [split.Digits(individual_digits=True), split.ByteLevel(add_prefix_space=False)]

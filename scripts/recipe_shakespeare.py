@@ -1,16 +1,18 @@
-"""Compare recipes for a small GPT on Shakespeare in a fixed budget: what makes it learn more.
+"""Comparison of training recipes for a small GPT on Shakespeare in a fixed budget.
 
     python scripts/recipe_shakespeare.py                      # nanoGPT's settings, and ours
     python scripts/recipe_shakespeare.py --ablation           # one change at a time
     python scripts/recipe_shakespeare.py --torch_python PATH  # nanoGPT's in PyTorch, too
 
-The budget is that of nanoGPT's example for a CPU: characters, 4 layers of width 128, at most 2,000
-steps of 12 x 64 tokens, and no more seconds than these take. The text is the one that comes with
-the package. For the comparison the last tenth is held out; for the ablation, in which choices are
-made, the tenth before it, and nothing is trained on either. The loss is that of all windows of 64
-characters of the held-out part, in nats per character. Runs with the same seed and sampling see the
-same windows in the same order. Each run is a process of its own on one core, so that as many run at
-a time as `--workers` says; times are for comparison with other runs of the same call only.
+The budget is the one of nanoGPT's example for a CPU: characters, 4 layers of width 128, at most
+2,000 steps of 12 x 64 tokens, and the seconds that these steps take. The text is the bundled plays.
+The comparison holds out the last tenth. The ablation, by which the recipe was chosen, holds out the
+tenth before it; no run trains on the last tenth. The loss is the mean over all windows of 64
+characters of the held-out part, in nats per character.
+
+Runs with the same seed and sampling train on the same windows in the same order. Each run is a
+process on one core; `--workers` is the number of processes at a time. Compare times only between
+runs of the same call.
 """
 
 import argparse
@@ -33,11 +35,14 @@ import numpy as np
 STEPS, BATCH, LENGTH = 2000, 12, 64
 
 
-# The data: NumPy alone, so that PyTorch's process reads the same.
+# The data. The windows are NumPy arrays, so that the PyTorch process can read the same windows.
 
 
 def windows(held_out: str, sampling: str, seed: int):
-    """Training windows in their order, and those of the held-out part: `(rows, LENGTH + 1)`."""
+    """Return the vocabulary size, training windows and validation windows.
+
+    Windows are `(rows, LENGTH + 1)`; the training windows are in the order of training.
+    """
     import gpt_keras as gk
 
     text = "\n".join(gk.datasets.corpora.load("shakespeare"))
@@ -52,7 +57,7 @@ def windows(held_out: str, sampling: str, seed: int):
     number = STEPS * BATCH
     if sampling == "random":
         starts = rng.integers(len(train) - LENGTH, size=number)
-    else:  # every character once an epoch, from another first one each epoch
+    else:  # each epoch covers every character once; its windows begin at a random offset
         starts = []
         while len(starts) < number:
             first = rng.integers(LENGTH)
@@ -68,7 +73,7 @@ def windows(held_out: str, sampling: str, seed: int):
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a run differs in; the defaults are nanoGPT's."""
+    """Settings of a run; the defaults are nanoGPT's."""
 
     steps: int = STEPS
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -88,15 +93,15 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
 
-# In PyTorch, with Hugging Face's GPT-2 and seed 0, they end at 1.8854 on the last tenth, where
-# those in Keras end at 1.8768 (`--torch_python`, torch 2.13, transformers 5.23).
+# On the last tenth with seed 0, these settings reach a loss of 1.8854 in PyTorch (Hugging Face's
+# GPT-2, `--torch_python`, torch 2.13, transformers 5.23) and 1.8768 in Keras.
 NANOGPT = Recipe(settings={"beta_2": 0.99})
 ROTARY = {"position_embedding": "rotary"}
 RMS_NORM = {"norm": "rms_norm"}
 SWIGLU = {"activation": "swiglu", "intermediate_dim": 336}
 NO_BIAS = {"use_bias": False}
 
-# One at a time, each beside nanoGPT's settings.
+# The ablation: each entry makes one change to nanoGPT's settings.
 CHANGES: dict[str, Recipe] = {
     "nanoGPT's settings": NANOGPT,
     "rotary positions": NANOGPT.with_(config=ROTARY),
@@ -118,8 +123,8 @@ CHANGES: dict[str, Recipe] = {
     "Muon, 2e-2": NANOGPT.with_(optimizer="muon", learning_rate=2e-2),
 }
 
-# The preset `nano`, with Muon. A step takes 1.25 to 1.35 times as long as one of nanoGPT's,
-# and so there are fewer: neither more tokens nor more seconds.
+# The preset `nano`, trained with Muon. A step takes 1.25 to 1.35 times as long as with nanoGPT's
+# settings. The number of steps is smaller, so that the run uses neither more tokens nor more time.
 OURS = NANOGPT.with_(
     steps=1450,
     config=ROTARY | RMS_NORM | NO_BIAS | SWIGLU | {"use_qk_norm": True},
@@ -131,7 +136,7 @@ OURS = NANOGPT.with_(
 
 
 def run(recipe: Recipe, held_out: str, seed: int) -> dict[str, float]:
-    """Train; return the loss on the held-out part, seconds of training, and parameters."""
+    """Train a model; return its held-out loss, seconds of training, and parameters."""
     import keras
     import tensorflow as tf
 
@@ -178,7 +183,7 @@ def run(recipe: Recipe, held_out: str, seed: int) -> dict[str, float]:
 
 
 def run_torch(data: str, seed: int) -> dict[str, float]:
-    """nanoGPT's settings with Hugging Face's GPT-2 on the windows in a file."""
+    """Train Hugging Face's GPT-2 with nanoGPT's settings on the windows in a file."""
     import torch
     import transformers
 
@@ -229,15 +234,15 @@ def run_torch(data: str, seed: int) -> dict[str, float]:
     return {"loss": loss, "seconds": seconds, "parameters": number}
 
 
-# Runs in processes of their own.
+# Runs in separate processes.
 
 
 def start(python: str, **request: Any) -> dict[str, float]:
-    """Run in a new process and return what it found."""
+    """Run this script in a new process and return its results."""
     command = [python, __file__, "--run", json.dumps(request)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{command} ended: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{command} failed: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -252,7 +257,7 @@ def start_torch(python: str, held_out: str, seed: int) -> dict[str, float]:
 def compare(
     recipes: dict[str, Recipe], held_out: str, seeds: int, workers: int, torch_python: str | None
 ) -> None:
-    """Run every recipe with every seed; print means, and differences to the first recipe."""
+    """Run each recipe with each seed; print means and gains over the first recipe."""
     jobs = {}
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for seed in range(seeds):
@@ -281,10 +286,10 @@ def compare(
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--ablation", action="store_true", help="one change at a time")
-    parser.add_argument("--only", nargs="+", default=[], help="those of the ablation to run")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", default=[], help="names of the recipes to run")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each recipe")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time")
-    parser.add_argument("--torch_python", help="python that has torch and transformers")
+    parser.add_argument("--torch_python", help="Python interpreter with torch and transformers")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:

@@ -1,12 +1,12 @@
-"""Train GPTs of eight sizes on the same tokens and fit loss against parameters.
+"""Scaling law: train GPTs of eight sizes and fit the loss against the size.
 
     python scripts/scaling_law.py [--output DIRECTORY] [--steps 1500]
 
-Writes `scaling_law.json` (every size with its loss, the fit and its residuals) and
-`scaling_law.png`. The law is that of Kaplan et al. 2020, section 3.2, with a floor (Hoffmann et al.
-2022, section 3.3): loss = floor + scale * N^-exponent, where N counts the parameters that are not
-embeddings. All sizes see the same batches of the bundled Shakespeare in the same order; the loss is
-that on a play that none of them has seen.
+Writes `scaling_law.json` (each size with its loss, the fit and its residuals) and
+`scaling_law.png`. The law is loss = floor + scale * N^-exponent, where N is the number of
+parameters without embeddings (Kaplan et al. 2020, section 3.2, with the floor of Hoffmann et al.
+2022, section 3.3). All sizes train on the same batches of the bundled plays in the same order. The
+loss is measured on a held-out play.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 
 import gpt_keras as gk
 
-# Layers and width; heads of 16.
+# Layers and width. Each head has a width of 16.
 SIZES = [(1, 32), (2, 32), (2, 48), (3, 64), (3, 96), (4, 128), (5, 160), (6, 208)]
 LENGTH, BATCH = 64, 24
 
@@ -38,7 +38,7 @@ def train(size: tuple[int, int], steps: int, data, validation, tokenizer) -> dic
         hidden_dim=width,
     )
     model = gk.GPTCausalLM(config)
-    # The smaller a model, the larger the steps that it bears.
+    # Smaller models train stably with higher learning rates.
     rate = 3e-3 * (64 / width) ** 0.5
     model.compile(gk.training.adamw(rate, total_steps=steps, final_learning_rate=0.0))
     began = time.perf_counter()
@@ -56,9 +56,9 @@ def train(size: tuple[int, int], steps: int, data, validation, tokenizer) -> dic
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", default="scaling_law", help="directory to write")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--sizes", type=int, default=len(SIZES), help="the first so many")
+    parser.add_argument("--output", default="scaling_law", help="directory to write to")
+    parser.add_argument("--steps", type=int, default=1500, help="training steps of each size")
+    parser.add_argument("--sizes", type=int, default=len(SIZES), help="number of sizes to train")
     arguments = parser.parse_args()
     folder = pathlib.Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)

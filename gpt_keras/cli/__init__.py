@@ -1,12 +1,12 @@
-"""The command line: `gpt-keras train | generate | chat | evaluate | export | info | ...`.
+"""The command line `gpt-keras`: train, generate, chat, evaluate, export, ....
 
-Each command is a function in a module of this package. Its signature gives the arguments of the
-command and its docstring their help; jsonargparse reads both. Printing happens here and nowhere
-else in the library.
+Each command is a function in a module of this package. jsonargparse reads the arguments of a
+command from the function's signature, and their help texts from its docstring. A command prints
+its results.
 
-The modules here import `gpt_keras`, and with it TensorFlow, only inside functions: `gpt-keras
---help` and wrong arguments are answered at once. `gpt_keras_command.py`, beside `gpt_keras`, loads
-them for the console.
+The modules here import `gpt_keras`, and with it TensorFlow, only inside functions. Therefore
+`gpt-keras --help` and errors in arguments appear without delay. The console script
+`gpt_keras_command.py`, next to `gpt_keras`, loads this package.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from .talk import chat
 
 __all__ = ["chat", "evaluate", "explain", "export", "generate", "info", "main", "train"]
 
-# A dict is a group of commands, whose help is in `_HELP`.
+# A dict is a group of commands. The help text of a group is in `_HELP`.
 _COMMANDS = {
     "train": train,
     "generate": generate,
@@ -47,7 +47,7 @@ _HELP = {
     "tokenizer": "Train, try and compare tokenizers.",
 }
 
-# The texts of these commands may also come from standard input or a file.
+# These commands also read texts from standard input or a file, so no positional text is required.
 _TEXTS_ELSEWHERE = (generate, tokenizers.encode, tokenizers.decode)
 
 _FLAG = r"(?<![\w-])--[a-zA-Z]\w*"
@@ -57,10 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: What stands after `gpt-keras`. Default: `sys.argv[1:]`.
+        arguments: Command-line arguments after `gpt-keras`. Default: `sys.argv[1:]`.
 
     Returns:
-        The exit code: 0, 2 after a bad argument, 130 after Ctrl-C.
+        The exit code: 0 for success, 1 if the output pipe was closed, 2 after an invalid
+        argument, 130 after Ctrl-C.
+
+    Example:
+        >>> from gpt_keras import cli
+        >>> cli.main(["tokenizer", "decode", "gpt2", "15496", "995"])
+        Hello world
+        0
     """
     arguments = _with_underscores(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -88,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_underscores(arguments: Sequence[str]) -> list[str]:
-    """Return arguments with flags as jsonargparse knows them: `--top-k` becomes `--top_k`."""
+    """Return arguments with underscores in flags: `--top-k` becomes `--top_k`."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     flags = [
         re.sub(r"^--[a-zA-Z][\w-]*", lambda flag: "--" + flag[0][2:].replace("-", "_"), argument)
@@ -98,12 +105,15 @@ def _with_underscores(arguments: Sequence[str]) -> list[str]:
 
 
 def _parser(arguments: Sequence[str]):
-    """Return a parser of all commands, with the arguments of those that `arguments` name."""
+    """Return a parser of all commands.
+
+    Reading signatures takes time, so only the commands named in `arguments` get their arguments.
+    """
     import docstring_parser
     import jsonargparse
 
     class HelpFormatter(jsonargparse.DefaultHelpFormatter):
-        """Leaves out what tells a newcomer nothing, and writes flags with hyphens."""
+        """Help without types that users need not see, and with hyphens in flags."""
 
         def _expand_help(self, action):
             noise = r"type: Literal\[.*?\], | \| null|, default: null| \(default: null\)"
@@ -140,8 +150,8 @@ def _parser(arguments: Sequence[str]):
 
 
 def _add_arguments(parser, command: Callable, docs) -> None:
-    """Add what jsonargparse finds in the signature, and what it makes nothing or little of."""
-    # An annotation is a string where its module postpones them.
+    """Add a command's arguments; jsonargparse adds all except lists and `*args`."""
+    # `eval_str`: annotations are strings in modules that postpone their evaluation.
     several = {
         name: parameter
         for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
@@ -178,14 +188,14 @@ def _run(commands: dict, settings) -> None:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether the package itself raised the error; otherwise it may be a bug."""
+    """Return whether the package itself raised the error; others may be bugs."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals.get("__name__", "").startswith("gpt_keras")
 
 
 def _fail(error: object) -> int:
     message = str(error)
-    if isinstance(error, argparse.ArgumentError):  # no "train.corpus"
+    if isinstance(error, argparse.ArgumentError):  # show "corpus" instead of "train.corpus"
         names = "|".join({*_COMMANDS, *_COMMANDS["tokenizer"]})
         message = re.sub(rf"\b({names})\.", "", message)
     message = re.sub(r"typing\.|<class '(\w+)'>", r"\1", message)

@@ -1,4 +1,4 @@
-"""`python -m gpt_keras.cli`."""
+"""Entry point of `python -m gpt_keras.cli`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Files that the commands read and write."""
+"""Reading and writing of files for the commands."""
 
 import pathlib
 import sys
@@ -8,7 +8,7 @@ from .package import gk
 
 
 def read_corpus(corpus: str) -> list[str | pathlib.Path]:
-    """Return the documents that an argument of this name stands for."""
+    """Return the documents of a `corpus` argument: a bundled corpus or a path."""
     names = gk.datasets.corpora.names()
     if corpus in names:
         return gk.datasets.corpora.load(corpus)
@@ -23,7 +23,7 @@ def read_corpus(corpus: str) -> list[str | pathlib.Path]:
 
 
 def beginning(documents: list[str | pathlib.Path]) -> str:
-    """Return the first document, or of a long file its first megabyte."""
+    """Return the text of the first document; of a long file, only its first part."""
     from gpt_keras.tokenizers.text_files import read_text
 
     first = documents[0]
@@ -31,7 +31,7 @@ def beginning(documents: list[str | pathlib.Path]) -> str:
 
 
 def check_output(directory: str) -> None:
-    """Raise the error that writing to `directory` would raise after all the work."""
+    """Check that a directory is new or empty, and writable, before any long work."""
     from gpt_keras.atomic import check_empty_directory
 
     check_empty_directory(directory)
@@ -39,14 +39,14 @@ def check_output(directory: str) -> None:
 
 
 def check_writable(path: str) -> None:
-    """Raise the error that making a file or directory of this path would raise."""
+    """Raise an `OSError` if no file or directory can be created at this path."""
     parents = pathlib.Path(path).absolute().parents
     with tempfile.TemporaryDirectory(dir=next(parent for parent in parents if parent.exists())):
         pass
 
 
 def read_prompts(path: str) -> list[str]:
-    """Return the lines of a UTF-8 file, or with "-" of standard input, without the blank ones."""
+    """Return the non-blank lines of a UTF-8 file; "-" is standard input."""
     from gpt_keras.tokenizers.text_files import read_text
 
     if path == "-":
@@ -54,13 +54,16 @@ def read_prompts(path: str) -> list[str]:
     elif pathlib.Path(path).is_file():
         text = "".join(read_text(pathlib.Path(path)))
     else:
-        raise ValueError(f"`prompts_file` must be a file or -, got {path!r}, which is none.")
-    # Of a file the line ends are normalized already, of standard input they are not.
+        raise ValueError(
+            f"`prompts_file` must be a file, or - for standard input, got {path!r}, "
+            "which is not a file."
+        )
+    # `read_text` has already converted the line ends of a file; standard input still has its own.
     return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
 
 
 def read_input() -> str:
-    """Return standard input, with its own line ends."""
+    """Return the text of standard input, with its line ends unchanged."""
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -68,13 +71,13 @@ def read_input() -> str:
 
 
 def describe_size(num_bytes: int) -> str:
-    """Return a number of bytes in KiB, MiB or GiB."""
+    """Return a number of bytes as text in KiB, MiB or GiB."""
     power = min(max((num_bytes.bit_length() - 1) // 10, 1), 3)
     return f"{num_bytes / 1024**power:,.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
 def print_written(path: str | pathlib.Path) -> None:
-    """Print a line for a file, or for each file below a directory."""
+    """Print the path and size of a file, or of each file in a directory."""
     path = pathlib.Path(path)
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():

@@ -1,4 +1,4 @@
-"""The commands for trained models: `gpt-keras generate | evaluate | explain | export | info`."""
+"""Commands for trained models: generate, evaluate, explain, export, info."""
 
 import pathlib
 import time
@@ -35,30 +35,31 @@ def generate(
     scores: bool = False,
     **processors,
 ) -> None:
-    """Continue one or more texts with a trained model.
+    """Generate text: continue one or more prompts with a trained model.
 
     For example: gpt-keras generate my_model "Once upon a time" --temperature 0.8
 
     Args:
-        model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
-        prompts: Texts to continue. A single one is shown as it grows.
-        prompts_file: Text file with more prompts, one in each line; - reads standard input.
-        max_new_tokens: How many tokens to add at most.
-        seed: Number from which the draws follow: same seed, same text; another text each time
-            unless given.
-        stop: Texts; the new text ends before the first of them.
-        time_limit: Seconds after which no more tokens are added.
-        num_beams: Search for the likeliest text with this many beams instead of drawing.
-        best_of: Draw this many texts and take the likeliest one.
-        prompt_lookup: Guess this many tokens at once from what the text held before: faster where
-            it repeats itself; for one prompt.
-        draft: A smaller model with the same tokenizer that guesses tokens for the model to check:
-            faster where it is often right; for one prompt.
-        sliding_window: Whether to go on past the longest text that the model takes, with its last
-            part in view.
-        scores: Whether to show before each text, and with num_beams or best_of before each of the
-            texts that were found, the mean log-probability of a new token.
-        **processors: The logits processors, which are off unless given.
+        model: Directory written by gpt-keras train or save_to_preset, or a .keras file.
+        prompts: Texts to continue. The text of a single prompt is printed while it is generated.
+        prompts_file: Text file with more prompts, one per line. Use - to read standard input.
+        max_new_tokens: Maximum number of tokens to generate.
+        seed: Random seed. The same seed gives the same text. By default, each run gives another
+            text.
+        stop: Stop strings. Generation ends at the first of them; it is not printed.
+        time_limit: Time limit in seconds. Generation stops when it is reached.
+        num_beams: Number of beams. Uses beam search instead of sampling.
+        best_of: Number of texts to sample. Only the one with the highest log-probability per token
+            is printed.
+        prompt_lookup: Speculative decoding by prompt lookup, with this many proposed tokens per
+            step. Faster if the text repeats itself; for one prompt only.
+        draft: Speculative decoding with this draft model, a smaller model with the same tokenizer.
+            Faster if its proposals are often right; for one prompt only.
+        sliding_window: Whether to continue beyond the model's context length. Each token then
+            attends only to the most recent ones.
+        scores: Whether to print a score before each text: the mean log-probability of its new
+            tokens. With num_beams or best_of, all candidates are printed, best first.
+        **processors: The logits processors. All are off by default.
     """
     prompts = [*prompts, *(read_prompts(prompts_file) if prompts_file else ())]
     if not prompts:
@@ -90,21 +91,21 @@ def evaluate(
     batch_size: int = 8,
     keep_line_ends: bool = False,
 ) -> None:
-    """Measure how well a model predicts text: its perplexity, each token scored once.
+    """Measure a model's perplexity on text; each token is scored once.
 
     For example: gpt-keras evaluate my_model new_text.txt
 
     Args:
-        model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
-        corpus: Text that the model was not trained on: the path of a text file, or of a directory,
-            which stands for all .txt and .md files in it, each a document; or shakespeare or
-            tang_poems, which come with the package.
-        stride: A long document is cut into windows that begin this many tokens apart. Fewer than
-            the model's context give each token more context, and take longer; as many as the
-            context unless given.
-        batch_size: Number of windows that are computed together.
-        keep_line_ends: Whether the line ends of Windows stay as they are in files, instead of
-            becoming those of Unix; as in the training.
+        model: Directory written by gpt-keras train or save_to_preset, or a .keras file.
+        corpus: Held-out text, which the model was not trained on: a text file, a directory with
+            .txt and .md files (each file is a document), or a bundled corpus (shakespeare or
+            tang_poems).
+        stride: Number of tokens between the starts of two windows of a long document. A smaller
+            stride gives the tokens more context but takes longer. The default is the model's
+            context length, so that windows do not overlap.
+        batch_size: Number of windows per batch.
+        keep_line_ends: Whether to keep CRLF and CR line ends in files instead of converting them
+            to LF. Use the same value as in training.
     """
     documents = read_corpus(corpus)
     found = gk.evaluation.perplexity(
@@ -122,15 +123,16 @@ def evaluate(
 
 
 def explain(model: str, text: str, output: str = "explanation.html") -> None:
-    """Write a page for a browser that shows what a model makes of a text.
+    """Write an HTML page that shows how a model processes a text.
 
-    It shows attention by head, what each layer would predict, and which tokens the prediction rests
-    on. For example: gpt-keras explain my_model "To be, or not to be"
+    The page shows the attention of each head, the prediction after each layer (logit lens), and the
+    contribution of each token to the prediction (attribution). For example: gpt-keras explain
+    my_model "To be, or not to be"
 
     Args:
-        model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
-        text: The text, of at most 128 tokens.
-        output: New file for the page, whose name ends in .html. It needs no network.
+        model: Directory written by gpt-keras train or save_to_preset, or a .keras file.
+        text: Text to explain, at most 128 tokens.
+        output: New .html file. The page works offline.
     """
     from gpt_keras.atomic import atomic_file
 
@@ -148,16 +150,16 @@ def explain(model: str, text: str, output: str = "explanation.html") -> None:
 
 
 def export(model: str, directory: str, *, jit_compile: bool = True) -> None:
-    """Write a trained model as a SavedModel, which takes strings and returns strings.
+    """Export a trained model as a SavedModel from strings to strings.
 
-    It needs nothing but TensorFlow, or TensorFlow Serving, to run. For example: gpt-keras export
-    my_model exported/1
+    The SavedModel contains the tokenizer and runs in TensorFlow or TensorFlow Serving, without
+    gpt_keras. For example: gpt-keras export my_model exported/1
 
     Args:
-        model: Directory that gpt-keras train or save_to_preset wrote, or a .keras file.
+        model: Directory written by gpt-keras train or save_to_preset, or a .keras file.
         directory: New or empty directory for the SavedModel.
-        jit_compile: Whether XLA compiles the step for one token, which is several times faster;
-            false for a server without XLA, such as TensorFlow Serving on a CPU.
+        jit_compile: Whether to compile the generation step with XLA, which makes it several times
+            faster. Use false for a server without XLA, such as TensorFlow Serving on a CPU.
     """
     began = time.perf_counter()
     check_output(directory)
@@ -167,13 +169,13 @@ def export(model: str, directory: str, *, jit_compile: bool = True) -> None:
 
 
 def info(name_or_path: str) -> None:
-    """Show the size of a model, and what it takes to train and run it, without building it.
+    """Show a model's shape, size, FLOPs and memory without building it.
 
     For example: gpt-keras info gpt2_small
 
     Args:
-        name_or_path: Name of a preset, such as gpt2_small; or a directory that gpt-keras train or
-            save_to_preset wrote, a .keras file, a Hugging Face folder, a .gguf file, or a
+        name_or_path: Name of a preset, such as gpt2_small; or a directory written by gpt-keras
+            train or save_to_preset, a .keras file, a Hugging Face folder, a .gguf file, or a
             config.json.
     """
     config = _read_config(name_or_path)
@@ -202,7 +204,7 @@ def info(name_or_path: str) -> None:
 
 
 def _read_config(name_or_path: str) -> "gk.GPTConfig":
-    """The config of a preset, or the one in a file, without making a model."""
+    """Return the config of a preset or of saved files, without building a model."""
     path = pathlib.Path(name_or_path)
     if name_or_path in gk.presets.names():
         return gk.presets.get(name_or_path)

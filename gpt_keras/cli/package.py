@@ -1,6 +1,6 @@
-"""`gk`: the package `gpt_keras`, imported when it is first used.
+"""`gk`, a lazy import of the package `gpt_keras`.
 
-Reading arguments and showing help need no TensorFlow, whose import takes seconds.
+The import of TensorFlow takes seconds. Parsing arguments and showing help do not need it.
 """
 
 import importlib
@@ -18,9 +18,14 @@ gk = _Package()
 
 
 def run_file(name: str) -> dict[str, Any]:
-    """Return the variables of a module that imports nothing, without importing its package.
+    """Run a module of `gpt_keras` without importing the package.
+
+    The module must not import anything from `gpt_keras`.
 
     Args:
-        name: The module's file in `gpt_keras`.
+        name: File name of the module, relative to the folder of `gpt_keras`.
+
+    Returns:
+        The module's global variables by name.
     """
     return runpy.run_path(str(pathlib.Path(__file__).parent.parent / name))

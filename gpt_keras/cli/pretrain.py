@@ -1,4 +1,4 @@
-"""The command that trains: `gpt-keras train`."""
+"""The command `gpt-keras train`."""
 
 import json
 import os
@@ -45,57 +45,59 @@ def train(
     keep_line_ends: bool = False,
     seed: int = 0,
 ) -> None:
-    """Train a new GPT on text and save it, with a report on the training.
+    """Train a new GPT on text and save it with a training report.
+
+    The output directory contains the model, report.md, run.json and run.yaml. To repeat a run:
+    gpt-keras train --config my_model/run.yaml shakespeare another_model. The model is saved after
+    each evaluation. Ctrl-C stops training and saves the current model.
 
     For example: gpt-keras train shakespeare my_model --steps 500
 
-    The output gets, besides the model, report.md, run.json and run.yaml. To train the same again:
-    gpt-keras train --config my_model/run.yaml shakespeare another_model. After each evaluation the
-    model is saved. Ctrl-C ends the training and saves the model as it is then.
-
     Args:
-        corpus: Text to learn from: shakespeare or tang_poems, which come with the package, or the
-            path of a text file, or of a directory, which stands for all .txt and .md files in it.
+        corpus: Training text: a bundled corpus (shakespeare or tang_poems), a text file, or a
+            directory with .txt and .md files.
         output: New or empty directory for the trained model.
-        tokenizer: What a token is: byte_pair learns frequent pieces of words from the corpus,
-            character takes single characters, gpt2 takes GPT-2's 50,257 pieces of words.
-        vocabulary_size: Number of tokens that byte_pair learns; the others have their own.
-        preset: Shape of a known model, such as gpt2_small, instead of num_layers, num_heads and
-            hidden_dim, which are for a modern decoder. Its weights start random.
-        num_layers: Number of transformer blocks; 4 unless given.
-        num_heads: Number of attention heads in each block; must divide hidden_dim; 4 unless given.
-        hidden_dim: Width of the model; 128 unless given.
-        sequence_length: Number of tokens that the model sees at once, in training and afterwards;
-            the preset's, or 128, unless given.
-        dropout: Share of activations set to zero in training, from 0 to below 1, against
-            overfitting; the preset's, or 0, unless given.
-        batch_size: Number of sequences in a batch.
-        accumulate: Number of batches in each step; more than 1 for steps on more sequences than
-            fit into memory.
+        tokenizer: Kind of tokenizer. byte_pair trains a byte-level BPE tokenizer on the corpus,
+            character has one token per character, gpt2 is GPT-2's BPE tokenizer with 50,257 tokens.
+        vocabulary_size: Vocabulary size of byte_pair. The other tokenizers ignore it.
+        preset: Architecture of a known model, such as gpt2_small, with random weights. Cannot be
+            combined with num_layers, num_heads or hidden_dim; these set the size of a modern
+            decoder.
+        num_layers: Number of transformer blocks. The default is 4.
+        num_heads: Number of attention heads per block; must divide hidden_dim. The default is 4.
+        hidden_dim: Width of the model. The default is 128.
+        sequence_length: Context length in tokens, in training and generation. The default is the
+            preset's, or 128.
+        dropout: Dropout rate in [0, 1). The default is the preset's, or 0.
+        batch_size: Number of sequences per batch.
+        accumulate: Number of batches per training step (gradient accumulation). Values above 1 give
+            steps on more sequences than fit into memory at once.
         steps: Number of training steps.
-        optimizer: Muon for the matrices of the blocks with adamw for the rest, or adamw for all.
-        learning_rate: Highest learning rate, reached after the warm-up; a cosine then takes it
-            down, to 0 with muon and to a tenth with adamw. 0.02 and 0.001 unless given.
-        warmup_steps: Number of first steps, in which the learning rate rises from 0; a tenth of
-            steps, at most 100, unless given.
-        dtype: What the layers compute in; the weights are float32. mixed_bfloat16 and
-            mixed_float16 are for GPUs.
-        rematerialize: Whether to compute what is inside the blocks twice instead of keeping it:
-            much less memory, and a third slower.
-        skip_above: A batch whose gradients are so many times larger than usual, or not finite, is
-            left out.
-        stop_above: Training stops at a loss that is so many times as high as usual; at one that
-            is not finite it always does, unless the batch is left out.
-        validation_fraction: Share of the corpus that is kept out of training to measure the loss
-            on, from 0 to below 1.
-        evaluations: How often to measure the validation loss and show a sample, at even distances;
-            the largest number up to this one that divides steps.
-        prompt: Text that the samples continue; "" for no samples; the first words of the corpus
-            unless given.
-        tensorboard: Whether to write what TensorBoard shows, to a directory tensorboard in output.
-        keep_line_ends: Whether the line ends of Windows stay as they are in files, instead of
-            becoming those of Unix.
-        seed: Number from which all that is random follows: same seed, same training.
+        optimizer: Optimizer. muon uses Muon for the weight matrices of the blocks and AdamW for the
+            other weights; adamw uses AdamW for all weights.
+        learning_rate: Peak learning rate, reached after warm-up. A cosine schedule then lowers it,
+            to 0 with muon and to a tenth with adamw. The default is 0.02 with muon and 0.001 with
+            adamw.
+        warmup_steps: Number of warm-up steps, in which the learning rate rises from 0. The default
+            is a tenth of steps, but at most 100.
+        dtype: Dtype policy. mixed_bfloat16 and mixed_float16 are for GPUs; they keep the weights in
+            float32.
+        rematerialize: Whether to recompute the activations inside the blocks in the backward pass
+            (gradient checkpointing). Needs much less memory and is about a third slower.
+        skip_above: Threshold for skipping batches. A batch is skipped if its gradient norm is more
+            than this many times the running mean, or not finite.
+        stop_above: Threshold for stopping. Training stops if the loss of a batch is more than this
+            many times its running mean. It always stops if the loss of a batch that is not skipped
+            is not finite.
+        validation_fraction: Fraction of the corpus that is held out for validation, in [0, 1).
+        evaluations: Number of evaluations, at equal intervals. Each measures the validation loss
+            and prints a sample. The largest number up to this one that divides steps is used.
+        prompt: Prompt of the samples, or "" for no samples. The default is the beginning of the
+            corpus.
+        tensorboard: Whether to write TensorBoard logs to the directory tensorboard in output.
+        keep_line_ends: Whether to keep CRLF and CR line ends in files instead of converting them
+            to LF.
+        seed: Random seed of the whole run. The same seed gives the same training.
     """
     settings = dict(locals())
     began = time.perf_counter()
@@ -104,7 +106,7 @@ def train(
     from gpt_keras.cache import check_cache_dir, default_cache_dir
     from gpt_keras.checks import check_positive_int, check_rate, check_seed
 
-    # What is wrong with the arguments is found here, before there is any work.
+    # All arguments are checked here, so that an error appears before any long work.
     _check_no_run(pathlib.Path(output))
     check_output(output)
     check_cache_dir(default_cache_dir())
@@ -148,7 +150,7 @@ def train(
     if prompt is None:
         prompt = _first_words(documents, config.max_sequence_length // 8 + 1)
     if prompt:
-        model.stream(prompt)  # what is wrong with it is said now, not at the first sample
+        model.stream(prompt)  # raises for an invalid prompt now instead of at the first sample
         samples = gk.callbacks.SampleText(prompt)
         callbacks.append(samples)
     digest = {
@@ -198,7 +200,7 @@ def train(
 
 
 def _check_no_run(output: pathlib.Path) -> None:
-    """Say how to go on where an interrupted run left its files, instead of only refusing them."""
+    """Raise an error that says how to continue if `output` holds an unfinished run."""
     try:
         record = json.loads((output / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -216,7 +218,7 @@ def _check_no_run(output: pathlib.Path) -> None:
 
 
 def _new_keeper(output: pathlib.Path, accumulate: int):
-    """Return a callback that saves the model after each evaluation, and when it is interrupted."""
+    """Return a callback that saves the model after evaluations and on interruption."""
     import keras
 
     from gpt_keras.callbacks.progress import BatchCounter
@@ -236,13 +238,13 @@ def _new_keeper(output: pathlib.Path, accumulate: int):
             self._counter.end(batch)
 
         def on_epoch_end(self, epoch, logs=None):
-            if not self.model.stop_training:  # the loss is none that anybody wants to keep
+            if not self.model.stop_training:  # LossWatch sets it when the loss diverges
                 self._save()
 
         def interrupted(self, steps: int) -> str:
-            """Save what there is, and return what to tell the user."""
+            """Save the current model, and return a message for the user."""
             if self.step == 0:
-                # Nothing was learned. Without these files the same command can be given again.
+                # Nothing was learned. Without these files, the user can run the command again.
                 for name in (_SETTINGS, _RECORD, "report.md"):
                     (output / name).unlink(missing_ok=True)
                 return "gpt-keras: nothing was trained yet, and nothing is kept"
@@ -273,7 +275,10 @@ def _write_settings(output: str, settings: Mapping[str, Any]) -> None:
 
 
 def _save(model: "gk.CausalLM", output: pathlib.Path) -> None:
-    """Put the model's files next to those of the run; the config, without which none is, last."""
+    """Move the model's files into the run's directory.
+
+    The config comes last: without it, the directory does not count as a model.
+    """
     with tempfile.TemporaryDirectory(dir=output) as folder:
         model.save_to_preset(pathlib.Path(folder) / "model")
         files = (pathlib.Path(folder) / "model").iterdir()
@@ -282,7 +287,7 @@ def _save(model: "gk.CausalLM", output: pathlib.Path) -> None:
 
 
 def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> "gk.GPTConfig":
-    """Return the preset, or the shape, with the changes that are not None."""
+    """Return the preset's config, or one of this shape, with the given changes."""
     given = {name: value for name, value in shape.items() if value is not None}
     if preset is not None and given:
         raise ValueError(f"`preset` decides {', '.join(given)}; give one or the other.")

@@ -1,4 +1,4 @@
-"""Arguments of `generate` and `chat` for logits processors and strategies."""
+"""Command-line arguments for logits processors and decoding strategies."""
 
 import inspect
 import textwrap
@@ -8,13 +8,13 @@ from .package import gk, run_file
 
 
 def takes_processors(**defaults) -> Callable[[Callable], Callable]:
-    """Return a decorator that gives a command an argument for each logits processor.
+    """Return a decorator that gives a command one argument per logits processor.
 
-    The command takes them as `**processors`. Its signature and docstring then name them, so that
-    the command line offers them.
+    The command receives them as `**processors`. The decorator replaces `**processors` in the
+    command's signature and docstring by their names, so that the command line offers each one.
 
     Args:
-        defaults: Values of the processors that are not off unless given.
+        **defaults: Default values by name. All other processors are off by default.
     """
 
     def name_processors(command: Callable) -> Callable:
@@ -30,7 +30,7 @@ def takes_processors(**defaults) -> Callable[[Callable], Callable]:
                     annotation=kind | None,
                 )
             )
-            if name == "logit_bias":  # whose sequences of ids JSON cannot hold
+            if name == "logit_bias":  # a JSON key cannot be a sequence of ids
                 text = text.split(";")[0] + """, such as '{"11": -2.5}'."""
             text = f"{name}: {text}"
             indents = {"initial_indent": 8 * " ", "subsequent_indent": 12 * " "}
@@ -49,7 +49,7 @@ def strategy_of(
     prompt_lookup: int | None = None,
     draft: str | None = None,
 ):
-    """Return the strategy that arguments of these names stand for."""
+    """Return the decoding strategy that the command's arguments choose."""
     given = dict(num_beams=num_beams, best_of=best_of, prompt_lookup=prompt_lookup, draft=draft)
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) > 1:

@@ -1,4 +1,4 @@
-"""The command for conversations: `gpt-keras chat`."""
+"""The command `gpt-keras chat`."""
 
 import pathlib
 import sys
@@ -6,7 +6,7 @@ import sys
 from .package import gk
 from .settings import strategy_of, takes_processors
 
-_COMMANDS = "/reset forgets what was said, /save FILE writes it down, /quit ends."
+_COMMANDS = "/reset forgets the conversation, /save FILE saves it as JSON, /quit ends it."
 
 
 @takes_processors(temperature=0.2, top_p=0.9)
@@ -23,27 +23,27 @@ def chat(
     sliding_window: bool = False,
     **processors,
 ) -> None:
-    """Talk with a model that was trained to chat.
+    """Chat with an instruction-tuned model.
 
-    For example: gpt-keras chat smollm2_135m_instruct. What you type is answered, with everything
-    that was said before in mind; Ctrl-C stops an answer, Ctrl-D or /quit ends the conversation,
-    /reset forgets it, /save FILE writes it down as JSON.
+    Type a message to get an answer; the model sees the conversation so far. Ctrl-C stops an answer,
+    Ctrl-D or /quit ends the conversation, /reset forgets it, /save FILE saves it as JSON.
+
+    For example: gpt-keras chat smollm2_135m_instruct
 
     Args:
-        model: Name of a pretrained model, such as smollm2_135m_instruct; or a .gguf file, a folder
-            or hf://owner/name[@revision] with a model whose files say how a conversation is
-            written.
-        system: What the model is told before the conversation; what its makers chose unless given.
-        max_new_tokens: How long an answer may get, in tokens.
-        seed: Number from which the draws follow; other ones each time unless given.
-        stop: Texts; an answer ends before the first of them.
-        time_limit: Seconds after which an answer ends.
-        prompt_lookup: Guess this many tokens at once from what was said before: faster where an
-            answer repeats much of it.
-        draft: A smaller model with the same tokenizer that guesses tokens for the model to check:
-            faster where it is often right.
-        sliding_window: Whether an answer may go on past the longest text that the model takes, with
-            its last part in view.
+        model: Name of a pretrained model, such as smollm2_135m_instruct; or a .gguf file, a model
+            folder or hf://owner/name[@revision]. The model's files must contain a chat template.
+        system: System prompt. By default, the chat template decides.
+        max_new_tokens: Maximum number of tokens in an answer.
+        seed: Random seed. By default, each run gives other answers.
+        stop: Stop strings. An answer ends at the first of them; it is not printed.
+        time_limit: Time limit of an answer, in seconds.
+        prompt_lookup: Speculative decoding by prompt lookup, with this many proposed tokens per
+            step. Faster if answers repeat parts of the conversation.
+        draft: Speculative decoding with this draft model, a smaller model with the same tokenizer.
+            Faster if its proposals are often right.
+        sliding_window: Whether an answer may continue beyond the model's context length. Each token
+            then attends only to the most recent ones.
         **processors: The logits processors.
     """
     settings = dict(max_new_tokens=max_new_tokens, seed=seed, stop=stop or (), **processors)
@@ -70,7 +70,7 @@ def chat(
 
 
 def _read(is_terminal: bool) -> str | None:
-    """The next line; None at the end of the input."""
+    """Return the next line of input, or None at its end."""
     try:
         return input("> " if is_terminal else "").strip()
     except EOFError:
@@ -82,8 +82,8 @@ def _answer(conversation: "gk.chat.Conversation", text: str) -> None:
         for piece in conversation.say(text):
             print(piece, end="", flush=True)
     except KeyboardInterrupt:
-        pass  # what was said so far is kept
-    except ValueError as error:  # as when the text is too long; the conversation goes on
+        pass  # the conversation keeps the answer as far as it was printed
+    except ValueError as error:  # for example, the text is too long; the conversation continues
         print(error, end="")
     print()
 

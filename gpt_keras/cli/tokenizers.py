@@ -1,4 +1,4 @@
-"""The commands for tokenizers: `gpt-keras tokenizer train | encode | decode | compare`."""
+"""Commands for tokenizers: train, encode, decode, compare."""
 
 import pathlib
 import re
@@ -10,9 +10,10 @@ from typing import Literal
 from .files import beginning, check_writable, print_written, read_corpus, read_input
 from .package import gk
 
-_END_OF_TEXT = "<|endoftext|>"  # `gpt_keras.tokenizers` has it too, and takes seconds to import
+# A copy of the constant in `gpt_keras.tokenizers`, whose import takes seconds.
+_END_OF_TEXT = "<|endoftext|>"
 
-# How much text `train` measures, and how many lines and characters `compare` shows in pieces.
+# `train` measures bytes per token on this much text; `compare` shows the tokens of this much text.
 _MEASURED_CHARACTERS = 100_000
 _SHOWN_LINES = 2
 _SHOWN_CHARACTERS = 160
@@ -33,20 +34,18 @@ def train(
     For example: gpt-keras tokenizer train shakespeare my_tokenizer.json --vocabulary-size 2000
 
     Args:
-        corpus: Text to learn from: shakespeare or tang_poems, which come with the package, or the
-            path of a text file, or of a directory, which stands for all .txt and .md files in it.
-        output: New file for the tokenizer, whose name ends in .json, or a directory, which gets a
-            tokenizer.json.
-        kind: What a token is: byte_pair learns frequent pieces of words, made of bytes, as in
-            GPT-2, character takes single characters, gpt1 learns pieces of words in lower case,
-            made of characters, as in GPT-1.
-        vocabulary_size: Number of tokens to learn, special ones included; character takes as many
-            as there are characters.
-        min_frequency: Pieces that occur less often are not made; of no use to character.
-        special_tokens: Tokens that no text becomes unless asked for; none if nothing follows.
-            character knows <|endoftext|> alone.
-        keep_line_ends: Whether the line ends of Windows stay as they are in files, instead of
-            becoming those of Unix.
+        corpus: Training text: a bundled corpus (shakespeare or tang_poems), a text file, or a
+            directory with .txt and .md files.
+        output: New .json file, or a directory for a new tokenizer.json.
+        kind: Kind of tokenizer. byte_pair is byte-level BPE, as in GPT-2; character has one token
+            per character; gpt1 is BPE on lower-case characters, as in GPT-1.
+        vocabulary_size: Vocabulary size, special tokens included. character ignores it and takes
+            every character of the corpus.
+        min_frequency: Minimum frequency of a pair of tokens to be merged. character ignores it.
+        special_tokens: Special tokens. Without a value after the flag, there are none. character
+            supports only <|endoftext|>.
+        keep_line_ends: Whether to keep CRLF and CR line ends in files instead of converting them
+            to LF.
     """
     file = pathlib.Path(output)
     file = file if file.suffix == ".json" else file / "tokenizer.json"
@@ -91,16 +90,18 @@ def encode(
     pieces: bool = False,
     allowed_special: list[str] = [],  # noqa: B006 - read, never changed
 ) -> None:
-    """Turn text into ids.
+    """Encode text to token ids.
 
     For example: gpt-keras tokenizer encode gpt2 "Hello world" --pieces true
 
     Args:
-        tokenizer: Gpt2, or the path of a tokenizer's file or folder, or of a model's folder.
-        texts: Texts to encode; a line of ids for each. Standard input is one text if none is given.
-        pieces: Whether to print a line for each id, with the piece of text that it stands for;
-            ␣ is a space, ⏎ a line end, and ‹E8› the byte of a part of a character.
-        allowed_special: Special tokens to look for in the text, or all; they come after the texts.
+        tokenizer: The name gpt2, or the path of a tokenizer file, tokenizer folder or model folder.
+        texts: Texts to encode, one line of ids each. Without texts, standard input is encoded as
+            one text.
+        pieces: Whether to print one line per id, with the text of the token. ␣ is a space, ⏎ a
+            line end, and ‹E8› a byte of an incomplete character.
+        allowed_special: Special tokens to recognize in the texts, or the word all. By default,
+            they are encoded as plain text. This flag must come after the texts.
     """
     from gpt_keras.tokenizers.visible import visible
 
@@ -117,17 +118,17 @@ def encode(
 
 
 def decode(tokenizer: str, *ids: str) -> None:
-    """Turn ids into text.
+    """Decode token ids to text.
 
     For example: gpt-keras tokenizer decode gpt2 15496 995
 
     Args:
-        tokenizer: Gpt2, or the path of a tokenizer's file or folder, or of a model's folder.
-        ids: Ids of one text. Each line of standard input is one if none are given.
+        tokenizer: The name gpt2, or the path of a tokenizer file, tokenizer folder or model folder.
+        ids: Token ids of one text. Without ids, each line of standard input is decoded as one text.
     """
     loaded = _load(tokenizer)
     for line in [" ".join(ids)] if ids else read_input().splitlines():
-        words = re.sub(r"[\[\],]", " ", line).split()  # a list of Python's is welcome, too
+        words = re.sub(r"[\[\],]", " ", line).split()  # also accepts a Python list
         wrong = [word for word in words if not re.fullmatch(r"-?\d+", word, re.ASCII)]
         if wrong:
             raise ValueError(f"`ids` must be integers, but {wrong[0]!r} is among them.")
@@ -136,13 +137,14 @@ def decode(tokenizer: str, *ids: str) -> None:
 
 
 def compare(text: str, *tokenizers: str) -> None:
-    """Show how tokenizers cut the same text.
+    """Compare the tokens that several tokenizers make of the same text.
 
     For example: gpt-keras tokenizer compare "To be, or not to be" gpt2 my_tokenizer.json
 
     Args:
-        text: A text, or the path of a text file.
-        tokenizers: Each gpt2, or the path of a tokenizer's file or folder, or of a model's folder.
+        text: Text, or the path of a text file.
+        tokenizers: Each is the name gpt2, or the path of a tokenizer file, tokenizer folder or
+            model folder.
     """
     loaded = {name: _load(name) for name in tokenizers}
     text = _read_text(text)
@@ -154,7 +156,7 @@ def compare(text: str, *tokenizers: str) -> None:
         row = (name, f"{tokenizer.vocabulary_size:,}")
         try:
             count = len(tokenizer.encode(text))
-        except ValueError as error:  # such as a character that it does not know
+        except ValueError as error:  # for example, a character outside the vocabulary
             problems[name] = str(error)
             rows.append((*row, "-", "-", "-"))
             continue
@@ -177,8 +179,8 @@ def _load(name: str) -> "gk.tokenizers.Tokenizer":
         return gk.tokenizers.BytePairTokenizer.gpt2()
     if not pathlib.Path(name).exists():
         raise ValueError(
-            f"`tokenizer` must be gpt2, or the path of a tokenizer's file or folder, or of a "
-            f"model's folder, got {name!r}, which does not exist."
+            f"`tokenizer` must be gpt2, or the path of a tokenizer file, tokenizer folder or "
+            f"model folder, got {name!r}, which does not exist."
         )
     return gk.tokenizers.load(name)
 
@@ -188,13 +190,13 @@ def _read_text(text_or_file: str) -> str:
 
     try:
         is_file = pathlib.Path(text_or_file).is_file()
-    except (OSError, ValueError):  # a text that no path can be
+    except (OSError, ValueError):  # the text is not a valid path
         is_file = False
     return "".join(read_text(pathlib.Path(text_or_file))) if is_file else text_or_file
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows with their columns in line: the first to the left, numbers to the right."""
+    """Print rows as a table: the first column left-aligned, the others right-aligned."""
     from gpt_keras.tokenizers.visible import display_width
 
     widths = [max(map(display_width, column)) for column in zip(*rows)]
@@ -205,7 +207,7 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def _bordered(pieces: Sequence[bytes]) -> list[str]:
-    """Return lines of pieces with borders between them, no wider than the terminal."""
+    """Return lines of tokens with borders between them, no wider than the terminal."""
     from gpt_keras.tokenizers.visible import display_width, visible
 
     room = shutil.get_terminal_size((100, 24)).columns - 2

@@ -1,4 +1,4 @@
-"""Measures of a model: perplexity of texts, and scaling laws."""
+"""Evaluation of models: perplexity and scaling laws."""
 
 from gpt_keras.evaluation.likelihood import PerplexityResult, perplexity
 from gpt_keras.evaluation.scaling_law import PowerLaw, fit_power_law

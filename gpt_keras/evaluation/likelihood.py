@@ -1,4 +1,4 @@
-"""Perplexity of texts, exactly, and in units that tokenizers share."""
+"""Perplexity, bits per character and bits per byte of a model on text."""
 
 import itertools
 import math
@@ -16,21 +16,32 @@ from gpt_keras.generation.scoring import compiled_log_probabilities
 from gpt_keras.models import CausalLM, NGramLM
 from gpt_keras.models.text_containers import plain_batch
 
-# Window of a model that names no longest sequence.
+# Window length for a model without `max_sequence_length`.
 _DEFAULT_LENGTH = 1024
 
 
 class PerplexityResult(NamedTuple):
     """Result of `perplexity`.
 
+    Perplexities can be compared only between models with the same tokenizer. Bits per character
+    and bits per byte do not depend on the tokenizer.
+
     Attributes:
         perplexity: Exponential of `loss`.
         loss: Mean negative log-probability of a token, in nats.
-        num_tokens: How many tokens were scored (of a dataset with sample weights, their sum).
-        bits_per_character: The loss of all tokens together, in bits, over the number of characters
-            (code points) of the texts; None where the texts are not known.
-        bits_per_byte: The same over the number of bytes in UTF-8. Both compare models whose
-            tokenizers differ, as perplexities of tokens do not.
+        num_tokens: Number of scored tokens. For a dataset with sample weights, the sum of the
+            weights.
+        bits_per_character: Total loss in bits, divided by the number of characters (code points)
+            of the texts. None for a dataset and for a model without a tokenizer.
+        bits_per_byte: Total loss in bits, divided by the number of UTF-8 bytes of the texts. None
+            for a dataset and for a model without a tokenizer.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("ab", end_of_text=True)
+        >>> model = gk.NGramLM(1, tokenizer).fit(["abababab"])
+        >>> gk.evaluation.perplexity(model, ["abba"]).num_tokens
+        5
     """
 
     perplexity: float
@@ -49,46 +60,51 @@ def perplexity(
     batch_size: int = 8,
     keep_line_ends: bool = False,
 ) -> PerplexityResult:
-    r"""Return a model's perplexity, every token of the documents scored exactly once.
+    r"""Return a model's perplexity on documents; every token is scored exactly once.
 
-    The tokenizer's `id_before_text` stands before each document: the start of text where the
-    tokenizer adds it, else the end-of-text token. All tokens of the document are scored, and the
-    end-of-text token after it. Where the tokenizer has neither, nothing comes before the first
-    token, which then is not scored (nor are its characters counted).
+    The tokenizer's `id_before_text` is prepended to each document as context: the start-of-text
+    token if the tokenizer adds it, otherwise the end-of-text token. All tokens of the document are
+    scored, and then the end-of-text token. If the tokenizer has neither token, the first token of
+    a document has no context. It is then not scored, and its characters are not counted.
 
-    A document that is longer than the model's context is cut into windows. Each begins `stride`
-    tokens after the one before and scores what that one did not: with a small stride every token
-    but the first ones has a long context, and the computation takes as many times longer.
+    A document that is longer than the model's context is cut into windows. Each window begins
+    `stride` tokens after the previous one and scores only the tokens that the previous one did
+    not. A small stride gives almost every token a long context, but the computation takes
+    `sequence_length / stride` times as long.
 
     Args:
         model: A `CausalLM` or an `NGramLM`.
-        documents: Texts, files or directories as `gk.datasets.language_modeling` takes them, where
-            an empty document counts as none; or the token ids of one document, without end of
-            text, or rows of ids, one for each document; or, for a `CausalLM`, a dataset of
-            `(inputs, targets)` or `(inputs, targets, sample_weight)`, whose targets are scored as
-            they are.
-        stride: Tokens from the beginning of a window to that of the next, from 1 to
-            `sequence_length`. Default: `sequence_length`, so that windows do not overlap.
-        sequence_length: Tokens of a window. Default: the model's `max_sequence_length`, or 1,024
-            if it has none. An `NGramLM` has its own context and takes neither.
-        batch_size: Windows that are computed together.
-        keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files stay as they are; give
-            what the training data was made with.
+        documents: One of these:
+
+            - texts, files or directories as in `gk.datasets.language_modeling`; empty documents
+              are skipped;
+            - the token ids of one document, without the end-of-text token;
+            - rows of token ids, one row per document;
+            - for a `CausalLM`, a dataset of `(inputs, targets)` or `(inputs, targets,
+              sample_weight)`, each `(batch, length)`; all its targets are scored.
+        stride: Number of tokens between the starts of two windows, from 1 to `sequence_length`.
+            Default: `sequence_length`, so that windows do not overlap. Not for an `NGramLM` or a
+            dataset.
+        sequence_length: Number of tokens in a window. Default: the model's `max_sequence_length`,
+            or 1,024 if the model has no such limit. Not for an `NGramLM` or a dataset.
+        batch_size: Number of windows per batch.
+        keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of files. Use the same
+            value as for the training data.
 
     Returns:
         A `PerplexityResult`.
 
     Raises:
-        ValueError: An argument is out of its range, there is no token to score, an id is outside
-            the vocabulary, a dataset is endless or its sequences are too long, or texts are given
-            to a model without a tokenizer.
+        ValueError: An argument is out of range, there is no token to score, an id is outside the
+            vocabulary, a dataset is infinite or its sequences are too long, or texts are given for
+            a model without a tokenizer.
 
     Example:
         >>> import gpt_keras as gk
         >>> tokenizer = gk.tokenizers.CharacterTokenizer("ab", end_of_text=True)
         >>> model = gk.NGramLM(1, tokenizer).fit(["abababab"])
         >>> result = gk.evaluation.perplexity(model, ["abba"])
-        >>> result.num_tokens                        # four letters and the end of text
+        >>> result.num_tokens    # four letters and the end-of-text token
         5
         >>> result.perplexity == model.perplexity(["abba"])
         True
@@ -100,12 +116,14 @@ def perplexity(
         if not _is_windows(documents):
             return _of_documents(model, score, documents, batch_size, keep_line_ends, **windows)
         if stride is not None or sequence_length is not None:
-            raise ValueError("A dataset is cut already: leave out `stride` and `sequence_length`.")
+            raise ValueError(
+                "A dataset is already cut into windows: leave out `stride` and `sequence_length`."
+            )
         return _of_dataset(model, score, documents)
     if not isinstance(model, NGramLM):
         raise ValueError(f"`model` must be a CausalLM or an NGramLM, got {model!r}.")
     if _is_windows(documents):
-        raise ValueError("An NGramLM takes documents, not a dataset of windows.")
+        raise ValueError("`documents` for an NGramLM must be documents, not a dataset of windows.")
     if stride is not None or sequence_length is not None:
         raise ValueError("An NGramLM needs no windows: leave out `stride` and `sequence_length`.")
     total = _Total(model.tokenizer, model.end_of_text_id)
@@ -117,7 +135,7 @@ def perplexity(
 
 
 class _Total:
-    """Sums over documents."""
+    """Running sums of losses, tokens, characters and bytes over documents."""
 
     def __init__(self, tokenizer, id_before_text):
         self._tokenizer = tokenizer
@@ -135,7 +153,7 @@ class _Total:
         text = document.text
         if text is None:
             text = self._tokenizer.decode(document.ids)
-        # The characters of a token that is not scored do not count either.
+        # Without context the first token is not scored, so its characters are not counted either.
         missing = ""
         if self._id_before_text is None:
             missing = self._tokenizer.decode(document.ids[:1])
@@ -144,7 +162,10 @@ class _Total:
 
     def result(self):
         if self._num_tokens == 0:
-            raise ValueError("`documents` must hold a token to score besides the first one.")
+            raise ValueError(
+                "`documents` must hold a token to score, got none. Without a start-of-text or "
+                "end-of-text token, the first token of a document is not scored."
+            )
         loss = self._loss / self._num_tokens
         bits = self._loss / math.log(2)
         return PerplexityResult(
@@ -157,7 +178,7 @@ class _Total:
 
 
 def _is_windows(documents) -> bool:
-    """Return whether this is a dataset of batches of ids; a dataset of texts is documents."""
+    """Return whether this is a dataset of batches of ids, not a dataset of texts."""
     if not isinstance(documents, tf.data.Dataset):
         return False
     return getattr(documents.element_spec, "dtype", None) != tf.string
@@ -185,7 +206,7 @@ def _of_dataset(model, score, dataset):
             total.add(losses.sum(), losses.size)
             continue
         weights = np.asarray(weights, np.float64)
-        # The weight of a row, (batch,) or (batch, 1), is that of each token.
+        # A weight per row, (batch,) or (batch, 1), applies to each token of the row.
         weights = weights[:, np.newaxis] if weights.ndim == 1 else weights
         if weights.shape not in (losses.shape, (len(losses), 1)):
             raise ValueError(
@@ -193,7 +214,7 @@ def _of_dataset(model, score, dataset):
                 f"{weights.shape}."
             )
         weights = np.broadcast_to(weights, losses.shape)
-        # 0 times a loss that is not finite would not be 0.
+        # Tokens of weight 0 are left out: 0 times an infinite loss would be NaN.
         counts = weights != 0
         total.add((losses[counts] * weights[counts]).sum(), float(weights.sum()))
     return total.result()
@@ -232,7 +253,7 @@ def _of_documents(model, score, documents, batch_size, keep_line_ends, stride, s
 
     for batch in _batches(all_windows(), batch_size):
         width = _round_up(max(len(window.ids) - 1 for window in batch), sequence_length)
-        # Always `batch_size` rows of few widths, so that few functions are traced.
+        # Fixed batch size and few different widths: TensorFlow traces a function for each shape.
         rows = np.zeros((batch_size, width + 1), np.int32)
         scored = np.zeros((batch_size, width), bool)
         for i, window in enumerate(batch):
@@ -244,14 +265,14 @@ def _of_documents(model, score, documents, batch_size, keep_line_ends, stride, s
 
 
 class _Window(NamedTuple):
-    """Ids, of which those from `first_scored` on are scored."""
+    """Token ids of one window; only the ids from index `first_scored` on are scored."""
 
     ids: np.ndarray
     first_scored: int
 
 
 def _windows(ids: np.ndarray, sequence_length: int, stride: int) -> Iterator[_Window]:
-    scored = 1  # nothing comes before the first id
+    scored = 1  # the first id has no context, so it is never scored
     for begin in itertools.count(0, stride):
         if scored >= len(ids):
             return

@@ -1,21 +1,31 @@
-"""Scaling laws: the loss as a function of size."""
+"""Scaling laws: the loss as a power law of the model size."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-# Kaplan et al. found 0.076 for parameters, Hoffmann et al. 0.34: with room on both sides.
+# Candidate exponents. Kaplan et al. found 0.076 for parameters, Hoffmann et al. 0.34; the grid
+# leaves room on both sides.
 _EXPONENTS = np.geomspace(0.005, 2.0, 4001)
 
 
 class PowerLaw(NamedTuple):
-    """`loss = floor + scale * size ** -exponent`; call it with sizes to get losses.
+    """Scaling law `loss = floor + scale * size ** -exponent`.
+
+    Call it with sizes to get the predicted losses.
 
     Attributes:
-        floor: Loss, in nats per token, that no size gets below.
-        scale: What a model of size 1 has above it.
-        exponent: How fast that falls: ten times the size divides it by `10 ** exponent`.
+        floor: Irreducible loss in nats per token, the limit for an infinite size.
+        scale: Reducible loss at size 1, in nats per token.
+        exponent: Rate of decay. Ten times the size divides the reducible loss by
+            `10 ** exponent`.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> law = gk.evaluation.PowerLaw(floor=1.5, scale=20.0, exponent=0.5)
+        >>> law([100, 10000]).tolist()
+        [3.5, 1.7]
     """
 
     floor: float
@@ -27,21 +37,23 @@ class PowerLaw(NamedTuple):
 
 
 def fit_power_law(sizes: Sequence[float], losses: Sequence[float]) -> PowerLaw:
-    """Fit a power law with a floor by least squares (Hoffmann et al. 2022, section 3.3).
+    """Fit a power law with a constant term (a floor) to losses by least squares.
 
-    For each of a dense row of exponents floor and scale follow from a linear fit; the exponent
-    whose fit is best wins.
+    The method is a grid search over exponents. For each exponent, a linear fit gives the floor and
+    the scale; the best fit wins. The law is the one of Hoffmann et al. 2022 ("Training
+    Compute-Optimal Large Language Models", section 3.3) in one variable.
 
     Args:
-        sizes: Numbers of parameters, or of tokens or operations; at least three different ones.
-        losses: In nats per token.
+        sizes: `(number,)`, numbers of parameters, tokens or floating-point operations. At least
+            three must be different.
+        losses: `(number,)`, one loss for each size, in nats per token.
 
     Returns:
-        The law. Its floor is not below 0.
+        A `PowerLaw`. Its floor is at least 0.
 
     Raises:
-        ValueError: There are fewer than three sizes, they are not positive, or there are not as
-            many losses.
+        ValueError: `sizes` has fewer than three different values or a value that is not positive,
+            or `losses` does not have one finite number for each size.
 
     Example:
         >>> import gpt_keras as gk

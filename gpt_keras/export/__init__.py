@@ -1,4 +1,4 @@
-"""Export of models to formats that other programs run."""
+"""Export of models for serving without gpt_keras."""
 
 from gpt_keras.export.servable import saved_model
 

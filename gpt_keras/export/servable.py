@@ -1,4 +1,4 @@
-"""A SavedModel that takes strings and returns strings, with nothing but TensorFlow to run it."""
+"""Export as a SavedModel from strings to strings that needs only TensorFlow."""
 
 import contextlib
 import inspect
@@ -26,46 +26,52 @@ def saved_model(
     jit_compile: bool = True,
     logits_processors: Sequence[Callable] = (),
 ) -> None:
-    """Write a model as a SavedModel with its tokenizer, KV cache and sampling inside.
+    """Write a model as a SavedModel with its tokenizer, KV cache and sampling.
 
-    What it holds needs TensorFlow alone, no gpt_keras and no keras (with a
-    `SentencePieceTokenizer` inside, tensorflow-text, too). Its functions:
+    The SavedModel runs with TensorFlow alone, without gpt_keras and Keras. With a
+    `SentencePieceTokenizer` it also needs tensorflow-text. It has these functions:
 
-    - `generate(text, max_new_tokens=100, seed=0, stop=[], time_limit=0, ...)`, where `...` are the
-      logits processors of `model.generate` (`gk.generation.PROCESSORS`): `temperature=1.0`,
-      `top_k=0` and so on. The defaults are off: 1 for `temperature`, `top_p`, `typical_p` and
-      `repetition_penalty`, no strings for `bad_words` and `choices`, else 0. `text` is one string
-      or a vector of them, which may be empty. Returns `{"text": (batch,) strings}`, prompts
-      included: the texts of `model.generate` with the same settings and seed.
-    - `serving_default(text)`: the same with the settings left out; `keras.layers.TFSMLayer(path,
-      "serving_default")` calls it.
-    - `logits(token_ids)`: `(batch, length)` int32 to `(batch, length, vocabulary_size)` float32.
+    - `generate(text, max_new_tokens=100, seed=0, stop=[], time_limit=0, ...)` generates text.
+      `text` is one string or a vector of strings, which may be empty. The result is
+      `{"text": ...}`, `(batch,)` strings with prompt and continuation. They are equal to the texts
+      of `model.generate` with the same settings and seed.
 
-    Its signatures, for servers, take every input that they name in each request:
-    `signatures["generate"]`, `signatures["serving_default"]` (`text`, `max_new_tokens`,
-    `temperature`, `top_k`, `top_p`, `seed`), `signatures["text_only"]` and `signatures["logits"]`.
+      The remaining arguments are the logits processors in `gk.generation.PROCESSORS`. By default
+      all are off: `temperature`, `top_p`, `typical_p` and `repetition_penalty` are 1, `bad_words`
+      and `choices` hold no strings, and the others are 0.
+    - `serving_default(text)` generates text with all defaults.
+      `keras.layers.TFSMLayer(path, "serving_default")` calls it.
+    - `logits(token_ids)` maps `(batch, length)` int32 to `(batch, length, vocabulary_size)`
+      float32.
 
-    Numbers may be Python's or NumPy's of any width. A tensor must have the input's own type: int32,
-    float32, and int64 for `seed`. Call a signature where several threads send requests: when an
-    argument of a restored `tf.function` such as `generate` has a wrong type or name, TensorFlow
-    2.21 raises a TypeError and keeps the function's lock, so that other threads wait for ever.
-    Signatures take no lock.
+    A model without a tokenizer gets only `logits`, which is then also the signature
+    `serving_default`.
 
-    A model without a tokenizer gets `logits` alone.
+    For servers, the SavedModel has the signatures `generate`, `serving_default`, `text_only` and
+    `logits`. A request must contain every input of its signature. The inputs of `serving_default`
+    are `text`, `max_new_tokens`, `temperature`, `top_k`, `top_p` and `seed`; the input of
+    `text_only` is `text`.
+
+    Numbers may be Python numbers or NumPy numbers of any width. A tensor must have the dtype of the
+    input: int32, float32, or int64 for `seed`.
+
+    If several threads send requests, call signatures instead of functions. When an argument of a
+    restored `tf.function` has a wrong dtype or name, TensorFlow 2.21 raises a TypeError but keeps
+    the function's lock, and all other threads wait forever. Signatures do not use this lock.
 
     Args:
         model: A `CausalLM`.
-        directory: A new or empty directory; it appears whole or not at all.
-        jit_compile: Whether the step for one token is compiled by XLA. With it generation is
-            several times faster in Python and in any server that runs XLA functions on its device;
-            TensorFlow Serving on a CPU does so only with a flag, so export with False for a
-            server that refuses.
+        directory: A new or empty directory. The write is atomic: after an error, nothing is left
+            there.
+        jit_compile: Whether XLA compiles the step for one token, which makes generation several
+            times faster. The server must support XLA on its device; TensorFlow Serving on a CPU
+            does so only with a flag. Use False for other servers.
         logits_processors: Functions `(logits, context) -> logits` in TensorFlow ops, applied to
-            every request, as in `model.generate`. Variables that they read are saved, too.
+            every request, as in `model.generate`. Variables that they read are also saved.
 
     Raises:
-        ValueError: The directory is not empty, or `logits_processors` are no functions or are given
-            for a model without a tokenizer, which does not generate.
+        ValueError: The directory is not empty, `logits_processors` contains something other than
+            functions, or `logits_processors` are given for a model without a tokenizer.
 
     Example:
         >>> import gpt_keras as gk
@@ -94,7 +100,7 @@ def saved_model(
 
 @contextlib.contextmanager
 def _quiet_tensorflow():
-    """Keep TensorFlow from reporting the temporary directory as the one that was written."""
+    """Silence TensorFlow's message that it wrote the temporary directory."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("WARNING")
@@ -104,19 +110,21 @@ def _quiet_tensorflow():
         logger.setLevel(level)
 
 
-# The inputs of the signature `serving_default`: a server wants all of them in every request.
+# Inputs of the signature `serving_default`. They are few, since a server requires all of them in
+# every request.
 _SERVED = ("text", "max_new_tokens", "temperature", "top_k", "top_p", "seed")
 
 
 class _Servable(tf.Module):
-    """Contents of the SavedModel: variables, the tokenizer's tables, functions."""
+    """Contents of the SavedModel: variables, the tokenizer's tables and functions."""
 
     def __init__(self, model, jit_compile, logits_processors):
         super().__init__(name="gpt_keras")
         self._variables = [variable.value for variable in model.variables]
         self._context = model.max_sequence_length
         self._vocabulary_size = model.vocabulary_size
-        self._call = model.call  # a method: the model itself is not part of what is saved
+        # A method, so that `tf.Module` does not track the model and save its Keras objects.
+        self._call = model.call
         self._generator = None
         self.logits = tf.function(
             self._logits,
@@ -125,7 +133,7 @@ class _Servable(tf.Module):
         )
         if model.tokenizer is not None:
             self._tokenizer = model.tokenizer.in_graph()
-            # The start of text, where the tokenizer adds it, is no part of what is returned.
+            # The returned text must not contain the start-of-text token.
             self._num_added = len(model.tokenizer.prompt_start)
             self._generator = Generators(model, jit_compile).get(
                 Sampling(), logits_processors=logits_processors
@@ -137,9 +145,9 @@ class _Servable(tf.Module):
             return {"logits": self.logits, "serving_default": self.logits}
         inputs = _inputs()
         specs = {name: spec for name, (spec, _) in inputs.items()}
-        # One graph, which all functions call.
+        # All functions call this one, so that the generation loop is saved only once.
         run = tf.function(self._generate, input_signature=[specs], autograph=False)
-        # Those of the user's logits processors are among them.
+        # Variables of the user's logits processors must be tracked to be saved.
         self._variables_read = run.get_concrete_function().graph.variables
         any_text = tf.TensorSpec(None, tf.string, "text"), inspect.Parameter.empty
         self.generate = _function(run, {**inputs, "text": any_text})
@@ -193,9 +201,11 @@ class _Servable(tf.Module):
             longest = tf.reduce_max(lengths)
             checks.append(tf.debugging.Assert(longest < self._context, [message, longest]))
             limits = tf.minimum(limits, self._context - lengths)
-        with tf.control_dependencies(checks):  # nothing runs before all of them have passed,
+        # Assertions in a graph guard only the ops that depend on them. Here the checks come
+        # before the clock, and the clock before everything else.
+        with tf.control_dependencies(checks):
             now = tf.cond(time_limit > 0, tf.timestamp, lambda: tf.zeros([], tf.float64))
-        with tf.control_dependencies([now]):  # nor before the clock has been read
+        with tf.control_dependencies([now]):
             lengths, limits = tf.identity(lengths), tf.identity(limits)
             token_ids = token_ids.with_values(tf.identity(token_ids.values)).to_tensor()
             seeds = row_seeds(given["seed"], tf.shape(lengths)[0])
@@ -211,12 +221,12 @@ class _Servable(tf.Module):
         prompts = tf.RaggedTensor.from_tensor(token_ids, lengths)[:, self._num_added :]
         prompts = self._tokenizer.detokenize(prompts)
         text = _cut_at_stop(text, tf.strings.length(prompts), given["stop"])
-        # Half a character, where a text ends in one, would be no UTF-8.
+        # A text may end inside a character, whose bytes alone are not valid UTF-8.
         return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
 
 
 def _inputs():
-    """The inputs of `generate` and their values where they are left out."""
+    """Return the spec and the default value of each input of `generate`."""
     return {
         "text": (tf.TensorSpec([None], tf.string, "text"), inspect.Parameter.empty),
         "max_new_tokens": (tf.TensorSpec([], tf.int32, "max_new_tokens"), tf.constant(100)),
@@ -228,7 +238,14 @@ def _inputs():
 
 
 def _function(run, inputs):
-    """A `tf.function` with these inputs, in this order; those that it lacks are off."""
+    """Return a `tf.function` with these inputs, in this order.
+
+    All other settings of `generate` are off.
+
+    Args:
+        run: The function to call, with a dict of all inputs.
+        inputs: Spec and default value of each input, by name.
+    """
     parameters = [
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
         for name, (_, default) in inputs.items()
@@ -247,7 +264,13 @@ def _function(run, inputs):
 
 
 def _cut_at_stop(texts, prompt_sizes, stop):
-    """The texts without what comes from the first stop string after the prompt on."""
+    """Cut each text at the first stop string after its prompt.
+
+    Args:
+        texts: `(batch,)` strings, each with its prompt at the beginning.
+        prompt_sizes: `(batch,)`, bytes in each prompt.
+        stop: `(number,)` strings.
+    """
     prompts = tf.strings.substr(texts, tf.zeros_like(prompt_sizes), prompt_sizes)
     rest = tf.strings.substr(texts, prompt_sizes, tf.strings.length(texts) - prompt_sizes)
 

@@ -1,4 +1,7 @@
-"""The settings of `generate` as inputs of a SavedModel: numbers, and texts instead of ids."""
+"""Inputs of the SavedModel's `generate` for the settings of logits processors.
+
+A SavedModel takes texts where `CausalLM.generate` turns texts into token ids in Python.
+"""
 
 from collections.abc import Mapping
 
@@ -9,7 +12,7 @@ from gpt_keras.generation.settings import Number, SequenceBiases, TokenSequences
 
 
 def processor_inputs() -> dict[str, tuple[tf.TensorSpec, tf.Tensor]]:
-    """Return the spec of each input, and its value for off."""
+    """Return the `TensorSpec` of each input and the value that turns it off."""
     inputs = {}
     for name, processor in PROCESSORS.items():
         setting = processor.setting
@@ -27,8 +30,8 @@ def read_in_graph(given: Mapping[str, tf.Tensor], tokenizer) -> dict[str, tf.Ten
     """Return the tensors that the logits processors take.
 
     Args:
-        given: A tensor for each of `processor_inputs`.
-        tokenizer: In-graph tokenizer, for the texts among them.
+        given: A tensor for each name in `processor_inputs()`.
+        tokenizer: In-graph tokenizer, which encodes the inputs that are texts.
     """
     settings = {}
     for name, processor in PROCESSORS.items():

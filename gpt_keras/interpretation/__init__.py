@@ -1,7 +1,7 @@
-"""A look inside models, as arrays: attention, activations, attribution, ablation.
+"""Interpretation of models: attention, attribution, ablation, embeddings.
 
-Everything here works with any Keras model that has `gk.layers.TransformerBlock`s, be it a `GPT`, a
-`CausalLM` or one's own.
+Most functions return NumPy arrays, which `gk.plots` draws. They accept any Keras model with
+`gk.layers.TransformerBlock`s: a `GPT`, a `CausalLM`, or your own model.
 """
 
 from gpt_keras.interpretation.ablation import (

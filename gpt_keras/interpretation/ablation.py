@@ -1,4 +1,4 @@
-"""Ablation and patching of heads and layers: what each is worth to the loss."""
+"""Ablation and activation patching of heads and layers: their effect on the loss."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -17,19 +17,26 @@ _REPLACEMENTS = ("zero", "mean")
 def head_ablation(
     model: keras.Model, token_ids, replacement: Literal["zero", "mean"] = "mean"
 ) -> np.ndarray:
-    """Return by how much the loss grows without each head (Michel et al. 2019, section 3).
+    """Return the increase in loss when each attention head is ablated.
+
+    The loss is the mean next-token loss on the given texts. One head at a time is removed: its
+    output is replaced at every position (Michel et al. 2019, "Are Sixteen Heads Really Better than
+    One?", section 3).
 
     Args:
-        model: A causal `CausalLM`, or a Keras model with `TransformerBlock`s that gives logits.
-        token_ids: Integers, `(batch, length)`; each token but the first is one to be predicted.
-        replacement: What takes the place of what the head gives: zeros, or its mean over all these
-            tokens, which keeps what the head always adds.
+        model: A causal `CausalLM`, or a causal Keras model with `TransformerBlock`s that returns
+            logits.
+        token_ids: Integers, `(batch, length)`, with a length of at least 2. All tokens except the
+            first of each row are targets.
+        replacement: Replacement for the head's output. `"zero"`: zeros. `"mean"`: its mean over all
+            positions of all rows, which keeps the constant part of the output.
 
     Returns:
-        `(layers, heads)`, in nats per token; below 0 where the model does better without.
+        `(layers, heads)`, increase in loss in nats per token. It is negative if the model is better
+        without the head.
 
     Raises:
-        ValueError: An argument is out of its range, or there is no `TransformerBlock`.
+        ValueError: An argument is out of range, or the model has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -64,20 +71,23 @@ def layer_ablation(
     part: Literal["attention", "feed_forward", "block"] = "block",
     replacement: Literal["zero", "mean"] = "zero",
 ) -> np.ndarray:
-    """Return by how much the loss grows without a part of each block.
+    """Return the increase in loss when each block, or a sub-layer of it, is ablated.
+
+    The loss is the mean next-token loss on the given texts. One part at a time is removed: the
+    vector that it adds to the residual stream is replaced at every position.
 
     Args:
         model: As in `head_ablation`.
         token_ids: As in `head_ablation`.
-        part: A sub-layer, or the whole block.
-        replacement: What takes the place of what the part adds to the stream: zeros, or its mean
-            over all these tokens.
+        part: `"attention"` or `"feed_forward"` for a sub-layer, `"block"` for the whole block.
+        replacement: Replacement for the added vector. `"zero"`: zeros. `"mean"`: its mean over all
+            positions of all rows.
 
     Returns:
-        `(layers,)`, in nats per token.
+        `(layers,)`, increase in loss in nats per token.
 
     Raises:
-        ValueError: An argument is out of its range, or there is no `TransformerBlock`.
+        ValueError: An argument is out of range, or the model has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -118,20 +128,25 @@ def layer_ablation(
 
 
 def head_patching(model: keras.Model, token_ids, source_ids, target: int) -> np.ndarray:
-    """Return how the loss of a target changes when a head gives what it gives for another text.
+    """Return the change in a target's loss when each head is patched.
+
+    Activation patching (Vig et al. 2020, "Investigating Gender Bias in Language Models Using Causal
+    Mediation Analysis"; Wang et al. 2022, "Interpretability in the Wild"): one head at a time gets
+    the output that it has on a source text, at every position.
 
     Args:
         model: As in `head_ablation`.
-        token_ids: The text, integers, `(length,)`.
-        source_ids: The other text, of the same length, which differs in what one asks about.
-        target: Id of the token whose loss, after the last one, is looked at.
+        token_ids: Text to run, integers, `(length,)`.
+        source_ids: Source text, `(length,)`, of the same length. Choose one that differs from
+            `token_ids` only in the fact under study, such as a name.
+        target: Token id. Its loss as the next token after the text is measured.
 
     Returns:
-        `(layers, heads)`, in nats; far below 0 for a head that brings what makes `target` likely
-        after the other text.
+        `(layers, heads)`, change in loss in nats. A strongly negative value marks a head that
+        carries the information that makes `target` likely after the source text.
 
     Raises:
-        ValueError: The texts have not one length, or there is no `TransformerBlock`.
+        ValueError: The texts differ in length, or the model has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk
@@ -142,7 +157,7 @@ def head_patching(model: keras.Model, token_ids, source_ids, target: int) -> np.
     """
 
     def choices(value):
-        return np.eye(value.shape[2], dtype=bool)[:, None, :, None]  # a row for each head
+        return np.eye(value.shape[2], dtype=bool)[:, None, :, None]  # one row per head
 
     return _patched(model, token_ids, source_ids, target, "heads", choices)
 
@@ -154,23 +169,25 @@ def layer_patching(
     target: int,
     point: Literal["input", "attention", "feed_forward", "output"] = "output",
 ) -> np.ndarray:
-    """Return how the loss of a target changes when what a layer gives at one token is exchanged.
+    """Return the change in a target's loss when each layer is patched at one position.
 
-    What takes its place is what the layer gives there for another text (Meng et al. 2022, section
-    2.1, "causal tracing", with a second text in place of noise).
+    Activation patching, also called causal tracing: the value of one layer at one position is
+    replaced by its value on a source text (Meng et al. 2022, "Locating and Editing Factual
+    Associations in GPT", section 2.1, with a second text instead of noise).
 
     Args:
         model: As in `head_ablation`.
-        token_ids: The text, integers, `(length,)`.
-        source_ids: The other text, of the same length.
-        target: Id of the token whose loss, after the last one, is looked at.
-        point: What is exchanged, see `run`: the stream or what a sub-layer adds to it.
+        token_ids: Text to run, integers, `(length,)`.
+        source_ids: Source text, `(length,)`, of the same length.
+        target: Token id. Its loss as the next token after the text is measured.
+        point: Point at which the value is replaced, as in `run`: the residual stream before
+            (`"input"`) or after (`"output"`) the block, or the output of a sub-layer.
 
     Returns:
-        `(layers, length)`, in nats.
+        `(layers, length)`, change in loss in nats.
 
     Raises:
-        ValueError: An argument is out of its range, the texts have not one length, or there is no
+        ValueError: An argument is out of range, the texts differ in length, or the model has no
             `TransformerBlock`.
 
     Example:
@@ -183,13 +200,17 @@ def layer_patching(
     check_choice("point", point, ("input", "attention", "feed_forward", "output"))
 
     def choices(value):
-        return np.eye(value.shape[1], dtype=bool)[:, :, None]  # a row for each position
+        return np.eye(value.shape[1], dtype=bool)[:, :, None]  # one row per position
 
     return _patched(model, token_ids, source_ids, target, point, choices)
 
 
 def _patched(model, token_ids, source_ids, target, point, choices: Callable) -> np.ndarray:
-    """For each layer the changes in loss, in a batch with a row for each of its `choices`."""
+    """Return the changes in loss for each layer, with one batch per layer.
+
+    `choices` maps a value to a mask. The mask has one row for each patch to try, and is True where
+    that patch replaces the value.
+    """
     token_ids, source_ids = np.asarray(token_ids), np.asarray(source_ids)
     if token_ids.ndim != 1 or token_ids.shape != source_ids.shape:
         raise ValueError(

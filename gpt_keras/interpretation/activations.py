@@ -1,4 +1,4 @@
-"""Activations of a model while it runs: recorded, and replaced."""
+"""Recording and editing of activations while a model runs."""
 
 import collections
 from collections.abc import Callable
@@ -13,27 +13,30 @@ POINTS = ("input", "heads", "attention", "feed_forward", "output")
 
 
 def run(model: keras.Model, token_ids, edit: Callable | None = None):
-    """Run a model and look at, or change, what goes on between its parts.
+    """Run a model, with a hook that reads or edits its activations.
 
-    `edit(point, layer, value)` is called in the order in which the model computes, with the number
-    of the block, from 0, and one of these points:
+    The hook is `edit(point, layer, value)`. It is called in the order of computation. `layer` is
+    the number of the block, from 0. `point` is one of:
 
     - `"input"`: the residual stream before the block, `(batch, length, hidden_dim)`;
-    - `"heads"`: what the heads have mixed, `(batch, length, heads, head_dim)`, before it is
-      projected into the stream;
-    - `"attention"` and `"feed_forward"`: what the sub-layer adds to the stream;
-    - `"output"`: the stream after the block.
+    - `"heads"`: the outputs of the attention heads before the output projection,
+      `(batch, length, heads, head_dim)`;
+    - `"attention"` and `"feed_forward"`: the output of the sub-layer, which is added to the
+      residual stream, `(batch, length, hidden_dim)`;
+    - `"output"`: the residual stream after the block, `(batch, length, hidden_dim)`.
 
     Args:
         model: A `CausalLM` or any Keras model with `TransformerBlock`s.
-        token_ids: Integers, `(batch, length)`, or what else the model takes.
-        edit: The function; the tensor that it returns replaces `value`, and None keeps it.
+        token_ids: Integers, `(batch, length)`, or the dict of inputs that the model takes.
+        edit: Hook. The tensor that it returns replaces `value`; None keeps `value`. Default: no
+            hook.
 
     Returns:
-        The output of the model, a tensor.
+        The output of the model, a tensor; `(batch, length, vocabulary_size)` logits for a language
+        model.
 
     Raises:
-        ValueError: There is no `TransformerBlock` in the model.
+        ValueError: The model has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -54,7 +57,14 @@ def run(model: keras.Model, token_ids, edit: Callable | None = None):
 
 
 def run_layers(model, token_ids, edit):
-    """As `run`, with `edit(layer, point, number, value)`: the Keras layer as well."""
+    """Run a model like `run`, with a hook that also receives the Keras layer.
+
+    Args:
+        model: As in `run`.
+        token_ids: As in `run`.
+        edit: Hook `edit(layer, point, number, value)`. `layer` is the Keras layer that holds the
+            point, `number` is the number of the block.
+    """
     seen = collections.Counter()
 
     def at(layer, point, value):
@@ -66,7 +76,7 @@ def run_layers(model, token_ids, edit):
     backbone = getattr(model, "backbone", model)
     inputs = token_ids if isinstance(token_ids, dict) else keras.ops.convert_to_tensor(token_ids)
     if not backbone.built:
-        backbone(inputs)  # Keras builds a layer by calling it, which is no run to look at
+        backbone(inputs)  # builds the model outside the probe, which must see only one call
     with probe(at):
         output = backbone(inputs, training=False)
     if not seen["input"]:
@@ -75,18 +85,18 @@ def run_layers(model, token_ids, edit):
 
 
 def record(model: keras.Model, token_ids, point: str) -> np.ndarray:
-    """Return what a model computes at one point of every block.
+    """Return the activations of a model at one point of every block.
 
     Args:
         model: As in `run`.
         token_ids: As in `run`.
-        point: One of the points in `run`.
+        point: Name of a point, as in `run`.
 
     Returns:
-        `(layers, batch, length, ...)`.
+        `(layers, batch, length, ...)`; the last axes depend on the point, see `run`.
 
     Raises:
-        ValueError: There is no such point, or no `TransformerBlock` in the model.
+        ValueError: `point` is not a point of the model, or the model has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -105,14 +115,14 @@ def record(model: keras.Model, token_ids, point: str) -> np.ndarray:
     run(model, token_ids, keep)
     if not found:
         raise ValueError(
-            f"`point` must be one that the model's blocks have, got {point!r}: their attention is "
-            "no CausalMultiHeadAttention."
+            f"`point` must be a point of the model's blocks, got {point!r}: their attention is not "
+            "a CausalMultiHeadAttention."
         )
     return np.stack(found)
 
 
 def residual_stream(model: keras.Model, token_ids) -> np.ndarray:
-    """Return the residual stream before the first block and after each.
+    """Return the residual stream before the first block and after each block.
 
     Args:
         model: As in `run`.
@@ -122,7 +132,7 @@ def residual_stream(model: keras.Model, token_ids) -> np.ndarray:
         `(layers + 1, batch, length, hidden_dim)`.
 
     Raises:
-        ValueError: There is no `TransformerBlock` in the model.
+        ValueError: The model has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -142,21 +152,21 @@ def residual_stream(model: keras.Model, token_ids) -> np.ndarray:
 
 
 def logit_lens(model: keras.Model, token_ids) -> np.ndarray:
-    """Return what the model would predict if it ended after each of its blocks.
+    """Return the logit lens: the model's prediction after each of its blocks.
 
-    The stream between two blocks goes straight to the model's end, its final norm and output
-    projection (nostalgebraist 2020, "interpreting GPT: the logit lens").
+    The final norm and the output projection are applied to the residual stream between blocks, as
+    if the remaining blocks did not exist (nostalgebraist 2020, "interpreting GPT: the logit lens").
 
     Args:
         model: As in `run`.
         token_ids: As in `run`.
 
     Returns:
-        Logits, `(layers + 1, batch, length, vocabulary_size)`: before the first block and after
-        each; the last ones are those of the model.
+        Logits, `(layers + 1, batch, length, vocabulary_size)`: before the first block, then after
+        each block. The last entry is the output of the model.
 
     Raises:
-        ValueError: There is no `TransformerBlock` in the model.
+        ValueError: The model has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -173,7 +183,7 @@ def logit_lens(model: keras.Model, token_ids) -> np.ndarray:
     last = len(streams) - 2
 
     def end_early(point, layer, value):
-        # As one larger batch: the end of the model is the same for all.
+        # All streams go through the final norm and the output projection as one larger batch.
         if (point, layer) == ("output", last):
             return keras.ops.convert_to_tensor(np.concatenate(streams))
 

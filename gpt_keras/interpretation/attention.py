@@ -1,4 +1,4 @@
-"""Attention weights and induction scores of every head."""
+"""Attention weights and induction scores of all heads."""
 
 import keras
 import numpy as np
@@ -13,14 +13,15 @@ def attention_weights(model: keras.Model, token_ids) -> np.ndarray:
 
     Args:
         model: A `CausalLM` or any Keras model with `TransformerBlock`s.
-        token_ids: Integers, `(batch, length)`, or the dict that a model takes which is not causal.
+        token_ids: Integers, `(batch, length)`. For a model that is not causal, also its dict of
+            inputs with a `"padding_mask"`.
 
     Returns:
-        float32 `(layers, batch, heads, length, length)`: how much the token of the row takes of
-        the token of the column; each row sums to 1.
+        `(layers, batch, heads, length, length)` float32, rows for queries and columns for keys.
+        Each row sums to 1.
 
     Raises:
-        ValueError: There is no `TransformerBlock` in the model.
+        ValueError: The model has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -29,7 +30,7 @@ def attention_weights(model: keras.Model, token_ids) -> np.ndarray:
         >>> weights = gk.interpretation.attention_weights(gk.GPT(config), np.array([[1, 2, 3]]))
         >>> weights.shape
         (2, 1, 4, 3, 3)
-        >>> weights[0, 0, 0, 0].tolist()    # the first token sees itself alone
+        >>> weights[0, 0, 0, 0].tolist()    # the first token attends only to itself
         [1.0, 0.0, 0.0]
     """
     padding_mask = token_ids["padding_mask"] if isinstance(token_ids, dict) else None
@@ -50,24 +51,26 @@ def induction_scores(
     batch_size: int = 4,
     seed: int = 0,
 ) -> np.ndarray:
-    """Return for each head how much it attends to what followed the same token the last time.
+    """Return the induction score of each attention head.
 
-    The tokens are random and then repeated, so that nothing but the repetition tells what comes
-    next. A head that, at a token, looks at the token after that one's earlier occurrence is an
-    induction head (Olsson et al. 2022, "In-context Learning and Induction Heads").
+    The input is a sequence of random tokens, given twice. In the second half, an induction head
+    attends to the token after the previous occurrence of the current token, and so predicts the
+    next token. The score is the mean attention weight at that position (Olsson et al. 2022,
+    "In-context Learning and Induction Heads").
 
     Args:
-        model: As in `attention_weights`, causal.
-        vocabulary_size: The tokens are drawn from the ids below. Default: all the model's.
-        length: Number of tokens that are repeated.
+        model: A causal model, as in `attention_weights`. It must accept `2 * length` tokens.
+        vocabulary_size: Token ids are drawn from `[0, vocabulary_size)`. Default: the model's whole
+            vocabulary.
+        length: Number of random tokens, before the repetition.
         batch_size: Number of sequences.
-        seed: Number from which the tokens follow.
+        seed: Random seed of the tokens.
 
     Returns:
-        `(layers, heads)`, from 0 to 1: the mean share of the attention, over the repetition.
+        `(layers, heads)`, from 0 to 1.
 
     Raises:
-        ValueError: An argument is out of its range, or there is no `TransformerBlock`.
+        ValueError: An argument is out of range, or the model has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk

@@ -1,4 +1,4 @@
-"""Attribution: how much each token of a text contributes to a prediction."""
+"""Attribution: the contribution of each token of a text to a prediction."""
 
 import keras
 import numpy as np
@@ -9,27 +9,31 @@ from gpt_keras.interpretation.activations import record, run
 
 _FIRST_STEPS = 32
 
-# So many tokens are computed at once, which bounds what their logits need.
+# Maximum number of tokens in a batch, which limits the memory for their logits.
 _TOKENS = 2048
 
 
 def gradient_times_input(model: keras.Model, token_ids, target: int | None = None) -> np.ndarray:
-    """Return for each token the gradient of the target's logit times the token's embedding.
+    """Return gradient times input: the attribution of a logit to each token.
 
-    The logit, to first order, as a sum over the tokens (Shrikumar et al. 2017, section 3.1): fast,
-    and blind where the model is saturated.
+    The gradient of the target's logit with respect to the input of the first block, times that
+    input, summed over `hidden_dim` (Shrikumar et al. 2017, "Learning Important Features Through
+    Propagating Activation Differences", section 3.1). It is a first-order approximation: fast, but
+    it misses tokens whose effect is saturated.
 
     Args:
-        model: A causal `CausalLM`, or a Keras model with `TransformerBlock`s that gives logits.
+        model: A causal `CausalLM`, or a causal Keras model with `TransformerBlock`s that returns
+            logits.
         token_ids: Integers, `(length,)`.
-        target: Id of the token whose logit, after the last one, is explained. Default: the most
+        target: Id of the token to explain, as the next token after the text. Default: the most
             likely one.
 
     Returns:
-        `(length,)`, in units of the logit.
+        `(length,)`, attribution of each token in units of the logit.
 
     Raises:
-        ValueError: `token_ids` is not one text, or there is no `TransformerBlock`.
+        ValueError: `token_ids` is not one text, `target` is outside the vocabulary, or the model
+            has no `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk
@@ -53,26 +57,28 @@ def integrated_gradients(
     tolerance: float = 0.02,
     max_steps: int = 1024,
 ) -> np.ndarray:
-    """Return for each token its part of the difference that the text makes to a target's logit.
+    """Return integrated gradients: the attribution of a logit to each token.
 
-    The gradient is averaged along the straight way, in the space of embeddings, from a text of
-    nothing but `baseline` to this one, and multiplied by the difference (Sundararajan et al. 2017,
-    section 3). The parts add up to the difference of the two logits; that they do is checked.
+    The baseline is a text of the same length in which every token is `baseline`. The gradient of
+    the target's logit is averaged along a straight line of embeddings, from the baseline to the
+    text, and multiplied by their difference (Sundararajan et al. 2017, "Axiomatic Attribution for
+    Deep Networks", section 3). The attributions sum to the difference of the two logits. The number
+    of integration points is doubled until they do.
 
     Args:
         model: As in `gradient_times_input`.
         token_ids: As in `gradient_times_input`.
         target: As in `gradient_times_input`.
-        baseline: Id of a token that says nothing. Default: the tokenizer's end of text.
-        tolerance: By how much the parts may miss the difference of the logits, as a share of it.
-        max_steps: The largest number of points on the way; as many are taken as `tolerance` needs.
+        baseline: Id of a token without information. Default: the tokenizer's end-of-text token.
+        tolerance: Maximum relative error of the sum of the attributions.
+        max_steps: Maximum number of integration points.
 
     Returns:
-        `(length,)`, in units of the logit.
+        `(length,)`, attribution of each token in units of the logit.
 
     Raises:
-        ValueError: An argument is out of its range, there is no `baseline`, or the parts do not
-            add up with `max_steps` either.
+        ValueError: An argument is out of range, `baseline` is not given and the model has no
+            end-of-text token, or `max_steps` points do not reach `tolerance`.
 
     Example:
         >>> import gpt_keras as gk
@@ -91,20 +97,21 @@ def integrated_gradients(
     difference = ends[1] - ends[0]
     steps = min(_FIRST_STEPS, max_steps)
     while True:
-        # The points and weights of Gauss and Legendre: exact for polynomials of degree 2 steps - 1.
+        # Gauss-Legendre quadrature is exact for polynomials up to degree 2 * steps - 1.
         points, weights = np.polynomial.legendre.leggauss(steps)
         way = begin + (points[:, None, None] + 1) / 2 * (end - begin)
         _, gradients = _logits_and_gradients(model, token_ids, target, way.astype(end.dtype))
         gradient = np.einsum("s,sld->ld", weights / 2, gradients)
         parts = (gradient * (end - begin)[0]).sum(axis=-1)
-        # Where the two logits happen to be close, rounding errors are no smaller for that.
+        # If the two logits are almost equal, rounding errors exceed a tolerance relative to their
+        # difference. The scale therefore has lower bounds.
         scale = max(abs(difference), 0.01 * np.abs(parts).sum(), 1e-5)
         if abs(parts.sum() - difference) <= tolerance * scale:
             return parts
         if steps == max_steps:
             raise ValueError(
                 f"`max_steps` must be above {max_steps}, or `tolerance` above {tolerance}: the "
-                f"parts add up to {parts.sum():.4g} and not to {difference:.4g}."
+                f"attributions sum to {parts.sum():.4g} instead of {difference:.4g}."
             )
         steps = min(2 * steps, max_steps)
 
@@ -112,19 +119,24 @@ def integrated_gradients(
 def occlusion(
     model: keras.Model, token_ids, target: int | None = None, baseline: int | None = None
 ) -> np.ndarray:
-    """Return for each token by how much a target's logit falls when another takes its place.
+    """Return occlusion: the decrease of a logit when each token is replaced.
+
+    One token at a time is replaced by `baseline` (Zeiler and Fergus 2014, "Visualizing and
+    Understanding Convolutional Networks", section 4.2, for images).
 
     Args:
         model: As in `gradient_times_input`.
         token_ids: As in `gradient_times_input`.
         target: As in `gradient_times_input`.
-        baseline: Id of the token that takes the place. Default: the tokenizer's end of text.
+        baseline: Id of the replacement token. Default: the tokenizer's end-of-text token.
 
     Returns:
-        `(length,)`, in units of the logit (Zeiler and Fergus 2014, section 4.2, for pictures).
+        `(length,)`, decrease of the target's logit for each replaced token.
 
     Raises:
-        ValueError: `token_ids` is not one text, or there is no `baseline`.
+        ValueError: `token_ids` is not one text, `target` is outside the vocabulary, `baseline` is
+            not given and the model has no end-of-text token, or the model has no
+            `TransformerBlock`.
 
     Example:
         >>> import gpt_keras as gk
@@ -164,17 +176,21 @@ def _baseline(model, baseline):
     if baseline is None:
         baseline = getattr(getattr(model, "tokenizer", None), "end_of_text_id", None)
     if baseline is None:
-        raise ValueError("`baseline` must be given: the model has no token for the end of text.")
+        raise ValueError("`baseline` must be given: the model has no end-of-text token.")
     return baseline
 
 
 def _embedded(model, token_ids) -> np.ndarray:
-    """The stream before the first block, `(1, length, hidden_dim)`."""
+    """Return the residual stream before the first block, `(1, length, hidden_dim)`."""
     return record(model, token_ids, "input")[0]
 
 
 def _logits_and_gradients(model, token_ids, target, streams):
-    """The target's logit for each stream before the first block, and its gradient."""
+    """Return the target's logit, and its gradient, for each input of the first block.
+
+    The shapes are `(number, length, hidden_dim)` for `streams` and the gradients, and `(number,)`
+    for the logits.
+    """
     size = max(1, _TOKENS // token_ids.shape[1])
     parts = [
         _logits_and_gradients_at_once(model, token_ids, target, streams[i : i + size])

@@ -9,16 +9,16 @@ from gpt_keras.checks import check_positive_int
 
 
 def token_embeddings(model: keras.Model) -> np.ndarray:
-    """Return the vectors that a model has for its tokens.
+    """Return the token embedding matrix of a model.
 
     Args:
-        model: A `CausalLM` or any Keras model; the first `keras.layers.Embedding` in it counts.
+        model: A `CausalLM` or any Keras model. Its first `keras.layers.Embedding` is used.
 
     Returns:
         `(vocabulary_size, hidden_dim)`.
 
     Raises:
-        ValueError: There is no `keras.layers.Embedding`.
+        ValueError: The model has no `keras.layers.Embedding`.
 
     Example:
         >>> import gpt_keras as gk
@@ -29,7 +29,7 @@ def token_embeddings(model: keras.Model) -> np.ndarray:
     """
     for layer in _layers(model):
         if isinstance(layer, keras.layers.Embedding):
-            # Asked for all ids, so that a quantized one answers as well.
+            # Calling the layer with all ids also works for quantized layers.
             return keras.ops.convert_to_numpy(layer(np.arange(layer.input_dim)))
     raise ValueError(f"`model` must have a keras.layers.Embedding; {model.name!r} has none.")
 
@@ -42,20 +42,19 @@ def _layers(model) -> Iterator[keras.Layer]:
 
 
 def nearest_tokens(vectors: np.ndarray, query: np.ndarray, k: int = 5):
-    """Return the ids whose vectors point most nearly the way of a query.
+    """Return the nearest neighbours of a query vector by cosine similarity.
 
     Args:
-        vectors: `(vocabulary_size, hidden_dim)`, such as `token_embeddings` returns.
-        query: `(hidden_dim,)`: a row of `vectors`, which is then its own neighbour, or a sum of
-            such rows.
-        k: Number of ids.
+        vectors: `(vocabulary_size, hidden_dim)`, for example from `token_embeddings`.
+        query: `(hidden_dim,)`, for example a row of `vectors` or a sum of rows. A row of `vectors`
+            is its own nearest neighbour.
+        k: Number of neighbours.
 
     Returns:
-        `(ids, similarities)`, each `(k,)`, the nearest first; a similarity is the cosine of the
-        angle.
+        `(ids, similarities)`, each `(k,)`, most similar first.
 
     Raises:
-        ValueError: The shapes do not fit, or `k` is not from 1 to the number of vectors.
+        ValueError: The shapes do not match, or `k` is not from 1 to the number of vectors.
 
     Example:
         >>> import gpt_keras as gk, numpy as np
@@ -78,19 +77,21 @@ def nearest_tokens(vectors: np.ndarray, query: np.ndarray, k: int = 5):
 
 
 def principal_components(vectors: np.ndarray, k: int = 2):
-    """Project vectors to the directions in which they differ most (PCA).
+    """Project vectors onto their first principal components (PCA).
+
+    The sign of a component is chosen so that its entry of largest magnitude is positive.
 
     Args:
         vectors: `(number, width)`.
-        k: Number of directions.
+        k: Number of components.
 
     Returns:
-        `(coordinates, shares)`: `(number, k)`, and `(k,)`, the share of the variance along each.
-        Of the two signs that a direction can have, the one is taken with which its largest part is
-        positive.
+        `(coordinates, shares)`: `(number, k)` coordinates, and for each component its share of the
+        variance, `(k,)`.
 
     Raises:
-        ValueError: `vectors` is not two-dimensional, or `k` above its number or width.
+        ValueError: `vectors` is not two-dimensional, or `k` is not from 1 to the smaller of its
+            number and width.
 
     Example:
         >>> import gpt_keras as gk, numpy as np

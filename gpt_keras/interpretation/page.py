@@ -1,4 +1,4 @@
-"""A page for a browser, to look inside a model at one text."""
+"""HTML page that shows how a model processes one text."""
 
 import base64
 import importlib.resources
@@ -21,17 +21,17 @@ _BEST = 5
 
 
 def explanation_page(model, text: str, name: str = "a GPT") -> str:
-    """Return an HTML page that shows attention, logit lens and attribution of one text.
+    """Return an HTML page with attention, logit lens and attribution of a text.
 
-    Everything is in the page; it needs no network.
+    The page contains all its data and works offline.
 
     Args:
         model: A causal `CausalLM` with a tokenizer.
-        text: The text, of at most 128 tokens.
-        name: What the page calls the model.
+        text: Text of 1 to 128 tokens, and at most the model's `max_sequence_length`.
+        name: Name of the model, for the page's heading.
 
     Returns:
-        The page, to be written to a file whose name ends in .html.
+        HTML source of the page. Write it to a .html file as UTF-8.
 
     Raises:
         ValueError: The model has no tokenizer, or the text is empty or too long.
@@ -80,14 +80,14 @@ def explanation_page(model, text: str, name: str = "a GPT") -> str:
         },
     }
     template = importlib.resources.files("gpt_keras.interpretation").joinpath("page.html")
-    # Inside a script a browser looks for its end before it looks for strings.
+    # A "</script>" in the data would end the script element, even inside a JSON string.
     written = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     return template.read_text(encoding="utf-8").replace("@DATA@", written)
 
 
 def _methods(model) -> dict[str, Callable]:
     methods = {"gradient times input": gradient_times_input}
-    # The others compare with a text of ends of texts, where the tokenizer has that token.
+    # The other methods need the end-of-text token as their baseline.
     if model.tokenizer.end_of_text_id is not None:
         methods = {
             "integrated gradients": integrated_gradients,

@@ -1,7 +1,10 @@
-"""Matplotlib figures of text, training and prediction; made without pyplot, returned, never shown.
+"""Matplotlib figures of tokens, training, predictions and interpretations.
 
-Every series has its own line style and marker besides its colour, so that a figure can be read in
-black and white; the colours are Okabe and Ito's, which colour-blind people tell apart.
+The functions return figures. They do not use pyplot and do not display anything.
+
+Every series has its own line style and marker in addition to its colour, so that figures are
+readable in black and white. The colours are the Okabe-Ito palette, which is safe for colour-blind
+readers.
 """
 
 from gpt_keras.plots.curves import learning_rate, loss_by_position, training

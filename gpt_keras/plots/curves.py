@@ -1,4 +1,4 @@
-"""Figures of training: losses and learning rates."""
+"""Figures of losses and learning rates."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,21 +13,23 @@ from gpt_keras.plots.figure import STYLES, Figure, legend_above, new_axes
 def training(
     history: keras.callbacks.History | Mapping[str, Sequence[float]], validation_freq: int = 1
 ) -> Figure:
-    """Draw training and validation loss against epochs; a second axis reads them as perplexity.
+    """Draw training and validation loss against epochs.
 
-    The training loss of an epoch is the mean over its batches, so it stands in the middle of the
-    epoch; the validation loss is measured at the epoch's end, and stands there.
+    A second axis shows the same values as perplexity. The training loss of an epoch is a mean over
+    its batches, so it is drawn at the middle of the epoch. The validation loss is measured at the
+    end of the epoch and drawn there.
 
     Args:
-        history: What `model.fit` returned, or its `history` dict: `"loss"` and, if there was
-            validation data, `"val_loss"`, in nats per token.
-        validation_freq: What `model.fit` was given: how many epochs lie between validations.
+        history: Return value of `model.fit`, or its `history` dict with `"loss"` and optionally
+            `"val_loss"`, in nats per token.
+        validation_freq: Number of epochs between validations, the value passed to `model.fit`.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: There is no `"loss"`, or it has no epochs.
+        ValueError: `history` has no `"loss"` with at least one epoch, or the number of validation
+            losses does not match `validation_freq`.
 
     Example:
         >>> import gpt_keras as gk
@@ -41,7 +43,7 @@ def training(
             f"`history` must be a Keras History, or its dict, with a 'loss' for at least one "
             f"epoch; got {losses!r}."
         )
-    # A History counts epochs from `initial_epoch`.
+    # The epochs of a History begin at `initial_epoch`; a dict does not contain them.
     epochs = getattr(history, "epoch", None) or range(len(losses["loss"]))
     ends = np.array(epochs) + 1
 
@@ -66,7 +68,7 @@ def training(
 
     perplexity = axes.secondary_yaxis("right", functions=(np.exp, _log))
     perplexity.set_ylabel("perplexity")
-    # Ticks stand at the same heights as those of the loss.
+    # Both axes have their ticks at the same heights.
     low, high = axes.get_ylim()
     heights = [tick for tick in axes.get_yticks() if low <= tick <= high]
     perplexity.set_yticks(np.exp(heights), [_rounded(value) for value in np.exp(heights)])
@@ -74,14 +76,18 @@ def training(
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer, num_steps: int) -> Figure:
-    """Draw the learning rate that an optimizer uses at each step.
+    """Draw the learning-rate schedule of an optimizer.
 
     Args:
-        optimizer: A Keras optimizer, such as `gk.training.adamw()` makes.
-        num_steps: Number of steps to draw.
+        optimizer: A Keras optimizer with a constant learning rate or a schedule, for example from
+            `gk.training.adamw()`.
+        num_steps: Number of training steps to draw.
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: `num_steps` is not a positive integer.
 
     Example:
         >>> import gpt_keras as gk
@@ -104,17 +110,17 @@ def learning_rate(optimizer: keras.optimizers.Optimizer, num_steps: int) -> Figu
 
 
 def loss_by_position(losses: Mapping[str, np.ndarray]) -> Figure:
-    """Draw the mean loss at each position of a window: what more context is worth.
+    """Draw the mean loss at each position of a window, against the length of context.
 
     Args:
-        losses: For each label an array `(windows, length)` of losses in nats per token.
+        losses: Arrays by label, each `(windows, length)`, losses in nats per token.
 
     Returns:
-        The figure.
+        The figure, with one curve for each label.
 
     Raises:
-        ValueError: There are no losses, or more series than `gk.plots.STYLES`, or an array has not
-            two dimensions.
+        ValueError: There are no losses, there are more series than `gk.plots.STYLES`, or an array
+            does not have two dimensions.
 
     Example:
         >>> import gpt_keras as gk
@@ -133,8 +139,8 @@ def loss_by_position(losses: Mapping[str, np.ndarray]) -> Figure:
                 f"{np.shape(values)}."
             )
         means = np.mean(values, axis=0)
-        context = np.arange(1, len(means) + 1)  # a token sees itself
-        # A marker at each power of two; in between the line alone, which is dense.
+        context = np.arange(1, len(means) + 1)  # the context includes the current token
+        # Markers only at powers of two: the axis is logarithmic, and the points are dense.
         powers = [i for i in range(len(means)) if (i + 1) & i == 0]
         axes.plot(context, means, **style, markevery=powers, label=label)
     axes.set_xscale("log", base=2)
@@ -148,5 +154,5 @@ def _rounded(value: float) -> str:
 
 
 def _log(perplexity):
-    # matplotlib asks for the inverse at values below 0, too, while it sets up the axis.
+    # While matplotlib sets up the axis, it also evaluates the inverse at values below 0.
     return np.log(np.maximum(perplexity, 1e-12))

@@ -1,4 +1,4 @@
-"""Parts that all figures share: styles, axes, legends."""
+"""Parts shared by all figures: styles, axes, legends."""
 
 import io
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import matplotlib.axes
 import matplotlib.figure
 
-# A colour, a line style and a marker for each series, as arguments of `Axes.plot`.
+# Colour, line style and marker of each series, as arguments of `Axes.plot`.
 STYLES = (
     {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},
@@ -17,7 +17,14 @@ STYLES = (
 
 
 class Figure(matplotlib.figure.Figure):
-    """A matplotlib figure that a notebook shows even where pyplot was never imported."""
+    """Matplotlib figure that notebooks display without pyplot.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> figure = gk.plots.training({"loss": [3.0, 2.5]})
+        >>> isinstance(figure, gk.plots.Figure)
+        True
+    """
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -26,7 +33,7 @@ class Figure(matplotlib.figure.Figure):
 
 
 def new_axes(xlabel: str, ylabel: str) -> tuple[Figure, matplotlib.axes.Axes]:
-    """Return a figure and its one pair of axes, with a grid."""
+    """Return a figure with a single `Axes` that has a grid, and that `Axes`."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(xlabel)
@@ -36,10 +43,10 @@ def new_axes(xlabel: str, ylabel: str) -> tuple[Figure, matplotlib.axes.Axes]:
 
 
 def legend_above(figure: Figure, axes: matplotlib.axes.Axes) -> None:
-    """Put the legend of the axes above them, where it covers no curve."""
+    """Put the legend above the axes, where it covers no curve."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 
 def tick_rotation(names: Sequence[str], longest: int) -> int:
-    """Return by how many degrees labels below columns are turned: 0 if each has room."""
+    """Return the rotation of tick labels in degrees: 0 if all are short, else 90."""
     return 0 if max(map(len, names)) <= longest else 90

@@ -1,4 +1,4 @@
-"""Fonts that have the glyphs of a text."""
+"""Fonts with the glyphs of a text."""
 
 import functools
 import warnings
@@ -9,7 +9,7 @@ from matplotlib import font_manager, ft2font
 
 from gpt_keras.tokenizers.visible import visible
 
-# Fonts made for Chinese come before any other font that happens to have the glyphs.
+# Fonts designed for Chinese, preferred to other fonts that happen to contain Chinese glyphs.
 _CHINESE_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK TC",
@@ -22,27 +22,27 @@ _CHINESE_FONTS = (
     "SimHei",
 )
 _LATIN_FONT = "DejaVu Sans"  # comes with matplotlib
-# Comes with matplotlib from 3.11 on. It claims every character and draws a box with the name of
-# the character's block.
+# Comes with matplotlib from 3.11 on. Its character map claims all characters, but its glyphs are
+# only boxes with the name of the character's Unicode block.
 _LAST_RESORT = "Last Resort"
 _CHINESE_SAMPLE = "詩诗山水，。"  # in traditional and simplified characters
 
 
 def chinese_font() -> str:
-    """Return the name of an installed font that has Chinese glyphs.
+    """Return the name of an installed font with Chinese glyphs.
 
     Returns:
-        A font family, such as the argument `fontfamily` of a text takes. `use_chinese_font` sets
+        A font family, for the argument `fontfamily` of matplotlib texts. `use_chinese_font` sets
         it for all figures.
 
     Raises:
-        RuntimeError: No installed font has them; the message says how to install one.
+        RuntimeError: No installed font has Chinese glyphs. The message explains how to install one.
 
     Example:
         >>> import gpt_keras as gk
         >>> name = gk.plots.chinese_font()  # doctest: +SKIP
     """
-    # matplotlib keeps a list of fonts on disk and does not look again after one is installed.
+    # matplotlib caches its list of fonts on disk, so it misses newly installed fonts.
     known = {entry.fname for entry in font_manager.fontManager.ttflist}
     for path in font_manager.findSystemFonts():
         if path not in known:
@@ -56,20 +56,21 @@ def chinese_font() -> str:
         if not is_placeholder and _has_glyphs(entry.fname, _CHINESE_SAMPLE):
             return entry.name
     raise RuntimeError(
-        "No installed font has Chinese glyphs: `apt install fonts-noto-cjk` or "
-        "`apt install fonts-wqy-microhei`, or the like for your system."
+        "No installed font has Chinese glyphs. Install one, for example with "
+        "`apt install fonts-noto-cjk` or `apt install fonts-wqy-microhei`."
     )
 
 
 def use_chinese_font() -> bool:
-    """Have matplotlib draw Chinese in every figure from here on, those of pyplot included.
+    """Add a Chinese font to matplotlib's default fonts, for all later figures.
 
-    Text in Latin letters keeps matplotlib's own font; a Chinese one is asked for what that lacks.
-    The functions of `gk.plots` that draw tokens find it by themselves and need no call of this.
+    This includes pyplot figures. Matplotlib uses the Chinese font only for characters that its own
+    font lacks. The functions of `gk.plots` that draw tokens choose fonts themselves; they do not
+    need this function.
 
     Returns:
-        Whether an installed font has Chinese glyphs. If none has, a warning says how to install
-        one, and nothing is changed.
+        True if an installed font has Chinese glyphs. Otherwise False: a warning explains how to
+        install a font, and nothing is changed.
 
     Example:
         >>> import gpt_keras as gk
@@ -99,7 +100,12 @@ def _has_glyphs(path: str, text: str) -> bool:
 
 
 def fonts_for(text: str) -> list[str]:
-    """Return the fonts of a label; matplotlib takes from the second what the first lacks.
+    """Return font families that together have the glyphs of a label.
+
+    Matplotlib uses the second font only for characters that the first font lacks.
+
+    Args:
+        text: The label.
 
     Raises:
         RuntimeError: The label has Chinese characters, and no installed font has them.
@@ -111,7 +117,7 @@ def fonts_for(text: str) -> list[str]:
 
 
 def drawable(text: str, fonts: list[str]) -> str:
-    """Return the text with ‹U+1F44B› in place of a character that none of the fonts has."""
+    """Return the text with code points, such as ‹U+1F44B›, for missing glyphs."""
     return "".join(
         [
             character if _has_any(fonts, character) else f"‹U+{ord(character):04X}›"
@@ -121,7 +127,10 @@ def drawable(text: str, fonts: list[str]) -> str:
 
 
 def token_labels(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the labels of tokens, with marks for what would not be seen, and their fonts.
+    """Return labels for tokens, with visible white space, and their fonts.
+
+    Args:
+        tokens: The text of each token.
 
     Raises:
         RuntimeError: A token has Chinese characters, and no installed font has them.
@@ -141,7 +150,10 @@ def _glyphs(font: str) -> frozenset[int]:
 
 
 def _is_chinese(character: str) -> bool:
-    """Whether DejaVu lacks it and a Chinese font has it: ideographs, kana, full-width forms."""
+    """Return whether a character needs a Chinese font.
+
+    These are ideographs, kana, hangul, full-width forms and Chinese punctuation.
+    """
     return (
         "\u2e80" <= character <= "\ud7ff"
         or "\uf900" <= character <= "\ufaff"

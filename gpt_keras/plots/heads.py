@@ -1,4 +1,4 @@
-"""Figures of attention."""
+"""Figures of attention weights."""
 
 from collections.abc import Sequence
 
@@ -7,27 +7,28 @@ import numpy as np
 from gpt_keras.plots.figure import Figure, tick_rotation
 from gpt_keras.plots.fonts import token_labels
 
-_MAX_TOKENS = 64  # more labels than that cannot be read
-_SIDE = 2.4  # inches for a head, with some for each token
+_MAX_TOKENS = 64  # the labels of more tokens are unreadable
+# The side of a panel in inches is `_SIDE + _PER_TOKEN * length`.
+_SIDE = 2.4
 _PER_TOKEN = 0.13
 
 
 def attention(weights: np.ndarray, tokens: Sequence[str], title: str = "layer") -> Figure:
-    """Draw attention weights, a panel for each head: each row shows what a token attends to.
+    """Draw attention weights as a matrix for each head.
 
     Args:
-        weights: `(heads, length, length)`, as `gk.interpretation.attention_weights` gives them for
-            one layer and one text; or `(layers, heads, length, length)` for several, a row of
-            panels each.
-        tokens: The text of each token; a space is drawn as ␣, a line end as ⏎.
-        title: What a row of panels is called, before its number.
+        weights: `(heads, length, length)`, the weights of one layer and one text from
+            `gk.interpretation.attention_weights`; rows for queries, columns for keys. For several
+            layers, `(layers, heads, length, length)`: each layer becomes a row of panels.
+        tokens: The text of each token. A space is drawn as ␣, a line end as ⏎.
+        title: Name of a row of panels, followed by its number.
 
     Returns:
         The figure. All panels have the same scale, from 0 (white) to 1 (black).
 
     Raises:
         ValueError: `weights` has another shape, or there are more than 64 tokens.
-        RuntimeError: A token is Chinese and no font here has the glyphs.
+        RuntimeError: A token is Chinese and no installed font has Chinese glyphs.
 
     Example:
         >>> import gpt_keras as gk

@@ -7,21 +7,21 @@ import numpy as np
 from gpt_keras.plots.figure import Figure, new_axes, tick_rotation
 from gpt_keras.plots.fonts import token_labels
 
-_MAX_CELLS = 64  # more labels than that in a row cannot be read
+_MAX_CELLS = 64  # the labels of more columns are unreadable
 
 
 def by_head(values: np.ndarray, label: str) -> Figure:
-    """Draw a number for each layer and head, or for each layer and token, as a table.
+    """Draw a heat map of numbers by layer and head.
 
     Args:
-        values: `(layers, heads)`, such as `gk.interpretation.head_ablation` returns.
-        label: What the numbers are, with their unit.
+        values: `(layers, heads)`, for example from `gk.interpretation.head_ablation`.
+        label: Meaning of the numbers and their unit, for the colour bar.
 
     Returns:
-        The figure: darker is further from 0, and each cell has its number, with its sign.
+        The figure. Darker cells have larger absolute values. Each cell shows its number.
 
     Raises:
-        ValueError: `values` is not a table of numbers.
+        ValueError: `values` is not two-dimensional or not finite, or there are more than 64 heads.
 
     Example:
         >>> import gpt_keras as gk
@@ -36,20 +36,20 @@ def by_head(values: np.ndarray, label: str) -> Figure:
 
 
 def by_token(values: np.ndarray, tokens: Sequence[str], label: str) -> Figure:
-    """Draw a number for each layer and token as a table.
+    """Draw a heat map of numbers by layer and token.
 
     Args:
-        values: `(layers, length)`, such as `gk.interpretation.layer_patching` returns.
-        tokens: The text of each token; a space is drawn as ␣, a line end as ⏎.
-        label: What the numbers are, with their unit.
+        values: `(layers, length)`, for example from `gk.interpretation.layer_patching`.
+        tokens: The text of each token. A space is drawn as ␣, a line end as ⏎.
+        label: Meaning of the numbers and their unit, for the colour bar.
 
     Returns:
-        The figure, as `by_head`'s.
+        The figure. Darker cells have larger absolute values. Each cell shows its number.
 
     Raises:
-        ValueError: `values` is not a table of numbers with a column for each token, or there are
-            more than 64.
-        RuntimeError: A token is Chinese and no font here has the glyphs.
+        ValueError: `values` is not two-dimensional with one column for each token, is not finite,
+            or there are more than 64 tokens.
+        RuntimeError: A token is Chinese and no installed font has Chinese glyphs.
 
     Example:
         >>> import gpt_keras as gk
@@ -68,12 +68,12 @@ def _by_layer(values, names, fonts, xlabel, label) -> Figure:
     figure = Figure(figsize=(2.2 + 0.55 * number, 1.3 + 0.36 * num_layers), layout="constrained")
     axes = figure.subplots()
     largest = max(np.abs(values).max(), 1e-12)
-    # Light enough that black and dark enough that white can be read; the sign is in the number.
+    # The shade shows the absolute value; the sign is in the number.
     image = axes.imshow(np.abs(values), cmap="Greys", vmin=0, vmax=largest, aspect="auto")
     digits = int(np.clip(2 - np.floor(np.log10(largest)), 0, 4)) if largest < 1 else 1
     for layer in range(num_layers):
         for column in range(number):
-            value = round(float(values[layer, column]), digits) + 0.0  # no -0
+            value = round(float(values[layer, column]), digits) + 0.0  # turns -0.0 into 0.0
             colour = "white" if abs(value) > 0.55 * largest else "black"
             text = f"{value:.{digits}f}".replace("-", "−")
             axes.text(column, layer, text, ha="center", va="center", color=colour, fontsize=8)
@@ -88,20 +88,21 @@ def _by_layer(values, names, fonts, xlabel, label) -> Figure:
 
 
 def logit_lens(logits: np.ndarray, tokens: Sequence[str], vocabulary: Sequence[str]) -> Figure:
-    """Draw what a model would predict after each of its blocks, for each token of a text.
+    """Draw the logit lens: the most likely next token after each block.
 
     Args:
-        logits: `(layers + 1, length, vocabulary_size)`, as `gk.interpretation.logit_lens` gives
-            them for one text.
+        logits: `(layers + 1, length, vocabulary_size)`, logits of one text from
+            `gk.interpretation.logit_lens`.
         tokens: The text of each token.
-        vocabulary: The text of each id.
+        vocabulary: The text of each id of the vocabulary.
 
     Returns:
-        The figure: a cell has the likeliest next token and is the darker, the more likely that is.
+        The figure. Each cell shows the most likely next token; darker cells have higher
+        probabilities.
 
     Raises:
-        ValueError: The shapes do not fit, or there are more than 64 tokens.
-        RuntimeError: A token is Chinese and no font here has the glyphs.
+        ValueError: The shapes do not match, or there are more than 64 tokens.
+        RuntimeError: A token is Chinese and no installed font has Chinese glyphs.
 
     Example:
         >>> import gpt_keras as gk
@@ -113,8 +114,9 @@ def logit_lens(logits: np.ndarray, tokens: Sequence[str], vocabulary: Sequence[s
     logits = np.asarray(logits, dtype=float)
     if logits.ndim != 3 or logits.shape[1:] != (len(tokens), len(vocabulary)):
         raise ValueError(
-            f"`logits` must be (layers, length, vocabulary_size) with the {len(tokens)} `tokens` "
-            f"and the {len(vocabulary)} of `vocabulary`, got shape {logits.shape}."
+            f"`logits` must be (layers + 1, length, vocabulary_size) with the length of `tokens`, "
+            f"{len(tokens)}, and the size of `vocabulary`, {len(vocabulary)}, got shape "
+            f"{logits.shape}."
         )
     _check_number("tokens", tokens)
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -153,20 +155,21 @@ def logit_lens(logits: np.ndarray, tokens: Sequence[str], vocabulary: Sequence[s
 
 
 def attribution(scores: np.ndarray, tokens: Sequence[str], target: str) -> Figure:
-    """Draw how much each token of a text adds to what is predicted.
+    """Draw the attribution of a prediction to each token of a text as bars.
 
     Args:
-        scores: `(length,)`, such as `gk.interpretation.integrated_gradients` returns; or
-            `(methods, length)` for several, a panel each.
+        scores: `(length,)`, for example from `gk.interpretation.integrated_gradients`. For several
+            methods, `(methods, length)`: each method becomes a panel.
         tokens: The text of each token.
-        target: The text of the token that is predicted.
+        target: The text of the predicted token.
 
     Returns:
-        The figure. Bars to the left, which are hatched, speak against the target.
+        The figure. Negative contributions are hatched bars to the left.
 
     Raises:
-        ValueError: The shapes do not fit, or there are more than 64 tokens.
-        RuntimeError: A token is Chinese and no font here has the glyphs.
+        ValueError: The shapes do not match, a score is not finite, or there are more than 64
+            tokens.
+        RuntimeError: A token is Chinese and no installed font has Chinese glyphs.
 
     Example:
         >>> import gpt_keras as gk
@@ -198,19 +201,20 @@ def attribution(scores: np.ndarray, tokens: Sequence[str], target: str) -> Figur
 
 
 def embeddings(coordinates: np.ndarray, labels: Sequence[str], shares: np.ndarray) -> Figure:
-    """Draw vectors as labelled points in a plane.
+    """Draw embeddings as labelled points in the plane of two principal components.
 
     Args:
-        coordinates: `(number, 2)`, as `gk.interpretation.principal_components` gives them.
+        coordinates: `(number, 2)`, from `gk.interpretation.principal_components`.
         labels: The text of each point.
-        shares: `(2,)`, the share of the variance along each axis.
+        shares: `(2,)`, the share of the variance along each axis, from
+            `gk.interpretation.principal_components`.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: The shapes do not fit.
-        RuntimeError: A label is Chinese and no font here has the glyphs.
+        ValueError: The shapes do not match, or a number is not finite.
+        RuntimeError: A label is Chinese and no installed font has Chinese glyphs.
 
     Example:
         >>> import gpt_keras as gk

@@ -1,4 +1,4 @@
-"""Figures of a model's predictions."""
+"""Figures of next-token predictions."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,16 @@ def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
 
     Args:
         model: A `CausalLM` with a tokenizer.
-        prompts: One text or some, a panel each.
-        count: How many tokens to show of each.
+        prompts: One or more texts. Each becomes a panel.
+        count: Number of tokens to show for each prompt.
 
     Returns:
-        The figure. White space is written as ␣ and ⏎.
+        The figure. A space is drawn as ␣, a line end as ⏎.
 
     Raises:
-        ValueError: The model has no tokenizer, or a prompt is empty.
-        RuntimeError: The labels are Chinese and no font here has the glyphs.
+        ValueError: The model has no tokenizer, there is no prompt or an empty one, or `count` is
+            not a positive integer.
+        RuntimeError: A label is Chinese and no installed font has Chinese glyphs.
 
     Example:
         >>> import gpt_keras as gk
@@ -42,7 +43,8 @@ def next_tokens(model, prompts: str | Sequence[str], count: int = 8) -> Figure:
     figure = Figure(figsize=(3.4 * len(prompts), 0.5 + 0.3 * count), layout="constrained")
     for axes, prompt in zip(figure.subplots(1, len(prompts), squeeze=False)[0], prompts):
         token_ids = np.array([model.tokenizer.encode(prompt, add_start_of_text=True)], "int32")
-        # As in generation, the tokenizer's ids alone count: an embedding may have more rows.
+        # The embedding may have more rows than the tokenizer has ids. As in generation, the
+        # additional rows are ignored.
         logits = model(token_ids)[0, -1, : model.tokenizer.vocabulary_size]
         probabilities = ops.convert_to_numpy(ops.softmax(logits))
         best = np.argsort(-probabilities, kind="stable")[:count]

@@ -1,4 +1,4 @@
-"""Figures of scaling laws: loss against the size of models."""
+"""Figures of scaling laws: loss against model size."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,16 @@ from gpt_keras.plots.figure import STYLES, Figure
 
 
 def scaling_law(sizes: Sequence[float], losses: Sequence[float], law: PowerLaw) -> Figure:
-    """Draw losses against sizes with the law that was fitted to them, and what it leaves over.
+    """Draw losses against model sizes, with a fitted power law and its residuals.
 
     Args:
-        sizes: Numbers of parameters.
-        losses: In nats per token.
-        law: What `gk.evaluation.fit_power_law` returned.
+        sizes: `(number,)`, numbers of parameters without embeddings.
+        losses: `(number,)`, one loss for each size, in nats per token.
+        law: The law, from `gk.evaluation.fit_power_law`.
 
     Returns:
-        The figure: losses above, on a logarithmic axis of sizes, and residuals below.
+        The figure. The upper panel shows losses and law, the lower panel the residuals. The axis of
+        sizes is logarithmic.
 
     Example:
         >>> import gpt_keras as gk

@@ -1,4 +1,4 @@
-"""Figures of tokenization: how tokenizers cut a text, side by side."""
+"""Figures of tokenization: the tokens of several tokenizers for one text."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,12 +12,13 @@ from gpt_keras.plots.fonts import drawable, fonts_for
 from gpt_keras.tokenizers.tokenizer import Tokenizer
 from gpt_keras.tokenizers.visible import visible
 
-# Light tints of Okabe and Ito's colours, in turn, lighter and darker ones alternating.
+# Light tints of the Okabe-Ito palette. Lighter and darker ones alternate, so that neighbours differ
+# in black and white.
 _FILLS = ("#DCEFFA", "#F0BE6A", "#E3F4EE", "#8CC3E8", "#FBF3C2", "#DDA9C4")
 
-_MAX_TOKENS = 2_000  # of one tokenizer; more take minutes to draw and nobody reads them
+_MAX_TOKENS = 2_000  # limit for each tokenizer; more tokens take minutes to draw
 
-# All in points, 1/72 of an inch.
+# All lengths are in points, 1/72 of an inch.
 _WIDTH = 620
 _FONT_SIZE = 11
 _BOX_HEIGHT = 19
@@ -29,23 +30,24 @@ _MARGIN = 10
 
 
 def tokenization(text: str, tokenizers: Mapping[str, Tokenizer]) -> Figure:
-    """Draw the pieces that tokenizers cut a text into, each in its own box, a panel a tokenizer.
+    """Draw a text's tokens as boxes, one panel for each tokenizer.
 
-    A space is written as ␣, a line end as ⏎ (the boxes go on in a new line after it), a tabulator
-    as ⇥. Bytes of a character that was cut are given in hexadecimal, ‹E8›, in a box with a broken
-    border; so are code points that no font here can draw, ‹U+1F44B›.
+    A space is drawn as ␣, a tab as ⇥, and a line end as ⏎, after which a new row of boxes begins.
+    A token that is an incomplete character is drawn as its bytes in hexadecimal, such as ‹E8›, in a
+    box with a dashed border. A character without a glyph is drawn as its code point, such as
+    ‹U+1F44B›.
 
     Args:
-        text: What to cut.
-        tokenizers: The tokenizers, each under the name to show.
+        text: Text to tokenize.
+        tokenizers: Tokenizers by name. The name becomes the title of the panel.
 
     Returns:
-        The figure; as tall as the text needs.
+        The figure. Its height depends on the number of tokens.
 
     Raises:
-        ValueError: There is no text, or so much that a tokenizer makes more than 2,000 tokens of
-            it; or there are no tokenizers.
-        RuntimeError: The text is Chinese and no font here has the glyphs.
+        ValueError: `text` is empty or has more than 2,000 tokens in one of the tokenizers, or
+            there are no tokenizers.
+        RuntimeError: The text is Chinese and no installed font has Chinese glyphs.
 
     Example:
         >>> import gpt_keras as gk
@@ -60,7 +62,7 @@ def tokenization(text: str, tokenizers: Mapping[str, Tokenizer]) -> Figure:
         raise ValueError(f"`text` must be a string that is not empty, got {text!r}.")
     if not isinstance(tokenizers, Mapping) or not tokenizers:
         raise ValueError(
-            f"`tokenizers` must be a dict of names and tokenizers, at least one, got "
+            f"`tokenizers` must be a dict from names to tokenizers with at least one entry, got "
             f"{tokenizers!r}."
         )
     panels = {name: _pieces(name, tokenizer, text) for name, tokenizer in tokenizers.items()}
@@ -90,7 +92,7 @@ def tokenization(text: str, tokenizers: Mapping[str, Tokenizer]) -> Figure:
             pad=0,
             fontsize=_FONT_SIZE,
             fontfamily=(family := fonts_for(name)),
-            fontweight="bold" if len(family) == 1 else "normal",  # Chinese fonts may have no bold
+            fontweight="bold" if len(family) == 1 else "normal",  # Chinese fonts may lack bold
             parse_math=False,
         )
         _draw(axes, lines, fonts)
@@ -102,13 +104,14 @@ def _pieces(name: str, tokenizer: Tokenizer, text: str) -> list[bytes]:
     ids = tokenizer.encode(text)
     if len(ids) > _MAX_TOKENS:
         raise ValueError(
-            f"`text` must be at most {_MAX_TOKENS:,} tokens, but is {len(ids):,} of {name!r}."
+            f"`text` must have at most {_MAX_TOKENS:,} tokens, but has {len(ids):,} with the "
+            f"tokenizer {name!r}."
         )
     return tokenizer.pieces(ids)
 
 
 class _Measure:
-    """Widths of texts, in points."""
+    """Measurement of text widths, in points."""
 
     def __init__(self, figure: Figure, fonts: Sequence[str]):
         self.fonts = list(fonts)
@@ -128,7 +131,7 @@ class _Measure:
 
 
 class _Box:
-    """A piece and its place in a line."""
+    """Box of a token and its position in a row."""
 
     def __init__(self, piece: bytes, index: int, left: float, measure: _Measure):
         self.label = drawable(visible(piece), measure.fonts)
@@ -170,7 +173,7 @@ def _draw(axes: matplotlib.axes.Axes, lines: Sequence[Sequence[_Box]], fonts: li
                     edgecolor="black",
                     linewidth=0.8,
                     linestyle="-" if box.is_whole else (0, (2, 1.5)),
-                    clip_on=False,  # half of a border lies outside
+                    clip_on=False,  # half of the border is outside the axes
                 )
             )
             axes.text(
