@@ -1,11 +1,11 @@
 """Benchmark of generation with GPT-2 small against Hugging Face and keras-hub.
 
-    python scripts/benchmark_generation.py [--repeats 7] [--torch_python PATH] [--only NAME ...]
+    python scripts/benchmark_generation.py [--repeats 7] [--torch-python PATH] [--only NAME ...]
 
 Each library runs in its own process, which keeps its model and waits for requests. The weights are
 random, since their values do not affect speed. The libraries run one after the other, in a random
 order for each repeat. The tables show medians. Hugging Face needs torch and transformers, in this
-environment or in the one of the interpreter `--torch_python`. Libraries that are not installed are
+environment or in the one of the interpreter `--torch-python`. Libraries that are not installed are
 skipped.
 """
 
@@ -256,8 +256,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=7, help="runs of each measurement")
     parser.add_argument(
-        "--torch_python", default=sys.executable, help="Python interpreter with torch"
+        "--torch-python", default=sys.executable, help="Python interpreter with torch"
     )
+    parser.add_argument("--torch_python", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--only", nargs="+", choices=PEERS, help="libraries to measure")
     parser.add_argument(
         "--shapes", nargs="+", default=None, help="batch x prompt length, such as 1x32 8x512"

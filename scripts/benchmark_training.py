@@ -1,13 +1,13 @@
 """Benchmark of a training step against Hugging Face and keras-hub.
 
-    python scripts/benchmark_training.py [--repeats 9] [--torch_python PATH] [--only NAME ...]
+    python scripts/benchmark_training.py [--repeats 9] [--torch-python PATH] [--only NAME ...]
 
 All libraries train a GPT-2 of the same shape from random weights, on random tokens: float32, AdamW,
 gradient clipping to a norm of 1, no dropout. keras-hub and gpt_keras run a step compiled by XLA.
 Hugging Face runs PyTorch without compilation, with its fused attention. Each library runs in its
 own process, which waits for requests. The libraries run one after the other, in a random order for
 each repeat. The tables show medians. Hugging Face needs torch and transformers, in this environment
-or in the one of the interpreter `--torch_python`. Libraries that are not installed are skipped.
+or in the one of the interpreter `--torch-python`. Libraries that are not installed are skipped.
 """
 
 import argparse
@@ -246,8 +246,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=9, help="steps of each measurement")
     parser.add_argument(
-        "--torch_python", default=sys.executable, help="Python interpreter with torch"
+        "--torch-python", default=sys.executable, help="Python interpreter with torch"
     )
+    parser.add_argument("--torch_python", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--only", nargs="+", choices=PEERS, help="libraries to measure")
     parser.add_argument("--shapes", nargs="+", type=int, help="indices of shapes, from 0")
     parser.add_argument("--serve", help=argparse.SUPPRESS)

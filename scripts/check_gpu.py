@@ -151,7 +151,10 @@ def print_speed(device: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="GPU", choices=["GPU", "CPU"])
-    parser.add_argument("--no_speed", action="store_true", help="skip the timing of GPT-2 small")
+    parser.add_argument("--no-speed", action="store_true", help="skip the timing of GPT-2 small")
+    parser.add_argument(
+        "--no_speed", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     arguments = parser.parse_args()
     gpus = tf.config.list_physical_devices("GPU")
     print(f"gpt_keras {gk.__version__}, tensorflow {tf.__version__}, keras {keras.__version__}")

@@ -1,6 +1,6 @@
 """Print the machine's speed in one line, so that times of runs on different machines compare.
 
-    python scripts/machine_speed.py
+python scripts/machine_speed.py
 """
 
 import os

@@ -2,7 +2,7 @@
 
     python scripts/recipe_shakespeare.py                      # nanoGPT's settings, and ours
     python scripts/recipe_shakespeare.py --ablation           # one change at a time
-    python scripts/recipe_shakespeare.py --torch_python PATH  # nanoGPT's in PyTorch, too
+    python scripts/recipe_shakespeare.py --torch-python PATH  # nanoGPT's in PyTorch, too
 
 The budget is the one of nanoGPT's example for a CPU: characters, 4 layers of width 128, at most
 2,000 steps of 12 x 64 tokens, and the seconds that these steps take. The text is the bundled plays.
@@ -94,7 +94,7 @@ class Recipe:
 
 
 # On the last tenth with seed 0, these settings reach a loss of 1.8854 in PyTorch (Hugging Face's
-# GPT-2, `--torch_python`, torch 2.13, transformers 5.23) and 1.8768 in Keras.
+# GPT-2, `--torch-python`, torch 2.13, transformers 5.23) and 1.8768 in Keras.
 NANOGPT = Recipe(settings={"beta_2": 0.99})
 ROTARY = {"position_embedding": "rotary"}
 RMS_NORM = {"norm": "rms_norm"}
@@ -289,7 +289,8 @@ def main():
     parser.add_argument("--only", nargs="+", default=[], help="names of the recipes to run")
     parser.add_argument("--seeds", type=int, default=3, help="number of runs of each recipe")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time")
-    parser.add_argument("--torch_python", help="Python interpreter with torch and transformers")
+    parser.add_argument("--torch-python", help="Python interpreter with torch and transformers")
+    parser.add_argument("--torch_python", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:

@@ -1,10 +1,12 @@
 """Tiny models that many tests share, and a cache of token ids that no test leaves behind."""
 
 import os
+import random
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 import pytest
 from tiny_models import spread_weights, tiny_config
 
@@ -18,6 +20,17 @@ def token_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def seed():
+    """Keras draws the seeds of initializers and dropout from Python's generator.
+
+    `keras.utils.set_random_seed` would also throw away all that TensorFlow has compiled. A test
+    that draws from TensorFlow's global generator calls it, or asks for the fixture `global_seed`.
+    """
+    random.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def global_seed():
     keras.utils.set_random_seed(0)
 
 

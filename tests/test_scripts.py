@@ -17,7 +17,7 @@ def run(name, *arguments):
 
 @pytest.mark.slow
 def test_the_checks_for_gpus_pass_on_a_cpu():
-    done = run("check_gpu.py", "--device", "CPU", "--no_speed")
+    done = run("check_gpu.py", "--device", "CPU", "--no-speed")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "0 checks failed"
     assert done.stdout.count("\nok  ") >= 15

@@ -24,7 +24,7 @@ PHRASES = {
     r"\bsuch (a|an|is|as are|are|was|were)\b": "name the thing again",
     r"\bthe (like|former|latter)\b": "name the thing again",
     r"\bso (and so )?many\b": "name the number",
-    r"\b(is|are|was) (told|said|asked|left alone)\b": "code returns, raises, writes, skips, reports",
+    r"\b(is|are|was) (told|said|asked|left alone)\b": "code returns, raises, writes, skips",
     r"\b(has|have|had) (not|none)\b(?=[.,;:)]|$)": "lacks",
     r"\bare dear\b|\bis dear\b": "costs much",
     r"\bwhat is (left|not|there|more|missing|given)\b": "name the thing",

@@ -137,7 +137,7 @@ def _parser(arguments: Sequence[str]):
                 continue
             docs = docstring_parser.parse(command.__doc__)
             subparser = new_parser(f"{docs.short_description} {docs.long_description}")
-            config_help = "YAML file with arguments, as --print_config shows them; later ones win."
+            config_help = "YAML file with arguments, as --print-config shows them; later ones win."
             subparser.add_argument("--config", action="config", help=config_help)
             if name in arguments:
                 _add_arguments(subparser, command, docs)

@@ -37,11 +37,6 @@ def texts_of(output):
     return [text.decode() for text in output["text"].numpy()]
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    """Nothing here is drawn by TensorFlow, whose seeding throws compiled graphs away."""
-
-
 @pytest.fixture(scope="module")
 def exported(spread_model, tmp_path_factory):
     directory = tmp_path_factory.mktemp("export") / "1"

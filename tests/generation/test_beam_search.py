@@ -16,11 +16,6 @@ CASES = json.loads((FIXTURES / "beam_search.json").read_text(encoding="utf-8"))[
 BeamSearch = gk.generation.BeamSearch
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    """Nothing here is drawn, and seeding throws compiled graphs away."""
-
-
 # Against Hugging Face
 
 

@@ -36,11 +36,6 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    """Nothing here is drawn by Keras, whose seeding throws compiled graphs away."""
-
-
 def make_backbone(family):
     random.seed(0)  # Keras draws the seeds of its initializers from it
     if family == "lstm":

@@ -27,11 +27,6 @@ VOCABULARY_SIZE = 12
 INF = float("inf")
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    """Nothing here is drawn by TensorFlow, whose seeding throws compiled graphs away."""
-
-
 @pytest.fixture(scope="module")
 def in_graph():
     """All processors as the generator runs them: one graph for every shape and setting."""

@@ -13,11 +13,6 @@ from gpt_keras.generation.compiled import Generators
 from gpt_keras.generation.lengths import bucket_lengths
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    """Nothing here is drawn by Keras, whose seeding throws compiled graphs away."""
-
-
 class CountingGPT(gk.GPT):
     """Counts the columns that it has run."""
 

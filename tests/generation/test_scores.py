@@ -10,11 +10,6 @@ import gpt_keras as gk
 BestOf = gk.generation.BestOf
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    """Every draw here has its seed, and seeding throws compiled graphs away."""
-
-
 def expected_log_probs(model, before, new, vocabulary_size=None):
     """Of the tokens `new` after `before`, from one call of the model, in NumPy."""
     row = [*before, *new]

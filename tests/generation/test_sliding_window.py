@@ -17,11 +17,6 @@ WINDOW = 20
 COUNT = 250  # the cache has room for 128 tokens, and slides by 64
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    """Nothing here is drawn by Keras, whose seeding throws compiled graphs away."""
-
-
 def make_model(windows=None, **changes):
     """A model with a short context, and one with a long context and the same as its window."""
     random.seed(0)  # Keras draws the seeds of its initializers from it

@@ -21,11 +21,6 @@ from gpt_keras.generation.strategies import Proposals
 PROMPTS = ["a", "hello, hello, he", "what is this thing, and why"]
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    """Nothing here is drawn by Keras, whose seeding throws compiled graphs away."""
-
-
 def draft_of(model, num_tokens):
     """A `DraftModel` that need not wait for XLA."""
     strategy = DraftModel(model, num_tokens)

@@ -20,11 +20,6 @@ FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 TEXT = "hello there. the cat sat 床前明月光 on the mat, hello again. "
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    """Nothing here is drawn by TensorFlow, whose seeding throws compiled graphs away."""
-
-
 class Reciter(keras.Model):
     """Knows one text by heart: what comes next depends on how many tokens there are before."""
 
