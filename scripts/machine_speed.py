@@ -24,9 +24,11 @@ def main() -> None:
         b.sum()
         sums.append(b.nbytes / (time.perf_counter() - began))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gflops = statistics.median(products) / 1e9
+    gigabytes = statistics.median(sums) / 1e9
     print(
-        f"This machine: {cores} cores; {statistics.median(products) / 1e9:.0f} GFLOP/s in a float32 "
-        f"matrix product; one core reads {statistics.median(sums) / 1e9:.1f} GB/s."
+        f"This machine: {cores} cores; {gflops:.0f} GFLOP/s in a float32 matrix product; "
+        f"one core reads {gigabytes:.1f} GB/s."
     )
 
 
