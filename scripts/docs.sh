@@ -7,6 +7,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh
 make_environment .venv-docs "[docs]"
-mkdocs build --strict
-linkchecker --no-status site/index.html
+NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+linkchecker --config docs/linkchecker.ini --no-status site/index.html
 echo "The site is in site/: open site/index.html"
