@@ -135,7 +135,7 @@ def inherited(full: str) -> list[str]:
 def reference_page(module: str) -> str:
     """Return the page of a public module: its docstring, a table of its names, and each of them."""
     modules, home = public_names(), homes()
-    table, entries = ["| name | |", "|---|---|"], []
+    table, entries = ["| Name | Summary |", "|---|---|"], []
     for name in modules[module]:
         full = f"{module}.{name}"
         docstring = source_of(full).docstring
