@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "gpt_keras"
 COMMAND_LINE = "reference/command_line.md"
 
-# Pages that exist only in some versions are shown where their file exists.
+# Pages on the project itself, where their file exists.
 PAGES = {
     "Measurements": "docs/measurements.md",
     "Scripts": "scripts/README.md",
@@ -64,8 +64,9 @@ def homes() -> dict[str, str]:
     A name that the package itself exports is documented there, and not again in its subpackage.
     """
     modules = public_names()
+    first = {name for name in modules[PACKAGE] if f"{PACKAGE}.{name}" not in modules}
     return {
-        f"{module}.{name}": f"{PACKAGE}.{name}" if name in modules[PACKAGE] else f"{module}.{name}"
+        f"{module}.{name}": f"{PACKAGE}.{name}" if name in first else f"{module}.{name}"
         for module, names in modules.items()
         for name in names
     }
@@ -95,9 +96,9 @@ def navigation() -> list[dict]:
     tutorials = [path.relative_to(ROOT).with_suffix(".md").as_posix() for path in chapters()]
     return [
         {"Home": "README.md"},
-        {"Chapters": ["tutorials/README.md", *tutorials]},
+        {"Chapters": [{"The course": "tutorials/README.md"}, *tutorials]},
         {"Reference": [*map(reference_path, sorted(public_names())), COMMAND_LINE]},
-        *({title: path} for title, path in PAGES.items() if (ROOT / path).exists()),
+        {"Project": [{title: path} for title, path in PAGES.items() if (ROOT / path).exists()]},
     ]
 
 
@@ -280,29 +281,9 @@ def on_files(files, config):
     for path in ["README.md", "tutorials/README.md", *PAGES.values()]:
         if (ROOT / path).exists():
             add_page(path, (ROOT / path).read_text(encoding="utf-8"))
-    for path in mathjax_files():
-        add(f"assets/mathjax/{path.relative_to(_mathjax()).as_posix()}", abs_src_path=str(path))
+    mathjax = importlib.resources.files("mathjax") / "static/mathjax/es5/tex-svg.js"
+    add("mathjax/tex-svg.js", abs_src_path=str(mathjax))
     return files
-
-
-def _mathjax() -> Path:
-    return Path(str(importlib.resources.files("jupyter_server_mathjax"))) / "static"
-
-
-def mathjax_files() -> list[Path]:
-    """Return the files of MathJax that formulas in TeX, drawn as SVG, need."""
-    patterns = [
-        "MathJax.js",
-        "LICENSE",
-        "extensions/*.js",
-        "extensions/TeX/*.js",
-        "jax/element/**/*.js",
-        "jax/input/TeX/**/*.js",
-        "jax/output/SVG/*.js",
-        "jax/output/SVG/autoload/*.js",
-        "jax/output/SVG/fonts/TeX/**/*.js",
-    ]
-    return [path for pattern in patterns for path in sorted(_mathjax().glob(pattern))]
 
 
 # Code in a sentence, neither in a block nor in a link.

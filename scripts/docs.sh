@@ -8,5 +8,5 @@ cd "$(dirname "$0")/.."
 source scripts/environment.sh
 make_environment .venv-docs "[docs]"
 NO_MKDOCS_2_WARNING=1 mkdocs build --strict
-linkchecker --config docs/linkchecker.ini --no-status site/index.html
+linkchecker --no-status site/index.html
 echo "The site is in site/: open site/index.html"

@@ -27,11 +27,14 @@ PUBLIC = pages.public_names()
 every_module = pytest.mark.parametrize("module", PUBLIC)
 
 
-def listed():
-    """Return all pages in the site's table of contents."""
-    for entry in pages.navigation():
-        for value in entry.values():
-            yield from [value] if isinstance(value, str) else value
+def listed(entry=None):
+    """Yield the pages in the site's table of contents, or in one of its entries."""
+    entry = pages.navigation() if entry is None else entry
+    if isinstance(entry, str):
+        yield entry
+    else:
+        for value in entry.values() if isinstance(entry, dict) else entry:
+            yield from listed(value)
 
 
 @every_module

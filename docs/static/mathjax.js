@@ -1,19 +1,11 @@
-// Draws the formulas of a page, with the MathJax beside this file: nothing comes from elsewhere.
+// Draws the formulas of a page with the copy of MathJax on this site, as SVG, which needs no fonts.
 if (document.querySelector(".arithmatex")) {
   window.MathJax = {
-    jax: ["input/TeX", "output/SVG"],
-    extensions: ["tex2jax.js", "AssistiveMML.js"],
-    TeX: { extensions: ["AMSmath.js", "AMSsymbols.js"] },
-    tex2jax: {
-      inlineMath: [["\\(", "\\)"]],
-      displayMath: [["\\[", "\\]"]],
-      ignoreClass: ".*|",
-      processClass: "arithmatex",
-    },
-    messageStyle: "none",
-    showMathMenu: false,
+    tex: { inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]] },
+    svg: { scale: 0.92 },
+    options: { ignoreHtmlClass: ".*", processHtmlClass: "arithmatex", enableMenu: false },
   };
   const script = document.createElement("script");
-  script.src = new URL("assets/mathjax/MathJax.js", document.currentScript.src);
+  script.src = new URL("mathjax/tex-svg.js", document.currentScript.src);
   document.head.append(script);
 }
