@@ -114,7 +114,7 @@ def first_line(docstring) -> str:
 def _sources():
     import griffe
 
-    return griffe.load(PACKAGE, search_paths=[str(ROOT)])
+    return griffe.load(PACKAGE, search_paths=[str(ROOT)], try_relative_path=False)
 
 
 def source_of(name: str):
