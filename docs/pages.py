@@ -184,6 +184,9 @@ NOTEBOOK = """
 {{ cell.source }}
 ``````
 {% endblock %}
+{% block markdowncell %}
+{{ cell.source | continued_lines }}
+{% endblock %}
 {% block stream %}
 `````` { .text .output }
 {{ output.text | strip_ansi }}
@@ -204,7 +207,9 @@ def notebook_page(notebook: Path) -> tuple[str, dict[str, bytes]]:
     """Return a notebook with its stored outputs as Markdown, and its pictures by file name."""
     from nbconvert import MarkdownExporter
 
-    exporter = MarkdownExporter(raw_template=NOTEBOOK)
+    # A line of a list item that begins with a number is no item, as it is for Python-Markdown.
+    continued_lines = functools.partial(re.sub, r"(?m)^( {2,3}\d+)\. ", r"\1\\. ")
+    exporter = MarkdownExporter(raw_template=NOTEBOOK, filters={"continued_lines": continued_lines})
     resources = {"unique_key": notebook.stem, "output_files_dir": f"{notebook.stem}_files"}
     text, resources = exporter.from_filename(str(notebook), resources=resources)
     heading, _, rest = text.strip().partition("\n")
@@ -288,7 +293,8 @@ def on_files(files, config):
 
 # Code in a sentence, neither in a block nor in a link.
 _CODE = re.compile(
-    r"(?<!<span></span>)(?<!<pre>)<code>(gk(?:\.\w+)+|[A-Z]\w+)</code>(?!</a>|</autoref>)"
+    r"(?<!<span></span>)(?<!<pre>)<code>(gk(?:\.\w+)+|[A-Z]\w+)(?:\([^<]*\))?</code>"
+    r"(?!</a>|</autoref>)"
 )
 
 
