@@ -17,6 +17,7 @@ import posixpath
 import re
 import sys
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "gpt_keras"
@@ -39,7 +40,7 @@ def module_path(module: str) -> Path | None:
 
 
 def exported(source: Path) -> list[str]:
-    """Return `__all__` of a source file; without one, the names it defines with a docstring."""
+    """Return `__all__` of a source file, or the documented names that it defines."""
     names = []
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
@@ -50,7 +51,7 @@ def exported(source: Path) -> list[str]:
 
 
 def public_names(module: str = PACKAGE) -> dict[str, list[str]]:
-    """Return the public names of a module, and of each public module inside it, by module."""
+    """Return the public names of a module and of the public modules in it."""
     found = {module: exported(module_path(module))}
     for name in found[module]:
         if module_path(f"{module}.{name}"):
@@ -83,7 +84,7 @@ def reference_path(module: str) -> str:
 
 
 def chapters() -> list[Path]:
-    """Return the notebooks of the course in order, the solutions of each chapter after it."""
+    """Return the notebooks of the course, each chapter before its solutions."""
     found = []
     for chapter in sorted((ROOT / "tutorials").glob("*.ipynb")):
         solutions = chapter.parent / "solutions" / chapter.name
@@ -106,7 +107,7 @@ def navigation() -> list[dict]:
 
 
 def first_line(docstring) -> str:
-    """Return the first line of a docstring of griffe, which is None where there is none."""
+    """Return the first line of griffe's docstring, which may be None."""
     return docstring.value.strip().splitlines()[0] if docstring else ""
 
 
@@ -123,7 +124,7 @@ def source_of(name: str):
 
 
 def inherited(full: str) -> list[str]:
-    """Return the members of a class that it inherits, except from another public class."""
+    """Return the inherited members of a class, except from other public classes."""
     found = source_of(full)
     if not found.is_class:
         return []
@@ -134,7 +135,7 @@ def inherited(full: str) -> list[str]:
 
 
 def reference_page(module: str) -> str:
-    """Return the page of a public module: its docstring, a table of its names, and each of them."""
+    """Return the page of a public module: its docstring, then its public names."""
     modules, home = public_names(), homes()
     table, entries = ["| Name | Summary |", "|---|---|"], []
     for name in modules[module]:
@@ -156,16 +157,19 @@ def reference_page(module: str) -> str:
 
 def command_line_page() -> str:
     """Return the page of the command line: what `--help` prints, for each command."""
-    sys.path.insert(0, str(ROOT))
-    import gpt_keras_command
+    with mock.patch.object(sys, "path", [str(ROOT), *sys.path]):
+        import gpt_keras_command
 
-    os.environ["COLUMNS"] = "88"
-    cli = gpt_keras_command._load()
+        cli = gpt_keras_command._load()
     lines = ["# Command line", "", "`pip install '.[cli]'` brings the command `gpt-keras`.", ""]
 
     def add(commands, words):
         output = io.StringIO()
-        with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+        width, printed = (
+            mock.patch.dict(os.environ, COLUMNS="88"),
+            contextlib.redirect_stdout(output),
+        )
+        with width, printed, contextlib.suppress(SystemExit):
             cli.main([*words, "--help"])
         title = " ".join(["gpt-keras", *words])
         lines.extend([f"## {title}", "", "``````text", output.getvalue().rstrip(), "``````", ""])
@@ -176,7 +180,7 @@ def command_line_page() -> str:
     return "\n".join(lines)
 
 
-# How a notebook is written as Markdown; what is not here is as nbconvert has it.
+# The template of a notebook as Markdown; nbconvert has the parts that are missing here.
 NOTEBOOK = """
 {%- extends "markdown/index.md.j2" -%}
 {% block input %}
@@ -204,16 +208,17 @@ NOTEBOOK = """
 
 
 def notebook_page(notebook: Path) -> tuple[str, dict[str, bytes]]:
-    """Return a notebook with its stored outputs as Markdown, and its pictures by file name."""
+    """Return a notebook with its outputs as Markdown, and its pictures by name."""
     from nbconvert import MarkdownExporter
 
-    # A line of a list item that begins with a number is no item, as it is for Python-Markdown.
+    # Python-Markdown takes a line of a list item that begins with a number for another item.
     continued_lines = functools.partial(re.sub, r"(?m)^( {2,3}\d+)\. ", r"\1\\. ")
     exporter = MarkdownExporter(raw_template=NOTEBOOK, filters={"continued_lines": continued_lines})
     resources = {"unique_key": notebook.stem, "output_files_dir": f"{notebook.stem}_files"}
     text, resources = exporter.from_filename(str(notebook), resources=resources)
     heading, _, rest = text.strip().partition("\n")
-    text = f"{heading}\n\n[Download this notebook]({notebook.name}){{ .download }}\n{rest}\n"
+    download = f'<a class="download" href="{notebook.name}" download>Download this notebook</a>'
+    text = f"{heading}\n\n{download}\n{rest}\n"
     if (notebook.parent / "solutions" / notebook.name).exists():
         text += f"\n[Solutions to the exercises](solutions/{notebook.stem}.md)\n"
     return text, resources["outputs"]
@@ -226,7 +231,7 @@ _TARGET = re.compile(r"""(?:\]\(|\b(?:src|href)=")([^()\s:#"]+)[)#"]""")
 
 
 def with_site_links(text: str, folder: str) -> str:
-    """Return a page whose links to notebooks and folders of the repository go to pages instead."""
+    """Return a page whose links to notebooks and folders go to their pages."""
 
     def rewrite(link):
         label, target, anchor = link[1], link[2], link[3] or ""
@@ -236,8 +241,7 @@ def with_site_links(text: str, folder: str) -> str:
             if not pages:
                 return label
             target = f"{target.rstrip('/')}/{pages[0].name}"
-        if label != "Download this notebook":
-            target = re.sub(r"\.ipynb$", ".md", target)
+        target = re.sub(r"\.ipynb$", ".md", target)
         return f"[{label}]({target}{anchor})"
 
     return _MARKDOWN_LINK.sub(rewrite, text)

@@ -98,3 +98,9 @@ def test_links_to_notebooks_and_folders_become_links_to_pages():
     )
     text = "[limits](#limits), [tests](tests), [a](https://example.org/a.ipynb), `x[0](inputs)`"
     assert pages.with_site_links(text, "") == text.replace("[tests](tests)", "tests")
+
+
+def test_the_page_of_the_command_line_has_each_command():
+    page = pages.command_line_page()
+    for command in ("train", "generate", "evaluate", "export", "info", "tokenizer train"):
+        assert f"## gpt-keras {command}\n\n``````text\nusage: gpt-keras " in page
