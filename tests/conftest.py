@@ -11,6 +11,7 @@ import pytest
 from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
+from gpt_keras.generation.compiled import Generators
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +30,15 @@ def seed():
     np.random.seed(0)
 
 
-@pytest.fixture
-def global_seed():
-    keras.utils.set_random_seed(0)
+@pytest.fixture(autouse=True)
+def graph_mode(request, monkeypatch):
+    """Generation runs in graph mode, unless a test is marked `xla`.
+
+    XLA compiles three steps for each model, which takes longer than most tests. The same loop and
+    the same step run either way; tests marked `xla` show that both give the same.
+    """
+    if request.node.get_closest_marker("xla") is None:
+        monkeypatch.setattr(Generators.__init__, "__defaults__", (False,))
 
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz ,.!?"
