@@ -24,7 +24,7 @@ def seed():
     """Keras draws the seeds of initializers and dropout from Python's generator.
 
     `keras.utils.set_random_seed` would also throw away all that TensorFlow has compiled. A test
-    that draws from TensorFlow's global generator calls it, or asks for the fixture `global_seed`.
+    that draws from TensorFlow's global generator calls it.
     """
     random.seed(0)
     np.random.seed(0)
