@@ -82,7 +82,7 @@ def main() -> None:
 
 def verses(poem: str) -> list[str]:
     """Return the verses of a poem without their marks."""
-    return re.split(r"\W+", poem.strip())
+    return [verse for verse in re.split(r"\W+", poem) if verse]
 
 
 if __name__ == "__main__":
