@@ -85,6 +85,7 @@ def slowly(model, text, count):
 
 
 @pytest.mark.slow
+@pytest.mark.xla
 def test_it_generates_in_ragged_batches_what_it_generates_alone(model):
     prompts = ["hello", "a", "the cat sat on the mat, and more than thirty-two characters ahead"]
     prompts[2] = prompts[2].replace("-", " ")
@@ -129,7 +130,7 @@ def test_it_is_saved_and_exported(model, tmp_path):
     ):
         assert type(loaded.backbone) is gk.LSTMBackbone
         assert loaded.generate(["hello", "a"], max_new_tokens=10, seed=1) == text
-    model.export(tmp_path / "exported")
+    model.export(tmp_path / "exported", jit_compile=False)
     served = tf.saved_model.load(tmp_path / "exported")
     output = served.generate(
         text=tf.constant(["hello", "a"]),
