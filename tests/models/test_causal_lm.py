@@ -288,7 +288,8 @@ def test_one_accuracy_is_shown(model, metrics):
 
 @pytest.mark.slow
 def test_keras_file_holds_weights_tokenizer_and_optimizer(model, tmp_path):
-    model.compile(gk.training.adamw(1e-2, total_steps=50, warmup_steps=3), jit_compile=False)
+    optimizer = gk.training.adamw(1e-2, total_steps=50, warmup_steps=3)
+    model.compile(optimizer, weighted_metrics=[], jit_compile=False)
     model.fit(*arrays(), verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

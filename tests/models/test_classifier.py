@@ -106,9 +106,9 @@ def toy(count, seed):
     return texts, labels
 
 
-def beginner(character_tokenizer):
-    """A language model of one block that has learned nothing yet."""
-    config = tiny_config(vocabulary_size=35, num_layers=1)
+def beginner(character_tokenizer, num_layers=1):
+    """A language model that has learned nothing yet."""
+    config = tiny_config(vocabulary_size=35, num_layers=num_layers)
     return gk.GPTCausalLM(config, tokenizer=character_tokenizer)
 
 
@@ -144,7 +144,7 @@ def test_multiple_choice_learns_a_toy_task(character_tokenizer):
         label = int(generator.integers(3))
         examples.append((answers[label] * 3, answers))
         labels.append(label)
-    model = gk.GPTMultipleChoice(beginner(character_tokenizer), dropout=0.0)
+    model = gk.GPTMultipleChoice(beginner(character_tokenizer, num_layers=2), dropout=0.0)
     model.compile(gk.training.adamw(1e-2, warmup_steps=10))
     model.fit(examples, labels, epochs=15, verbose=0)
     assert model.evaluate(examples, labels, return_dict=True, verbose=0)["accuracy"] == 1.0

@@ -114,7 +114,8 @@ def test_it_learns(character_tokenizer, jit_compile):
     text = "abcacb" * 4
     backbone = gk.LSTMBackbone(32, num_layers=1, hidden_dim=24, dropout=0.05)
     model = gk.CausalLM(backbone, tokenizer=character_tokenizer)
-    model.compile(gk.training.adamw(3e-2, warmup_steps=5), jit_compile=jit_compile)
+    optimizer = gk.training.adamw(3e-2, warmup_steps=5)
+    model.compile(optimizer, weighted_metrics=[], jit_compile=jit_compile)
     model.fit([text] * 64, batch_size=4, epochs=12, verbose=0)
     assert model.generate("abc", max_length=24, temperature=0) == text
 

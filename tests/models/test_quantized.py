@@ -316,12 +316,14 @@ import sys
 import numpy as np
 import keras
 import gpt_keras
+from gpt_keras.generation.compiled import Generators
 token_ids = np.load("token_ids.npy")
 for kind in sys.argv[1:]:
     for number, model in enumerate((
         keras.saving.load_model(f"{kind}.keras"),
         gpt_keras.GPTCausalLM.from_preset(f"{kind}_preset"),
     )):
+        Generators.__init__.__defaults__ = (number == 0,)  # with XLA and without
         np.save(f"{kind}_{number}.npy", model(token_ids))
         print(model.generate("hello", max_new_tokens=8, temperature=0))
 """
