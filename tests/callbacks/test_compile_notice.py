@@ -10,7 +10,7 @@ import gpt_keras as gk
 @pytest.mark.parametrize("jit_compile", [True, False])
 def test_each_step_is_announced_once_in_a_training(jit_compile):
     model = gk.GPTCausalLM(tiny_config(num_layers=1))
-    model.compile(jit_compile=jit_compile)
+    model.compile("sgd", weighted_metrics=[], jit_compile=jit_compile)
     rows = tf.ones((4, 8), "int32")
     data = tf.data.Dataset.from_tensors((rows, rows)).repeat(2)
     lines = []

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from reused_models import restored
 from tiny_models import tiny_config, with_a_bad_token
 
 import gpt_keras as gk
@@ -30,21 +31,30 @@ def fit(model, bad=(), epochs=1, **settings):
     return watch, messages, history.history
 
 
-def new_model(**settings):
-    keras.utils.set_random_seed(0)
+def new_model(jit_compile=True, **settings):
     model = gk.GPTCausalLM(tiny_config(num_layers=1, tie_embeddings=False))
-    model.compile(gk.training.adamw(1e-3, warmup_steps=0, **settings))
+    model.compile(gk.training.adamw(1e-3, warmup_steps=0, **settings), jit_compile=jit_compile)
     return with_a_bad_token(model, 31)
 
 
-def test_nothing_happens_where_all_is_well():
-    watch, messages, history = fit(new_model(), stop_above=2.0)
+@pytest.fixture(scope="module")
+def compiled():
+    return new_model()
+
+
+@pytest.fixture
+def model(compiled):
+    with restored(compiled):
+        yield compiled
+
+
+def test_nothing_happens_where_all_is_well(model):
+    watch, messages, history = fit(model, stop_above=2.0)
     assert (watch.incidents, messages) == ([], [])
     assert np.isfinite(history["loss"]).all()
 
 
-def test_training_stops_at_a_loss_that_is_not_finite():
-    model = new_model()
+def test_training_stops_at_a_loss_that_is_not_finite(model):
     watch, messages, _ = fit(model, bad=[5], epochs=3)
     (incident,) = watch.incidents
     assert (incident["step"], incident["epoch"], incident["batch"]) == (6, 0, 5)
@@ -56,7 +66,7 @@ def test_training_stops_at_a_loss_that_is_not_finite():
 
 
 def test_a_batch_that_was_skipped_counts_nowhere():
-    model = new_model(skip_above=10.0)
+    model = new_model(jit_compile=False, skip_above=10.0)
     watch, messages, history = fit(model, bad=[5], epochs=2)
     assert [(i["epoch"], i["batch"], i["action"]) for i in watch.incidents] == [
         (0, 5, "skipped"),
@@ -69,14 +79,13 @@ def test_a_batch_that_was_skipped_counts_nowhere():
     assert "the batch was skipped" in messages[0]
 
 
-def test_training_stops_where_the_loss_leaps():
+def test_training_stops_where_the_loss_leaps(model):
     class Breaks(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             if batch == 4:  # now the model is sure of what is wrong
                 embeddings = self.model.backbone.token_embedding.reverse_embeddings
                 embeddings.assign(1000 * embeddings)
 
-    model = new_model()
     x, y = data()
     watch = gk.callbacks.LossWatch(stop_above=1.5, print_fn=lambda text: None)
     model.fit(x, y, batch_size=2, shuffle=False, verbose=0, callbacks=[Breaks(), watch])
@@ -89,6 +98,6 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"stop_above.*0.9"):
         gk.callbacks.LossWatch(stop_above=0.9)
     model = gk.GPTCausalLM(tiny_config(num_layers=1))
-    model.compile(weighted_metrics=[])
+    model.compile(weighted_metrics=[], run_eagerly=True)
     with pytest.raises(ValueError, match="Perplexity"):
         fit(model)

@@ -2,17 +2,28 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from reused_models import restored
 from tiny_models import tiny_config
 
 import gpt_keras as gk
 from gpt_keras.callbacks.progress import perplexity_of
 
 
-@pytest.fixture
-def model(character_tokenizer):
+def new_model(character_tokenizer, **settings):
     model = gk.GPTCausalLM(tiny_config(num_layers=1), tokenizer=character_tokenizer)
-    model.compile(jit_compile=False)
+    model.compile("sgd", **settings)
     return model
+
+
+@pytest.fixture(scope="module")
+def compiled(character_tokenizer):
+    return new_model(character_tokenizer, jit_compile=False)
+
+
+@pytest.fixture
+def model(compiled):
+    with restored(compiled):
+        yield compiled
 
 
 def data(batches=6):
@@ -33,8 +44,10 @@ def test_samples_are_shown_at_the_end_of_each_epoch(model):
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 3])
-def test_samples_are_shown_every_so_many_batches(model, steps_per_execution):
-    model.compile(jit_compile=False, steps_per_execution=steps_per_execution)
+def test_samples_are_shown_every_so_many_batches(model, character_tokenizer, steps_per_execution):
+    if steps_per_execution > 1:
+        settings = {"steps_per_execution": steps_per_execution, "weighted_metrics": []}
+        model = new_model(character_tokenizer, jit_compile=False, **settings)
     callback = gk.callbacks.SampleText(
         "the ", every=3, max_new_tokens=2, print_fn=lambda text: None
     )
@@ -102,7 +115,8 @@ def test_throughput_counts_tokens_and_seconds_of_batches(model, monkeypatch):
     assert history.history["tokens_per_second"] == [24.0, 24.0]
 
 
-def test_throughput_does_not_count_padding(model):
+def test_throughput_does_not_count_padding(character_tokenizer):
+    model = new_model(character_tokenizer, run_eagerly=True)
     texts = ["abc"] * 8  # three letters and an end: three targets in rows of 47
     throughput = gk.callbacks.Throughput()
     history = model.fit(texts, epochs=2, batch_size=4, verbose=0, callbacks=[throughput]).history
@@ -110,7 +124,7 @@ def test_throughput_does_not_count_padding(model):
     assert perplexity_of(model).count == 8 * 3
 
 
-def test_throughput_needs_the_perplexity_metric(model):
-    model.compile(weighted_metrics=[], jit_compile=False)
+def test_throughput_needs_the_perplexity_metric(character_tokenizer):
+    model = new_model(character_tokenizer, weighted_metrics=[], run_eagerly=True)
     with pytest.raises(ValueError, match=r"compiled without it.*Perplexity\(\)"):
         model.fit(data(), verbose=0, callbacks=[gk.callbacks.Throughput()])

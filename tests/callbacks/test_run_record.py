@@ -2,16 +2,27 @@ import json
 
 import numpy as np
 import pytest
+from reused_models import restored
 from tiny_models import tiny_config
 
 import gpt_keras as gk
 
 
-@pytest.fixture
-def model(character_tokenizer):
+def new_model(character_tokenizer, **settings):
     model = gk.GPTCausalLM(tiny_config(num_layers=1), tokenizer=character_tokenizer)
-    model.compile(gk.training.adamw(1e-3, warmup_steps=0), jit_compile=False)
+    model.compile(gk.training.adamw(1e-3, warmup_steps=0), **settings)
     return model
+
+
+@pytest.fixture(scope="module")
+def compiled(character_tokenizer):
+    return new_model(character_tokenizer, jit_compile=False)
+
+
+@pytest.fixture
+def model(compiled):
+    with restored(compiled):
+        yield compiled
 
 
 def rows():
@@ -74,6 +85,7 @@ def test_a_run_that_breaks_off_leaves_its_record(model, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         model.fit(
             *rows(),
+            batch_size=4,
             epochs=3,
             verbose=0,
             callbacks=[gk.callbacks.RunRecord(tmp_path), Breaks()],
@@ -84,7 +96,8 @@ def test_a_run_that_breaks_off_leaves_its_record(model, tmp_path):
     assert "not finished" in (tmp_path / "report.md").read_text()
 
 
-def test_losses_that_are_not_finite_are_recorded_as_text(model, tmp_path):
+def test_losses_that_are_not_finite_are_recorded_as_text(character_tokenizer, tmp_path):
+    model = new_model(character_tokenizer, run_eagerly=True)
     weights = np.full(8, 3e38, "float32")
     model.fit(
         *rows(),

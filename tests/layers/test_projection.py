@@ -36,7 +36,6 @@ def test_product_is_numpys(quarter, num_outputs, num_ones, dtype, seed):
 @pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "mixed_bfloat16", "int8", "lora"])
 def test_one_vector_is_the_first_of_many(kind, jit_compile):
-    keras.utils.set_random_seed(0)
     layer = Projection(256, dtype="float32" if kind in ("int8", "lora") else kind)
     layer.build((None, None, 256))
     layer.bias.assign(np.linspace(-1, 1, 256))
@@ -71,6 +70,7 @@ def test_gradients_of_one_vector_are_those_of_dense():
 
 
 @pytest.mark.slow
+@pytest.mark.xla
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 def test_one_prompt_goes_on_as_it_does_among_others(kind, character_tokenizer, tmp_path):
     """With projections large enough for the product of one vector, also in a SavedModel."""

@@ -15,12 +15,12 @@ FORMS = ["preset", "model.keras", "huggingface", "model.gguf", "causal_lm"]
 @pytest.fixture(scope="module")
 def folder(character_tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    keras.utils.set_random_seed(0)
-    model = spread_weights(gk.GPTCausalLM(tiny_config(), tokenizer=character_tokenizer))
+    config = tiny_config(num_layers=1)
+    model = spread_weights(gk.GPTCausalLM(config, tokenizer=character_tokenizer))
     model.save_to_preset(folder / "preset")
     model.save(folder / "model.keras")
     gk.convert.to_huggingface(model, folder / "huggingface")
-    spread_weights(gk.CausalLM(gk.GPT(tiny_config()))).save_to_preset(folder / "causal_lm")
+    spread_weights(gk.CausalLM(gk.GPT(config))).save_to_preset(folder / "causal_lm")
     gk.CausalLM(gk.LSTMBackbone(32, 1, 8)).save(folder / "lstm.keras")
     model.tokenizer = None
     gk.convert.to_gguf(model, folder / "model.gguf", dtype="f32")
@@ -105,6 +105,7 @@ def test_models_that_have_more_than_one_are_refused(folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.xla
 def test_generates_in_bfloat16(folder):
     model = gk.GPTCausalLM.from_preset(folder / "preset", dtype="bfloat16")
     settings = {"max_new_tokens": 12, "temperature": 0}

@@ -85,6 +85,7 @@ def slowly(model, text, count):
 
 
 @pytest.mark.slow
+@pytest.mark.xla
 def test_it_generates_in_ragged_batches_what_it_generates_alone(model):
     prompts = ["hello", "a", "the cat sat on the mat, and more than thirty-two characters ahead"]
     prompts[2] = prompts[2].replace("-", " ")
@@ -113,7 +114,8 @@ def test_it_learns(character_tokenizer, jit_compile):
     text = "abcacb" * 4
     backbone = gk.LSTMBackbone(32, num_layers=1, hidden_dim=24, dropout=0.05)
     model = gk.CausalLM(backbone, tokenizer=character_tokenizer)
-    model.compile(gk.training.adamw(3e-2, warmup_steps=5), jit_compile=jit_compile)
+    optimizer = gk.training.adamw(3e-2, warmup_steps=5)
+    model.compile(optimizer, weighted_metrics=[], jit_compile=jit_compile)
     model.fit([text] * 64, batch_size=4, epochs=12, verbose=0)
     assert model.generate("abc", max_length=24, temperature=0) == text
 
@@ -129,7 +131,7 @@ def test_it_is_saved_and_exported(model, tmp_path):
     ):
         assert type(loaded.backbone) is gk.LSTMBackbone
         assert loaded.generate(["hello", "a"], max_new_tokens=10, seed=1) == text
-    model.export(tmp_path / "exported")
+    model.export(tmp_path / "exported", jit_compile=False)
     served = tf.saved_model.load(tmp_path / "exported")
     output = served.generate(
         text=tf.constant(["hello", "a"]),

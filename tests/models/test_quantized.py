@@ -2,6 +2,7 @@
 
 import gc
 import json
+import random
 import subprocess
 import sys
 import warnings
@@ -33,6 +34,12 @@ CONFIGS = {kind: {"num_layers": 1, **changes} for kind, changes in CONFIGS.items
 TOKEN_IDS = np.random.default_rng(0).integers(0, 32, (2, 9))
 
 
+@pytest.fixture(autouse=True)
+def no_garbage_is_collected(monkeypatch):
+    """Keras does so wherever a weight is replaced, which is slow; see `fast_and_quiet`."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
 def weights_only():
     return keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
 
@@ -56,9 +63,9 @@ def rounded(matrix, axis):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_weights_only_is_rounding_to_127_steps_a_channel(kind):
-    keras.utils.set_random_seed(0)
+    random.seed(0)
     exact = spread_weights(gk.GPTCausalLM(tiny_config(**CONFIGS[kind])))
-    keras.utils.set_random_seed(0)
+    random.seed(0)
     model = quantized(kind)
     before = np.array(exact(TOKEN_IDS))
     for variable in exact.variables:
@@ -157,8 +164,7 @@ def test_backbones_alone_come_back(tmp_path):
         np.testing.assert_array_equal(copy(TOKEN_IDS), gpt(TOKEN_IDS))
 
 
-def test_layers_in_a_model_of_ones_own_come_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(gc, "collect", lambda: 0)  # slow, see `fast_and_quiet`
+def test_layers_in_a_model_of_ones_own_come_back(tmp_path):
     inputs = keras.Input((None, 16))
     rotary = gk.layers.RotaryEmbedding()
     experts = gk.layers.MixtureOfExperts(2, 1, 8, name="experts")
@@ -211,6 +217,7 @@ def test_files_are_a_quarter(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.xla
 def test_generates(character_tokenizer, tmp_path):
     model = quantized("llama", tokenizer=character_tokenizer)
     model.generate("a", max_new_tokens=1)  # compiled before it is quantized again, and saved
@@ -229,7 +236,8 @@ def test_generates(character_tokenizer, tmp_path):
 
 @pytest.mark.slow
 def test_generates_anew_once_it_is_quantized(character_tokenizer):
-    model = spread_weights(gk.GPTCausalLM(tiny_config(), tokenizer=character_tokenizer))
+    config = tiny_config(num_layers=1)
+    model = spread_weights(gk.GPTCausalLM(config, tokenizer=character_tokenizer))
     model.generate("hello", max_new_tokens=2, temperature=0)
     model.quantize(config=keras.quantizers.Int4QuantizationConfig(block_size=None))
     fresh = gk.GPTCausalLM.from_config(model.get_config())
@@ -241,8 +249,8 @@ def test_generates_anew_once_it_is_quantized(character_tokenizer):
 
 def test_no_garbage_is_collected_for_each_weight(tmp_path, monkeypatch):
     """Keras does so wherever a weight is replaced: more than a minute for 30 layers."""
-    seen, collect = [], gc.collect
-    monkeypatch.setattr(gc, "collect", lambda: seen.append(gc.get_freeze_count()) or collect())
+    seen = []
+    monkeypatch.setattr(gc, "collect", lambda: seen.append(gc.get_freeze_count()))
     model = quantized("llama")
     assert len(seen) == 9  # a table, its reverse, and seven projections
     assert min(seen) > 100_000
@@ -296,28 +304,35 @@ def test_the_savedmodel_says_the_same(character_tokenizer, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["llama", "experts"])
-def test_a_fresh_process_loads_it(kind, character_tokenizer, tmp_path):
-    model = quantized(kind, tokenizer=character_tokenizer)
-    model.save(tmp_path / "model.keras")
-    model.save_to_preset(tmp_path / "preset")
+def test_a_fresh_process_loads_it(character_tokenizer, tmp_path):
+    kinds = ("llama", "experts")
+    models = {kind: quantized(kind, tokenizer=character_tokenizer) for kind in kinds}
+    for kind, model in models.items():
+        model.save(tmp_path / f"{kind}.keras")
+        model.save_to_preset(tmp_path / f"{kind}_preset")
     np.save(tmp_path / "token_ids.npy", TOKEN_IDS)
     program = """
 import sys
 import numpy as np
 import keras
 import gpt_keras
+from gpt_keras.generation.compiled import Generators
 token_ids = np.load("token_ids.npy")
-for number, model in enumerate((
-    keras.saving.load_model("model.keras"), gpt_keras.GPTCausalLM.from_preset("preset")
-)):
-    np.save(f"logits_{number}.npy", model(token_ids))
-    print(model.generate("hello", max_new_tokens=8, temperature=0))
+for kind in sys.argv[1:]:
+    for number, model in enumerate((
+        keras.saving.load_model(f"{kind}.keras"),
+        gpt_keras.GPTCausalLM.from_preset(f"{kind}_preset"),
+    )):
+        Generators.__init__.__defaults__ = (number == 0,)  # with XLA and without
+        np.save(f"{kind}_{number}.npy", model(token_ids))
+        print(model.generate("hello", max_new_tokens=8, temperature=0))
 """
-    run = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    text = model.generate("hello", max_new_tokens=8, temperature=0)
-    assert run.stdout.splitlines() == [text, text]
-    for number in range(2):
-        np.testing.assert_array_equal(np.load(tmp_path / f"logits_{number}.npy"), model(TOKEN_IDS))
+    command = [sys.executable, "-c", program, *kinds]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    texts = []
+    for kind, model in models.items():
+        texts += [model.generate("hello", max_new_tokens=8, temperature=0)] * 2
+        for number in range(2):
+            logits = np.load(tmp_path / f"{kind}_{number}.npy")
+            np.testing.assert_array_equal(logits, model(TOKEN_IDS))
+    assert run.stdout.splitlines() == texts

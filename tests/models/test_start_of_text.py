@@ -1,6 +1,7 @@
 """A start of text that the tokenizer adds: it stands before prompts and documents, once."""
 
-import keras
+import random
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,7 +23,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    keras.utils.set_random_seed(1)
+    random.seed(1)
     config = gk.GPTConfig(
         vocabulary_size=262, max_sequence_length=32, num_layers=1, num_heads=2, hidden_dim=16
     )

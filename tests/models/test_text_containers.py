@@ -70,7 +70,6 @@ class Batches(keras.utils.PyDataset):
 
 @pytest.fixture(scope="module")
 def model(character_tokenizer):
-    keras.utils.set_random_seed(0)
     config = tiny_config(vocabulary_size=35, num_layers=1)
     return compiled(spread_weights(gk.GPTCausalLM(config, tokenizer=character_tokenizer)))
 
@@ -199,7 +198,6 @@ def test_a_classifier_takes_texts(classifier, given_to_keras, container):
 
 @pytest.mark.parametrize("labels", [LABELS, NAMES])
 def test_a_classifier_takes_datasets_of_texts_and_labels(model, labels):
-    keras.utils.set_random_seed(0)
     classifier = compiled(gk.GPTClassifier(model, 2, dropout=0))
     expected = after_fit(classifier, TEXTS, LABELS, validation_data=(TEXTS[:2], LABELS[:2]))
     data = slices((TEXTS, labels))

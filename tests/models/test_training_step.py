@@ -56,7 +56,6 @@ def reference_loss(weights, num_heads):
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(0)
     return spread_weights(gk.GPTCausalLM(tiny_config(num_layers=1, vocabulary_size=11)))
 
 
@@ -99,21 +98,23 @@ def test_padding_is_not_learnt_from(model):
 
 @pytest.mark.slow
 def test_a_tiny_model_overfits_one_batch():
-    model = gk.GPTCausalLM(tiny_config())
-    model.compile(gk.training.adamw(1e-2, warmup_steps=10, weight_decay=0.0))
+    model = gk.GPTCausalLM(tiny_config(num_layers=1))
+    optimizer = gk.training.adamw(1e-2, warmup_steps=10, weight_decay=0.0)
+    model.compile(optimizer, weighted_metrics=[])
     token_ids = np.random.default_rng(0).integers(0, 32, (4, 13)).astype("int32")
     data = tf.data.Dataset.from_tensors((token_ids[:, :-1], token_ids[:, 1:])).repeat(150)
     history = model.fit(data, verbose=0).history
-    loss = model.evaluate(token_ids[:, :-1], token_ids[:, 1:], verbose=0)[0]
+    loss = model.evaluate(token_ids[:, :-1], token_ids[:, 1:], verbose=0)
     assert loss < 0.05 < history["loss"][0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_learns(dtype):
-    model = gk.GPTCausalLM(tiny_config(), dtype=dtype)
-    model.compile(gk.training.adamw(1e-2, warmup_steps=10), jit_compile=False)
+    model = gk.GPTCausalLM(tiny_config(num_layers=1), dtype=dtype)
+    optimizer = gk.training.adamw(1e-2, warmup_steps=10)
+    model.compile(optimizer, weighted_metrics=[], jit_compile=False)
     token_ids = np.random.default_rng(0).integers(0, 32, (4, 13)).astype("int32")
     data = tf.data.Dataset.from_tensors((token_ids[:, :-1], token_ids[:, 1:])).repeat(60)
     model.fit(data, verbose=0)
-    assert model.evaluate(token_ids[:, :-1], token_ids[:, 1:], verbose=0)[0] < 1.0
+    assert model.evaluate(token_ids[:, :-1], token_ids[:, 1:], verbose=0) < 1.0

@@ -9,9 +9,9 @@ import gpt_keras as gk
 TEXT = "\n".join(gk.datasets.corpora.load("shakespeare"))[:60_000]
 
 
-def final_loss(dtype, tmp_path, **settings):
-    """Validation loss after 150 steps on the beginning of a play, of a model of two layers."""
-    keras.utils.set_random_seed(0)
+def final_loss(dtype, tmp_path, jit_compile=True):
+    """Validation loss after 150 steps on the beginning of a play, of a model of one layer."""
+    keras.utils.set_random_seed(0)  # also the order of the batches
     tokenizer = gk.tokenizers.CharacterTokenizer.train(TEXT)
     train, validation = gk.datasets.language_modeling(
         TEXT, tokenizer, sequence_length=32, batch_size=16, cache_dir=tmp_path
@@ -19,20 +19,21 @@ def final_loss(dtype, tmp_path, **settings):
     config = gk.GPTConfig(
         vocabulary_size=tokenizer.vocabulary_size,
         max_sequence_length=32,
-        num_layers=2,
+        num_layers=1,
         num_heads=2,
         hidden_dim=32,
     )
     model = gk.GPTCausalLM(config, dtype=dtype)
-    model.compile(gk.training.adamw(1e-2, warmup_steps=10, total_steps=150, **settings))
+    # At a larger rate, losses differ by more than the dtype makes of them.
+    optimizer = gk.training.adamw(3e-3, warmup_steps=10, total_steps=150)
+    model.compile(optimizer, weighted_metrics=[], jit_compile=jit_compile)
     model.fit(train.repeat(), steps_per_epoch=150, verbose=0)
-    return model, model.evaluate(validation, verbose=0)[0]
+    return model, model.evaluate(validation, verbose=0)
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    return final_loss("float32", tmp_path_factory.mktemp("ids"))[1]
+    return final_loss("float32", tmp_path_factory.mktemp("ids"), jit_compile=False)[1]
 
 
 @pytest.mark.slow
@@ -48,13 +49,13 @@ def test_mixed_precision_learns_as_much(dtype, plain, tmp_path):
 
 @pytest.mark.slow
 def test_a_moving_average_in_fit_is_validated_and_kept(tmp_path):
-    keras.utils.set_random_seed(0)
     ids = np.random.default_rng(0).integers(8, size=(64, 9)).astype("int32")
     config = gk.GPTConfig(
         vocabulary_size=8, max_sequence_length=8, num_layers=1, num_heads=2, hidden_dim=16
     )
     model = gk.GPTCausalLM(config)
-    model.compile(gk.training.adamw(1e-2, warmup_steps=0, use_ema=True, ema_momentum=0.9))
+    optimizer = gk.training.adamw(1e-2, warmup_steps=0, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, weighted_metrics=[], jit_compile=False)
     x, y = ids[:, :-1], ids[:, 1:]
     history = model.fit(
         x,
@@ -66,7 +67,7 @@ def test_a_moving_average_in_fit_is_validated_and_kept(tmp_path):
         callbacks=[keras.callbacks.SwapEMAWeights()],
     ).history
     # After training the model has the average, with which it was validated.
-    assert model.evaluate(x, y, verbose=0)[0] == pytest.approx(history["val_loss"][-1], rel=1e-4)
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(history["val_loss"][-1], rel=1e-4)
 
 
 @pytest.fixture
@@ -81,7 +82,6 @@ def floatx(request):
 
 @pytest.mark.parametrize("floatx", ["bfloat16", "float16", "float64"], indirect=True)
 def test_training_follows_keras_s_floatx(floatx):
-    keras.utils.set_random_seed(0)
     ids = np.random.default_rng(0).integers(29, size=(4, 9))
     config = gk.GPTConfig(
         vocabulary_size=300, max_sequence_length=8, num_layers=1, num_heads=2, hidden_dim=8
@@ -100,7 +100,7 @@ def test_training_follows_keras_s_floatx(floatx):
     classifier = gk.GPTClassifier(
         model, 2, special_ids=(297, 298, 299), language_modeling_weight=0.5
     )
-    classifier.compile(gk.training.muon(1e-3), jit_compile=False)
+    classifier.compile(gk.training.muon(1e-3), run_eagerly=True)
     assert np.isfinite(float(classifier.train_on_batch(x, np.array([0, 1, 0, 1]))[0]))
 
 
