@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import json
@@ -27,10 +28,10 @@ from gpt_keras.generation.settings import Number
 CONFIGS = pathlib.Path(__file__).parent.parent / "scripts" / "configs"
 TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 40
 
-# Small, and with one evaluation that compiles one shape: seconds go into compiling.
+# Small: seconds go into tracing and compiling.
 SMALL = {
     "tokenizer": "character",
-    "num_layers": 2,
+    "num_layers": 1,
     "num_heads": 2,
     "hidden_dim": 16,
     "sequence_length": 16,
@@ -80,12 +81,20 @@ def preset(tmp_path_factory):
     return folder / "model"
 
 
+@pytest.fixture
+def without_xla(monkeypatch):
+    """Training runs in graph mode: one test that trains with XLA is enough here."""
+    compile_model = functools.partialmethod(gk.CausalLM.compile, jit_compile=False)
+    monkeypatch.setattr(gk.CausalLM, "compile", compile_model)
+
+
 def in_order(text, *parts):
     places = [text.index(part) for part in parts]
     return places == sorted(places)
 
 
 @pytest.mark.slow
+@pytest.mark.xla
 def test_train_generate_export_info(capsys, corpus, tmp_path):
     folder = tmp_path / "made" / "model"
     code, out, err = run(capsys, "train", corpus, folder, *flags(SMALL))
@@ -142,6 +151,7 @@ def test_train_generate_export_info(capsys, corpus, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 def test_a_config_file_equals_flags(capsys, corpus, tmp_path):
     file = tmp_path / "train.yaml"
     settings = {**SMALL, "prompt": "", "steps": 2, "validation_fraction": 0}
@@ -157,6 +167,7 @@ def test_a_config_file_equals_flags(capsys, corpus, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 def test_a_run_is_trained_again_from_its_settings(capsys, corpus, tmp_path):
     settings = {**SMALL, "optimizer": "muon", "accumulate": 2, "rematerialize": "true"}
     assert run(capsys, "train", corpus, tmp_path / "a", *flags(settings))[0] == 0
@@ -173,6 +184,7 @@ def test_a_run_is_trained_again_from_its_settings(capsys, corpus, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 def test_training_that_went_wrong_leaves_a_report_and_no_model(capsys, corpus, tmp_path):
     # The loss of random weights is above that of the first batches, once steps are far too large.
     settings = {**SMALL, "steps": 12, "learning_rate": 50.0, "warmup_steps": 0, "stop_above": 1.5}
@@ -506,6 +518,7 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(capsys, corpus, tmp_path, m
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 def test_ctrl_c_keeps_the_model(capsys, corpus, tmp_path, monkeypatch):
     folder = tmp_path / "new"
     saved = []
