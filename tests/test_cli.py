@@ -1,10 +1,12 @@
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import json
 import os
 import pathlib
+import random
 import re
 import shlex
 import signal
@@ -12,7 +14,6 @@ import sys
 import time
 
 import docstring_parser
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -27,10 +28,10 @@ from gpt_keras.generation.settings import Number
 CONFIGS = pathlib.Path(__file__).parent.parent / "scripts" / "configs"
 TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 40
 
-# Small, and with one evaluation that compiles one shape: seconds go into compiling.
+# Small: seconds go into tracing and compiling.
 SMALL = {
     "tokenizer": "character",
-    "num_layers": 2,
+    "num_layers": 1,
     "num_heads": 2,
     "hidden_dim": 16,
     "sequence_length": 16,
@@ -64,12 +65,12 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     """A preset folder and a .keras file of the same untrained model."""
-    keras.utils.set_random_seed(1)
+    random.seed(1)
     tokenizer = gk.tokenizers.CharacterTokenizer.train(TEXT, end_of_text=True)
     config = gk.GPTConfig(
         vocabulary_size=tokenizer.vocabulary_size,
         max_sequence_length=16,
-        num_layers=2,
+        num_layers=1,
         num_heads=2,
         hidden_dim=16,
     )
@@ -80,13 +81,25 @@ def preset(tmp_path_factory):
     return folder / "model"
 
 
+@pytest.fixture
+def without_xla(monkeypatch):
+    """Training runs in graph mode: one test that trains with XLA is enough here."""
+    compile_model = functools.partialmethod(gk.CausalLM.compile, jit_compile=False)
+    monkeypatch.setattr(gk.CausalLM, "compile", compile_model)
+
+
+def load_once(monkeypatch):
+    """From now on each preset is one model, with what it has traced."""
+    monkeypatch.setattr(gk.CausalLM, "from_preset", functools.cache(gk.CausalLM.from_preset))
+
+
 def in_order(text, *parts):
     places = [text.index(part) for part in parts]
     return places == sorted(places)
 
 
 @pytest.mark.slow
-def test_train_generate_export_info(capsys, corpus, tmp_path):
+def test_train_generate_export_info(capsys, corpus, tmp_path, monkeypatch):
     folder = tmp_path / "made" / "model"
     code, out, err = run(capsys, "train", corpus, folder, *flags(SMALL))
     assert (code, err) == (0, "")
@@ -117,8 +130,11 @@ def test_train_generate_export_info(capsys, corpus, tmp_path):
     assert model.max_sequence_length == 16
     settings = ["--max_new_tokens", 5, "--seed", 7, "--temperature", 0.9, "--top_k", 4]
     kwargs = {"max_new_tokens": 5, "seed": 7, "temperature": 0.9, "top_k": 4}
+    expected = model.generate("the cat", **kwargs)
     code, out, err = run(capsys, "generate", folder, "the cat", *settings)
-    assert (code, out, err) == (0, model.generate("the cat", **kwargs) + "\n", "")
+    assert (code, out, err) == (0, expected + "\n", "")
+    load_once(monkeypatch)
+    model = gk.CausalLM.from_preset(str(folder))
     code, out, err = run(capsys, "generate", folder, "the cat", "a dog", *settings)
     assert out == "\n---\n".join(model.generate(["the cat", "a dog"], **kwargs)) + "\n"
 
@@ -135,13 +151,14 @@ def test_train_generate_export_info(capsys, corpus, tmp_path):
         top_p=1.0,
         seed=tf.constant(7, tf.int64),
     )["text"]
-    assert text.numpy()[0].decode() == model.generate("the cat", **kwargs)
+    assert text.numpy()[0].decode() == expected
 
     code, out, err = run(capsys, "info", folder)
     assert f"{model.count_params():,}" in out
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 def test_a_config_file_equals_flags(capsys, corpus, tmp_path):
     file = tmp_path / "train.yaml"
     settings = {**SMALL, "prompt": "", "steps": 2, "validation_fraction": 0}
@@ -157,6 +174,7 @@ def test_a_config_file_equals_flags(capsys, corpus, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 def test_a_run_is_trained_again_from_its_settings(capsys, corpus, tmp_path):
     settings = {**SMALL, "optimizer": "muon", "accumulate": 2, "rematerialize": "true"}
     assert run(capsys, "train", corpus, tmp_path / "a", *flags(settings))[0] == 0
@@ -173,6 +191,7 @@ def test_a_run_is_trained_again_from_its_settings(capsys, corpus, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 def test_training_that_went_wrong_leaves_a_report_and_no_model(capsys, corpus, tmp_path):
     # The loss of random weights is above that of the first batches, once steps are far too large.
     settings = {**SMALL, "steps": 12, "learning_rate": 50.0, "warmup_steps": 0, "stop_above": 1.5}
@@ -248,8 +267,9 @@ def test_every_processor_is_an_option(capsys, preset, monkeypatch):
 
 
 @pytest.mark.slow
-def test_strategies_and_scores(capsys, preset):
-    model = gk.CausalLM.from_preset(preset)
+def test_strategies_and_scores(capsys, preset, monkeypatch):
+    load_once(monkeypatch)
+    model = gk.CausalLM.from_preset(str(preset))
     settings = ["--max_new_tokens", 4, "--seed", 7]
     code, out, err = run(capsys, "generate", preset, "the ", "a", *settings, "--num_beams", 3)
     beams = gk.generation.BeamSearch(3)
@@ -506,6 +526,7 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(capsys, corpus, tmp_path, m
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 def test_ctrl_c_keeps_the_model(capsys, corpus, tmp_path, monkeypatch):
     folder = tmp_path / "new"
     saved = []

@@ -29,6 +29,7 @@ def talk(monkeypatch, folder, lines, *options):
 
 
 @pytest.mark.slow
+@pytest.mark.xla
 def test_a_conversation(monkeypatch, folder, tmp_path, capsys):
     file = tmp_path / "said.json"
     lines = ["hello", "", f"/save {file}", "/reset", "/help", "/save", "/quit", "never said"]

@@ -251,33 +251,52 @@ def test_help_explains_every_argument(capsys, name):
     assert docs.short_description in text
 
 
+# Encodes and decodes from file to file, and then pieces from pipe to pipe. One process starts the
+# command line three times, as importing TensorFlow takes most of the time.
+COMMANDS = """
+import os, runpy, sys
+
+
+def start(*arguments, stdin=0, stdout=1):
+    os.dup2(stdin, 0)
+    os.dup2(stdout, 1)
+    sys.stdin = open(0, closefd=False)
+    sys.argv = ["gpt-keras", "tokenizer", *arguments]
+    runpy.run_module("gpt_keras.cli", run_name="__main__")
+
+
+def convert(command, source, result):
+    try:
+        start(command, "gpt2", stdin=os.open(source, os.O_RDONLY), stdout=os.open(result, WRITE))
+    except SystemExit as error:
+        assert error.code == 0
+
+
+WRITE = os.O_WRONLY | os.O_CREAT
+pipes = os.dup(0), os.dup(1)
+convert("encode", "text", "ids")
+convert("decode", "ids", "decoded")
+start("encode", "gpt2", "--pieces", "true", stdin=pipes[0], stdout=pipes[1])
+"""
+
+
 @pytest.mark.slow
-def test_pipes():
-    command = [sys.executable, "-m", "gpt_keras.cli", "tokenizer"]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+def test_pipes(tmp_path):
     text = "Hello 詩\r\n" * 30_000
-    encoding = subprocess.Popen(
-        [*command, "encode", "gpt2", "--pieces", "true"],
+    (tmp_path / "text").write_bytes(text.encode())
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMANDS],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment,
+        cwd=tmp_path,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    encoding.stdin.write(text.encode())
-    encoding.stdin.close()
-    assert encoding.stdout.readline().split() == [b"15496", b"Hello"]
-    encoding.stdout.close()  # what `head -1` does
-    assert encoding.wait() == 1
-    assert b"Traceback" not in encoding.stderr.read()
-    encoding.stderr.close()
-    ids = subprocess.run(
-        [*command, "encode", "gpt2"],
-        input=text.encode(),
-        capture_output=True,
-        check=True,
-        env=environment,
-    ).stdout
-    decoded = subprocess.run(
-        [*command, "decode", "gpt2"], input=ids, capture_output=True, check=True, env=environment
-    ).stdout
-    assert decoded == text.encode()
+    process.stdin.write(text.encode())
+    process.stdin.close()
+    assert process.stdout.readline().split() == [b"15496", b"Hello"]
+    process.stdout.close()  # what `head -1` does
+    assert process.wait() == 1
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert (tmp_path / "decoded").read_bytes() == text.encode()

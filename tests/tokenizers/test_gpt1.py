@@ -1,11 +1,8 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -93,19 +90,6 @@ def test_train_knows_all_characters_inside_and_at_the_end_of_words():
     assert tokenizer.decode(tokenizer.encode("ba x")) == "ba <unk>"
     assert tokenizer.end_of_text_id is None
     assert tokenizer.special_tokens == {}
-
-
-TRAIN = """
-from gpt_keras.datasets import corpora
-from gpt_keras.tokenizers import GPT1Tokenizer
-print(GPT1Tokenizer.train(corpora.load("shakespeare")[0][:50_000], 400).digest())
-"""
-
-
-@pytest.mark.slow
-def test_train_is_deterministic_in_another_process(plays):
-    run = subprocess.run([sys.executable, "-c", TRAIN], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == GPT1Tokenizer.train(plays[0][:50_000], 400).digest()
 
 
 def test_train_is_deterministic_and_takes_texts_files_and_generators(plays, tmp_path):
@@ -319,52 +303,6 @@ def test_an_engine_of_another_kind_is_refused(trained):
     for engine in (Engine.from_str(trained.to_json()), Engine(models.WordPiece({"a": 0}))):
         with pytest.raises(ValueError, match="must be BPE with words that end in"):
             GPT1Tokenizer(engine)
-
-
-# keras is made impossible to import: a server has only TensorFlow.
-SERVER = """
-import sys
-sys.modules["keras"] = None
-import tensorflow as tf
-module = tf.saved_model.load(sys.argv[1])
-texts = tf.constant(["The TOWERS, x\\u302e\\ua9c0y", "", "na\\u00efve \\u8a69\\uac00"])
-flat, row_splits = module.tokenize(texts)
-text = module.detokenize(flat, row_splits).numpy().tolist()
-print(ascii((flat.numpy().tolist(), row_splits.numpy().tolist(), text)))
-assert not {name for name in sys.modules if name.startswith("gpt_keras")}
-assert "keras" not in {name for name, module in sys.modules.items() if module}
-"""
-
-
-@pytest.mark.slow
-def test_saved_model_without_keras(gpt1, tmp_path):
-    module = tf.Module()
-    module.layer = gpt1.in_graph()
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-    def tokenize(strings):
-        ids = module.layer(strings)
-        return ids.values, ids.row_splits
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int64)])
-    def detokenize(values, row_splits):
-        return module.layer.detokenize(tf.RaggedTensor.from_row_splits(values, row_splits))
-
-    module.tokenize, module.detokenize = tokenize, detokenize
-    tf.saved_model.save(module, str(tmp_path / "model"))
-    run = subprocess.run(
-        [sys.executable, "-c", SERVER, str(tmp_path / "model")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert run.returncode == 0, run.stderr
-    ids = gpt1.encode(["The TOWERS, x\u302e\ua9c0y", "", "naïve 詩가"])
-    flat = [i for row in ids for i in row]
-    row_splits = np.cumsum([0, *map(len, ids)]).tolist()
-    text = [one.encode() for one in gpt1.decode(ids)]
-    assert run.stdout.strip() == ascii((flat, row_splits, text))
 
 
 DATA = Path(os.environ.get("GPT_KERAS_TEST_DATA", "nowhere")) / "gpt1"

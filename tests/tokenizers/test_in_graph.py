@@ -1,10 +1,5 @@
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-import strange_texts
 import tensorflow as tf
 from test_exactness import TRICKY
 from tokenizers import Tokenizer as Engine
@@ -95,81 +90,3 @@ def test_another_split_is_refused(trained):
     assert tokenizer.decode(tokenizer.encode("a b")) == " a b"
     with pytest.raises(ValueError, match="GPT-2's split"):
         tokenizer.in_graph()
-
-
-PADDED = {
-    "sequence_length": 5,
-    "append_end_of_text": True,
-    "padding_side": "left",
-    "truncation_side": "left",
-}
-
-# keras is made impossible to import: a server has only TensorFlow.
-SERVER = """
-import json, sys
-sys.modules["keras"] = None
-import tensorflow as tf
-module = tf.saved_model.load(sys.argv[1])
-texts = json.loads(sys.stdin.read())
-strings = tf.constant(texts)
-flat, row_splits = module.tokenize(strings)
-token_ids, mask = module.encode_padded(strings)
-joined, rest = [b""] * len(texts), tf.fill([len(texts)], "")
-ids = tf.RaggedTensor.from_row_splits(flat, row_splits)
-for i in range(int(ids.bounding_shape()[1])):
-    next_ids = ids[:, i : i + 1]
-    pieces, rest = module.detokenize_stream(next_ids.values, next_ids.row_splits, rest)
-    for j, piece in enumerate(pieces.numpy()):
-        piece.decode("utf-8")  # whole characters
-        joined[j] += piece
-assert joined == strings.numpy().tolist()
-assert module.detokenize(flat, row_splits).numpy().tolist() == strings.numpy().tolist()
-print(json.dumps([ids.to_list(), token_ids.numpy().tolist(), mask.numpy().tolist()]))
-assert "keras" not in {name for name, module in sys.modules.items() if module}
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpt2", "characters"])
-def test_saved_model_without_keras(name, request, tmp_path):
-    tokenizer = request.getfixturevalue(name)
-    module = tf.Module()
-    module.layer = tokenizer.in_graph(allowed_special="all")
-    strings = tf.TensorSpec([None], tf.string)
-    ids = [tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int64)]
-
-    @tf.function(input_signature=[strings])
-    def tokenize(strings):
-        ids = module.layer(strings)
-        return ids.values, ids.row_splits
-
-    @tf.function(input_signature=[strings])
-    def encode_padded(strings):
-        return tuple(module.layer.encode_padded(strings, **PADDED))
-
-    @tf.function(input_signature=ids)
-    def detokenize(values, row_splits):
-        return module.layer.detokenize(tf.RaggedTensor.from_row_splits(values, row_splits))
-
-    @tf.function(input_signature=[*ids, strings])
-    def detokenize_stream(values, row_splits, rest):
-        ids = tf.RaggedTensor.from_row_splits(values, row_splits)
-        return module.layer.detokenize_stream(ids, rest)
-
-    module.tokenize, module.encode_padded = tokenize, encode_padded
-    module.detokenize, module.detokenize_stream = detokenize, detokenize_stream
-    tf.saved_model.save(module, str(tmp_path / "model"))
-    texts = ["Hello world", "", "it's  2 o'clock\n\n 詩", "To be<|endoftext|>or<|endoftext|>"]
-    if name == "gpt2":
-        texts += [*TRICKY, *strange_texts.draw(200, seed=5)]
-    run = subprocess.run(
-        [sys.executable, "-c", SERVER, str(tmp_path / "model")],
-        input=json.dumps(texts),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    token_ids, mask = tokenizer.encode_padded(texts, **PADDED, allowed_special="all")
-    expected = [tokenizer.encode(texts, "all"), token_ids.tolist(), mask.tolist()]
-    assert json.loads(run.stdout) == expected

@@ -3,10 +3,7 @@
 import argparse
 import inspect
 import json
-import os
 import random
-import subprocess
-import sys
 import textwrap
 import weakref
 from collections import Counter
@@ -180,33 +177,6 @@ def test_the_order_of_texts_and_files_does_not_count(plays, poems, tmp_path):
         assert BytePairTokenizer.train(folder, 400) == tokenizer
 
 
-TRAIN = """
-from gpt_keras.datasets import corpora
-from gpt_keras.tokenizers import BytePairTokenizer
-texts = [*corpora.load("shakespeare"), *corpora.load("tang_poems")]
-print(BytePairTokenizer.train(texts, 3000).digest())
-"""
-
-
-@pytest.mark.slow
-def test_threads_and_hash_seeds_do_not_count(plays, poems):
-    digest = BytePairTokenizer.train([*plays, *poems], 3000).digest()
-    for settings_of_a_process in (
-        {"RAYON_NUM_THREADS": "1", "PYTHONHASHSEED": "1"},
-        {"RAYON_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "true", "PYTHONHASHSEED": "2"},
-        {"TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "random"},
-    ):
-        run = subprocess.run(
-            [sys.executable, "-c", TRAIN],
-            env=os.environ | settings_of_a_process,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, run.stderr
-        assert run.stdout.strip() == digest
-
-
 class Document(str):
     """A string that can be watched."""
 
@@ -227,36 +197,3 @@ def test_a_generator_is_read_as_training_goes(plays):
     BytePairTokenizer.train(documents(), 300)
     assert len(waiting) == 3000
     assert most_alive <= 4
-
-
-# The most memory that the process ever held, before and after; the words are all known before.
-MEMORY = """
-import random, resource, sys
-from gpt_keras.tokenizers import BytePairTokenizer
-
-draw = random.Random(0)
-words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(1, 9))) for _ in range(5000)]
-
-def stream(num_bytes):
-    while num_bytes > 0:
-        piece = " ".join(draw.choices(words, k=2000)) + "\\n"
-        num_bytes -= len(piece)
-        yield piece
-
-BytePairTokenizer.train(stream(1_000_000), 600)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-BytePairTokenizer.train(stream(50_000_000), 600)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-unit = 1 if sys.platform == "darwin" else 1024
-print((after - before) * unit)
-"""
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_a_stream_of_known_words():
-    pytest.importorskip("resource")
-    run = subprocess.run(
-        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    assert int(run.stdout) < 20_000_000
