@@ -30,17 +30,6 @@ def seed():
     np.random.seed(0)
 
 
-@pytest.fixture(autouse=True)
-def graph_mode(request, monkeypatch):
-    """Generation runs in graph mode, unless a test is marked `xla`.
-
-    XLA compiles three steps for each model, which takes longer than most tests. The same loop and
-    the same step run either way; tests marked `xla` show that both give the same.
-    """
-    if request.node.get_closest_marker("xla") is None:
-        monkeypatch.setattr(Generators.__init__, "__defaults__", (False,))
-
-
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz ,.!?"
 
 
@@ -54,3 +43,12 @@ def spread_model(character_tokenizer):
     """A random model that nobody may change; its texts are not all alike."""
     keras.utils.set_random_seed(1)
     return spread_weights(gk.GPTCausalLM(tiny_config(), tokenizer=character_tokenizer))
+
+
+@pytest.fixture(scope="session")
+def compiled_model(spread_model):
+    """The same weights, compiled by XLA in all tests marked `xla`."""
+    model = gk.GPTCausalLM(spread_model.config, tokenizer=spread_model.tokenizer)
+    model.set_weights(spread_model.get_weights())
+    model._generators = Generators(model, jit_compile=True)
+    return model

@@ -272,16 +272,23 @@ def test_without_xla_the_text_is_the_same(spread_model, tmp_path):
     assert texts_of(loaded.generate(PROMPTS, 18, 11, **SAMPLING)) == expected
 
 
-@pytest.mark.slow
-def test_a_byte_pair_model_exports_chinese(tmp_path):
-    poems = gk.datasets.corpora.load("tang_poems")[:40]
-    tokenizer = gk.tokenizers.BytePairTokenizer.train(poems, 400)
-    model = gk.GPTCausalLM(
-        tiny_config(vocabulary_size=tokenizer.vocabulary_size), tokenizer=tokenizer
+@pytest.fixture(scope="module")
+def byte_pair(tmp_path_factory):
+    """A model of bytes and pairs of them, and what it serves."""
+    tokenizer = gk.tokenizers.BytePairTokenizer.train(
+        gk.datasets.corpora.load("tang_poems")[:40], 400
     )
-    model.export(tmp_path / "1")
-    prompt = poems[0][:6]
-    loaded = tf.saved_model.load(str(tmp_path / "1"))
+    config = tiny_config(vocabulary_size=tokenizer.vocabulary_size, num_layers=1)
+    model = spread_weights(gk.GPTCausalLM(config, tokenizer=tokenizer))
+    directory = tmp_path_factory.mktemp("byte_pair") / "1"
+    gk.export.saved_model(model, directory, jit_compile=False)
+    return model, tf.saved_model.load(str(directory))
+
+
+@pytest.mark.slow
+def test_a_byte_pair_model_exports_chinese(byte_pair):
+    model, loaded = byte_pair
+    prompt = gk.datasets.corpora.load("tang_poems")[0][:6]
     # Random weights give bytes that are no characters; `decode` shows U+FFFD in their place.
     text = loaded.generate([prompt], 20, 3)["text"].numpy()[0].decode("utf-8", errors="replace")
     assert text == model.generate(prompt, max_new_tokens=20, seed=3)
@@ -311,12 +318,8 @@ def test_a_failed_export_leaves_nothing(spread_model, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_half_a_character_is_replaced_as_in_generate(tmp_path):
-    tokenizer = gk.tokenizers.BytePairTokenizer.train(["床前明月光"], 257)
-    config = tiny_config(vocabulary_size=tokenizer.vocabulary_size, num_layers=1)
-    model = spread_weights(gk.GPTCausalLM(config, tokenizer=tokenizer))
-    gk.export.saved_model(model, tmp_path / "1", jit_compile=False)
-    loaded = tf.saved_model.load(str(tmp_path / "1"))
+def test_half_a_character_is_replaced_as_in_generate(byte_pair):
+    model, loaded = byte_pair
     expected = model.generate(["床", "a"], max_new_tokens=12, seed=0)
     assert "\ufffd" in expected[0] + expected[1]
     texts = loaded.generate(text=["床", "a"], max_new_tokens=12, seed=0)["text"].numpy()

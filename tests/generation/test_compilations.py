@@ -11,7 +11,10 @@ from gpt_keras.generation.runner import CHUNKS
 
 SCRIPT = """
 import json, os, pathlib, sys
-os.environ["XLA_FLAGS"] = f"--xla_dump_to={sys.argv[1]} --xla_dump_hlo_module_re=.*_step.*"
+os.environ["XLA_FLAGS"] = (
+    f"--xla_dump_to={sys.argv[1]} --xla_dump_hlo_module_re=.*_step.* "
+    "--xla_backend_optimization_level=0"
+)
 import gpt_keras as gk
 
 def model():

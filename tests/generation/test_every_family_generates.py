@@ -12,6 +12,7 @@ import gpt_keras as gk
 from gpt_keras.generation import BeamSearch, BestOf, PromptLookup
 from gpt_keras.generation.compiled import Generators
 
+pytestmark = pytest.mark.graph  # one for all families
 MODERN = {
     "position_embedding": "rotary",
     "norm": "rms_norm",

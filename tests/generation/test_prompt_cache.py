@@ -13,6 +13,9 @@ from gpt_keras.generation.compiled import Generators
 from gpt_keras.generation.lengths import bucket_lengths
 
 
+pytestmark = pytest.mark.graph  # the same model in most tests
+
+
 class CountingGPT(gk.GPT):
     """Counts the columns that it has run."""
 

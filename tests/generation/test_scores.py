@@ -19,14 +19,15 @@ def expected_log_probs(model, before, new, vocabulary_size=None):
     return log_probs[range(len(new)), new]
 
 
-def test_the_best_of_several_seeded_runs(spread_model):
-    tokenizer, end = spread_model.tokenizer, spread_model.tokenizer.end_of_text_id
+@pytest.mark.xla
+def test_the_best_of_several_seeded_runs(compiled_model):
+    tokenizer, end = compiled_model.tokenizer, compiled_model.tokenizer.end_of_text_id
     prompts = ["what is", "the cat"]
     settings = {"max_new_tokens": 14, "temperature": 1.2, "top_k": 20}
-    found = spread_model.generate_with_scores(prompts, seed=5, strategy=BestOf(3), **settings)
+    found = compiled_model.generate_with_scores(prompts, seed=5, strategy=BestOf(3), **settings)
     fold_in = gk.generation.fold_in
     seeds = [int(fold_in(fold_in(5, row), j)) for row in range(2) for j in range(3)]
-    runs = spread_model.generate(np.repeat(prompts, 3).tolist(), seed=seeds, **settings)
+    runs = compiled_model.generate(np.repeat(prompts, 3).tolist(), seed=seeds, **settings)
     num_ended = 0
     for i, prompt in enumerate(prompts):
         token_ids = tokenizer.encode(prompt)
@@ -35,7 +36,7 @@ def test_the_best_of_several_seeded_runs(spread_model):
             new = tokenizer.encode(text)[len(token_ids) :]
             is_ended = len(new) < 14
             num_ended += is_ended
-            log_probs = expected_log_probs(spread_model, token_ids, new + [end] * is_ended)
+            log_probs = expected_log_probs(compiled_model, token_ids, new + [end] * is_ended)
             expected.append((log_probs.mean(), text, new, log_probs[: len(new)]))
         expected.sort(reverse=True, key=lambda run: run[0])
         assert [run.text for run in found[i]] == [text for _, text, _, _ in expected]
@@ -44,7 +45,7 @@ def test_the_best_of_several_seeded_runs(spread_model):
             assert run.token_ids == new
             np.testing.assert_allclose(run.log_probs, log_probs, atol=1e-4)
     assert 0 < num_ended < 6
-    best = spread_model.generate(prompts, seed=5, strategy=BestOf(3), **settings)
+    best = compiled_model.generate(prompts, seed=5, strategy=BestOf(3), **settings)
     assert best == [runs[0].text for runs in found]
 
 

@@ -51,6 +51,7 @@ PROMPTS = [
 ]
 
 
+@pytest.mark.graph
 def test_rotary_models_go_on(rotary):
     model, reference = rotary
     settings = {"sliding_window": True, "max_new_tokens": COUNT, "seed": 1}
@@ -102,6 +103,7 @@ def test_guesses_go_past_the_context(rotary, num_tokens):
         assert guessed.token_ids == plain.token_ids
 
 
+@pytest.mark.graph
 def test_the_cache_stays_as_small_as_it_is(rotary):
     model, _ = rotary
     call = read_call(

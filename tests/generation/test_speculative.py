@@ -18,6 +18,7 @@ from gpt_keras.generation.state import Request, State
 from gpt_keras.generation.stopping import NO_DEADLINE, Rules
 from gpt_keras.generation.strategies import Proposals
 
+pytestmark = pytest.mark.graph  # the same model in all tests
 PROMPTS = ["a", "hello, hello, he", "what is this thing, and why"]
 
 
@@ -103,10 +104,11 @@ def test_the_pieces_of_a_stream_are_the_text(model, strategies, name):
 
 
 @pytest.mark.slow
-def test_with_xla(spread_model):
+@pytest.mark.xla
+def test_with_xla(compiled_model):
     settings = {"temperature": 0, "max_new_tokens": 100}  # to the end of the context
-    plain = spread_model.generate(PROMPTS[2], **settings)
-    assert spread_model.generate(PROMPTS[2], strategy=PromptLookup(), **settings) == plain
+    plain = compiled_model.generate(PROMPTS[2], **settings)
+    assert compiled_model.generate(PROMPTS[2], strategy=PromptLookup(), **settings) == plain
 
 
 def num_steps(model, prompt, **settings):

@@ -16,6 +16,7 @@ import gpt_keras as gk
 from gpt_keras.generation.compiled import Generators
 from gpt_keras.generation.text_pieces import TextPieces
 
+pytestmark = pytest.mark.graph  # one small graph, many long texts
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 TEXT = "hello there. the cat sat 床前明月光 on the mat, hello again. "
 

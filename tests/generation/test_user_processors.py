@@ -27,6 +27,7 @@ class Alternate:
         return logits + 1e4 * tf.one_hot(wanted, tf.shape(logits)[1])
 
 
+@pytest.mark.graph
 def test_it_decides_and_sees_the_context(spread_model):
     alternate = Alternate()
     for seed in (0, 1):
@@ -91,12 +92,16 @@ def test_what_is_none_is_refused(spread_model, given, message):
 def test_it_is_exported(spread_model, tmp_path):
     offset = tf.Variable(0.0)  # is saved, too
     processors = [Alternate(), lambda logits, context: logits + offset]
-    gk.export.saved_model(spread_model, tmp_path / "served", logits_processors=processors)
+    gk.export.saved_model(
+        spread_model, tmp_path / "served", jit_compile=False, logits_processors=processors
+    )
     served = tf.saved_model.load(tmp_path / "served")
     assert served.generate(text=["a"], max_new_tokens=4)["text"].numpy() == [b"acdcd"]
 
 
-@pytest.mark.parametrize("strategy", [None, gk.generation.BeamSearch(2)])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(None, marks=pytest.mark.graph), gk.generation.BeamSearch(2)]
+)
 def test_a_model_that_became_nan_says_so(strategy):
     model = gk.GPTCausalLM(tiny_config())
     model.set_weights([weight * np.nan for weight in model.get_weights()])
@@ -104,6 +109,7 @@ def test_a_model_that_became_nan_says_so(strategy):
         model.generate([1, 2], max_new_tokens=2, strategy=strategy)
 
 
+@pytest.mark.graph
 def test_a_model_that_became_nan_says_so_while_streaming(character_tokenizer):
     model = gk.GPTCausalLM(tiny_config(), tokenizer=character_tokenizer)
     model.set_weights([weight * np.nan for weight in model.get_weights()])
