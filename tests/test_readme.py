@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import keras
 import pytest
 
 import gpt_keras as gk
@@ -11,8 +12,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def few_steps():
+    keras.config.set_max_steps_per_epoch(20)
+    yield
+    keras.config.set_max_steps_per_epoch(None)
+
+
 @pytest.mark.slow
-def test_the_examples_run(tmp_path, monkeypatch, capsys):
+def test_the_examples_run(tmp_path, monkeypatch, capsys, few_steps):
     monkeypatch.chdir(tmp_path)
     # A folder of this name is loaded in place of the download.
     tokenizer = gk.tokenizers.BytePairTokenizer.gpt2()

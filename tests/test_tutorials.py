@@ -1,6 +1,5 @@
-"""The notebooks belong to their sources, have the form of a chapter, and run."""
+"""The notebooks belong to their sources, have the form of a chapter, and can be built."""
 
-import importlib.util
 import os
 import pathlib
 import re
@@ -10,9 +9,9 @@ import nbformat
 import numpy as np
 import PIL.Image
 import pytest
+from run_cells import CHAPTERS, SOURCES, build_tutorials
 
 TUTORIALS = pathlib.Path(__file__).parent.parent / "tutorials"
-SCRIPT = TUTORIALS.parent / "scripts" / "build_tutorials.py"
 MAP = (TUTORIALS / "README.md").read_text(encoding="utf-8")
 
 HEADINGS = [
@@ -28,17 +27,6 @@ HEADINGS = [
     "Further reading",
 ]
 
-
-def _build_script():
-    spec = importlib.util.spec_from_file_location("build_tutorials", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-build_tutorials = _build_script()
-SOURCES = build_tutorials.sources()
-CHAPTERS = [source for source in SOURCES if source.parent == TUTORIALS]
 every_source = pytest.mark.parametrize(
     "source", SOURCES, ids=lambda s: s.relative_to(TUTORIALS).with_suffix("").as_posix()
 )
@@ -223,11 +211,25 @@ def test_build_reports_the_cell_in_which_the_kernel_dies(tmp_path):
 
 
 @pytest.mark.slow
-@every_source
-def test_runs_in_the_fast_setting(source, tmp_path):
-    target = tmp_path / source.with_suffix(".ipynb").name
+def test_build_in_the_fast_setting(tmp_path):
+    # The smallest of them; the others run without a kernel in test_chapters_run.py and
+    # test_solutions_run.py.
+    source, target = TUTORIALS / "solutions" / "09_real_weights.py", tmp_path / "built.ipynb"
     build_tutorials.build(source, target, fast=True)
     assert build_tutorials.stored_hash(target) == build_tutorials.source_hash(source)
+    shown = build_tutorials.read_source(source)
+    assert len(nbformat.read(target, as_version=4).cells) == len(shown.cells)
+    assert build_tutorials.FAST not in os.environ
+
+
+@pytest.mark.slow
+def test_build_sets_the_fast_setting_in_the_notebook_only(tmp_path):
+    source, target = tmp_path / "chapter.py", tmp_path / "chapter.ipynb"
+    source.write_text(f"# %%\nimport os\nos.environ.get({build_tutorials.FAST!r})\n", "utf-8")
+    for fast, expected in ((True, "'1'"), (False, None)):
+        build_tutorials.build(source, target, fast)
+        outputs = nbformat.read(target, as_version=4).cells[0].outputs
+        assert [output.data["text/plain"] for output in outputs] == ([expected] if fast else [])
     assert build_tutorials.FAST not in os.environ
 
 

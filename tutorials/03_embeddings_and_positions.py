@@ -236,7 +236,7 @@ inputs, targets = (np.concatenate(part) for part in zip(*some))
 shape["vocabulary_size"] = letters.vocabulary_size
 
 
-def trained(kind, num_layers=2):
+def trained(kind, num_layers=1 if FAST else 2):
     """Train a small GPT with one kind of positions; return it and its losses on long windows."""
     keras.utils.set_random_seed(0)
     config = gk.GPTConfig(max_sequence_length=128, position_embedding=kind, **shape)

@@ -102,7 +102,7 @@ for name in ("random rows", "word vectors", "word vectors, short"):
         rows[given.found] *= 0.02 / rows[given.found].std()
     if name != "random rows":
         table.assign(rows)
-    model.compile(gk.training.adamw(3e-3, warmup_steps=20))
+    model.compile(gk.training.adamw(3e-3, warmup_steps=20), jit_compile=not FAST)
     history = model.fit(train, steps_per_epoch=50, epochs=3, verbose=0)
     print(f"{name:20} mean losses of 50 steps each:", np.round(history.history["loss"], 3))
 

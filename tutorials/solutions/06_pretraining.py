@@ -29,7 +29,7 @@ def small_gpt(tokenizer, max_sequence_length, num_layers=1 if FAST else 2):
         hidden_dim=128,
     )
     model = gk.GPTCausalLM(config, tokenizer=tokenizer)
-    model.compile(gk.training.adamw(3e-3, warmup_steps=50))
+    model.compile(gk.training.adamw(3e-3, warmup_steps=50), jit_compile=not FAST)
     return model
 
 
