@@ -12,7 +12,6 @@ from gpt_keras.generation import BeamSearch, BestOf, PromptCache, PromptLookup
 from gpt_keras.generation.compiled import Generators
 from gpt_keras.generation.lengths import bucket_lengths
 
-
 pytestmark = pytest.mark.graph  # the same model in most tests
 
 
