@@ -132,6 +132,15 @@ class TextModel(keras.Model):
         others = [metric for metric in super().metrics if metric.name != self.mean_loss.name]
         return [self.mean_loss, *others] if self.compiled else others
 
+    def make_train_function(self, force=False):
+        """Make the function of a training step; Keras calls this method."""
+        # TensorFlow traces a step twice if it creates variables. Without XLA the first `fit` of a
+        # tiny model then took 5.5 s of CPU time instead of 1.6, with XLA 5.4 instead of 4.3.
+        if keras.backend.backend() == "tensorflow" and self.built and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def train_step(self, data, *args):
         """Train on one batch; Keras calls this method."""
         if keras.backend.backend() != "tensorflow" or self.jit_compile:

@@ -118,3 +118,19 @@ def test_mixed_precision_learns(dtype):
     data = tf.data.Dataset.from_tensors((token_ids[:, :-1], token_ids[:, 1:])).repeat(60)
     model.fit(data, verbose=0)
     assert model.evaluate(token_ids[:, :-1], token_ids[:, 1:], verbose=0) < 1.0
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_training_step_is_traced_once(jit_compile, monkeypatch):
+    traces = []
+
+    def counted(self, *args, **kwargs):
+        traces.append(kwargs.get("training"))
+        return call(self, *args, **kwargs)
+
+    call = gk.CausalLM.call
+    model = gk.GPTCausalLM(tiny_config(num_layers=1))
+    model.compile(jit_compile=jit_compile)
+    monkeypatch.setattr(gk.CausalLM, "call", counted)
+    model.fit(TOKEN_IDS, TARGETS, batch_size=2, verbose=0)
+    assert traces == [True]
