@@ -5,6 +5,7 @@ the cells run in IPython's shell, as in a kernel: magics and `await` work, value
 pictures drawn. What a chapter changes for the whole process is put back afterwards.
 """
 
+import builtins
 import contextlib
 import importlib.util
 import os
@@ -78,6 +79,8 @@ def _put_back():
     image_format = keras.config.image_data_format()
     policy = keras.config.dtype_policy()
     backend = matplotlib.get_backend()
+    # Doctests leave the last value in `builtins._`, and IPython then sets no `_` of its own.
+    last = vars(builtins).pop("_", None)
     try:
         with warnings.catch_warnings(), matplotlib.rc_context(), np.printoptions():
             yield
@@ -97,6 +100,8 @@ def _put_back():
         os.chdir(folder)
         sys.path[:], sys.argv[:] = path, arguments
         sys.modules["__main__"] = main
+        if last is not None:
+            builtins._ = last
 
 
 def run_cells(cells, folder):
