@@ -14,7 +14,7 @@ import keras
 import gpt_keras as gk
 
 PROMPT = "DUKE.\nWhat news"
-STEPS_PER_EPOCH, EPOCHS = 110, 5
+STEPS_PER_EPOCH, EPOCHS = 60, 5
 
 # All that a server needs to know about the model.
 SERVE = """
