@@ -74,14 +74,41 @@ class Adaptable:
         """
         self._end_adapter(lambda layer: layer.remove_lora())
 
+    def save_adapter(self, folder) -> None:
+        """Write the adapters to a folder, in the format of PEFT.
+
+        The files hold the factors alone, and the head of a task model: little beside the base
+        model. They can be loaded here and by PEFT.
+
+        Args:
+            folder: A new or an empty folder.
+
+        Raises:
+            ValueError: The model has no adapter, or the folder is not empty.
+            ImportError: The package safetensors is not installed.
+        """
+        from gpt_keras.convert import peft
+
+        peft.save_adapter(self, folder)
+
+    def load_adapter(self, folder) -> None:
+        """Load adapters from a folder; they replace the present ones.
+
+        Args:
+            folder: A folder of `save_adapter`, or of the `save_pretrained` of PEFT.
+
+        Raises:
+            ValueError: The folder has no adapter, or one that does not fit the model.
+            ImportError: The package safetensors is not installed.
+        """
+        from gpt_keras.convert import peft
+
+        peft.load_adapter(self, folder)
+
     def _end_adapter(self, end):
-        layers = adapted_layers(self)
-        if not layers:
+        if not adapted_layers(self):
             raise ValueError("The model has no LoRA adapter: call `enable_lora` first.")
-        with fast_and_quiet():
-            for layer in layers.values():
-                end(layer)
-        freeze(self, ())
+        _end_adapters(self, end)
         must_compile_again(self)
 
 
@@ -126,6 +153,18 @@ def add_adapters(model: keras.Model, adapters: Mapping[str, Mapping[str, Any]]) 
     for _, layer in named_layers(backbone):
         if not any(id(sublayer) in adapted for sublayer in layer._flatten_layers()):
             layer.trainable = False
+
+
+def remove_adapters(model: keras.Model) -> None:
+    """Remove all adapters of a model, if it has any, and make all weights trainable."""
+    _end_adapters(model, lambda layer: layer.remove_lora())
+
+
+def _end_adapters(model, end):
+    with fast_and_quiet():
+        for layer in adapted_layers(model).values():
+            end(layer)
+    freeze(model, ())
 
 
 def must_compile_again(model: keras.Model) -> None:
