@@ -1,4 +1,4 @@
-"""Print the machine's speed in one line, so that times of runs on different machines compare.
+"""Print the machine's speed in one line, to compare runs on different machines.
 
 python scripts/machine_speed.py
 """

@@ -215,7 +215,7 @@ def all_huggingface() -> None:
 
 
 def peft_adapter(name: str, base: str, seed: int, **settings) -> None:
-    """Store a random LoRA adapter that PEFT made for a stored model, and the logits with it."""
+    """Store a random LoRA adapter of PEFT for a stored model, and the logits with it."""
     folder = FIXTURES / "peft" / name
     shutil.rmtree(folder, ignore_errors=True)
     model = _stored_model(base)
@@ -232,7 +232,7 @@ def peft_adapter(name: str, base: str, seed: int, **settings) -> None:
 
 
 def our_adapter(name: str, base: str, seed: int, targets: list[str]) -> None:
-    """Store an adapter that this package wrote, and the logits that PEFT computes with it."""
+    """Store an adapter of this package, and the logits that PEFT computes with it."""
     folder = FIXTURES / "peft" / name
     shutil.rmtree(folder, ignore_errors=True)
     model = gk.CausalLM.from_preset(FIXTURES / "huggingface" / base)
@@ -265,7 +265,7 @@ def _store_logits(folder, base, model):
 
 
 def all_peft() -> None:
-    """Store adapters for a joined projection, for several ranks, and for a Llama-type model."""
+    """Store adapters for a joined projection, several ranks, and a Llama-type model."""
     patterns = {"rank_pattern": {"c_proj": 2}, "alpha_pattern": {"h.1.attn.c_attn": 16}}
     peft_adapter(
         "gpt2", "gpt2", 90, r=4, lora_alpha=8, target_modules=["c_attn", "c_proj"], **patterns

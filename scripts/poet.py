@@ -1,4 +1,4 @@
-"""Train a GPT on regulated Tang verse, and sample poems of which no line is in the training data.
+"""Train a GPT on regulated Tang verse, sample poems, and count copied verses.
 
     python scripts/poet.py FOLDER [--output poet] [--steps 3000]
 

@@ -1,4 +1,4 @@
-"""Train a small GPT on Shakespeare, generate, save, export, and serve it from a fresh process.
+"""Train a small GPT on Shakespeare, generate, save, export and serve it.
 
 `scripts/quickstart.sh` installs what this needs and runs it.
 """

@@ -1,4 +1,4 @@
-"""LoRA adapters in the format of the library PEFT: `adapter_config.json` and safetensors."""
+"""LoRA adapters in PEFT's format: `adapter_config.json` and safetensors."""
 
 import json
 import math
@@ -207,7 +207,7 @@ def _read_config(path) -> dict[str, Any]:
 
 
 def _found(model, config, tensors, folder):
-    """Return A `(inputs, rank)`, B `(rank, units)` and alpha of each adapted layer, by path."""
+    """Return A, `(inputs, rank)`, B, `(rank, units)`, and alpha by path of the layer."""
     modules: dict[str, dict[str, np.ndarray]] = {}
     unknown = []
     for name, tensor in tensors.items():

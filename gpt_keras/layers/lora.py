@@ -17,7 +17,7 @@ class LowRankAdapted(RowsInInt8):
 
     With an adapter the layer computes `x W + s (x A) B + b` (LoRA, Hu et al. 2021, section 4.1),
     where only the factors `A` and `B` are trained and `s` is `lora_alpha / lora_rank`. The names
-    are those of `keras.layers.Dense`, with four differences:
+    come from `keras.layers.Dense`. There are four differences:
 
     - The product `A B` is formed only when the adapter is merged. Keras adds it to the kernel in
       each call, and so computes the gradient of a whole kernel.
@@ -94,7 +94,7 @@ class LowRankAdapted(RowsInInt8):
         self._set_trainable(value)
 
     def _set_trainable(self, value):
-        # `self.trainable = self.trainable` would do nothing: Keras skips such an assignment.
+        # `self.trainable = self.trainable` would do nothing: Keras skips the assignment.
         keras.layers.Layer.trainable.fset(self, value)
         if getattr(self, "lora_enabled", False):
             for variable in (self._kernel, self.bias):

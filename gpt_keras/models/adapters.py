@@ -113,7 +113,7 @@ class Adaptable:
 
 
 def adapted_layers(model: keras.Model) -> dict[str, LowRankAdapted]:
-    """Return the layers of a model's backbone that have an adapter, by path in the backbone."""
+    """Return the layers with an adapter, by their path in the backbone."""
     return {path: layer for path, layer in projections(model) if layer.lora_enabled}
 
 
@@ -134,8 +134,8 @@ def add_adapters(model: keras.Model, adapters: Mapping[str, Mapping[str, Any]]) 
 
     Args:
         model: The model, or its backbone.
-        adapters: Arguments of `LowRankAdapted.enable_lora` by path. A layer that already has such
-            an adapter keeps it.
+        adapters: Arguments of `LowRankAdapted.enable_lora` by path. A layer that has an
+            adapter already keeps it.
 
     Raises:
         ValueError: There is no projection of that path, or it has another adapter.
@@ -168,7 +168,7 @@ def _end_adapters(model, end):
 
 
 def must_compile_again(model: keras.Model) -> None:
-    """Make a compiled model refuse training until it is compiled again: its weights changed."""
+    """Require a compiled model to be compiled again, because its weights changed."""
     model.train_function = model.test_function = model.predict_function = None
     if model.compiled:
         model.compiled = False

@@ -23,7 +23,7 @@ def saved_state(model: keras.Model) -> dict[str, Any]:
 
 
 def make_from_config(cls: type[keras.Model], config: Mapping[str, Any]) -> keras.Model:
-    """Build a model from its config, with the adapters and frozen layers that the config lists.
+    """Build a model from its config, with its adapters and frozen layers.
 
     Args:
         cls: Class of the model.
