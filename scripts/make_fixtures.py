@@ -2,7 +2,7 @@
 
 Run this script once, in a separate environment. The tests need only the files that it writes:
 
-    pip install torch==2.13.0 transformers==5.23.0 numpy gguf
+    pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2 gguf '.[hub]'
     python scripts/make_fixtures.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 """
 
@@ -14,10 +14,13 @@ import shutil
 import sys
 
 import numpy as np
+import peft
 import tokenizers
 import torch
 import transformers
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+import gpt_keras as gk
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "tests" / "fixtures"
 
@@ -209,6 +212,68 @@ def all_huggingface() -> None:
     huggingface("mixtral_window", 72, mixtral(**one_each, head_dim=6))
     fused = mixtral(num_local_experts=3, num_experts_per_tok=2, num_hidden_layers=1)
     huggingface("mixtral_fused", 73, fused, save_original_format=False)
+
+
+def peft_adapter(name: str, base: str, seed: int, **settings) -> None:
+    """Store a random LoRA adapter of PEFT for a stored model, and the logits with it."""
+    folder = FIXTURES / "peft" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model = _stored_model(base)
+    torch.manual_seed(seed)
+    model = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **settings))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(torch.randn_like(parameter) * 0.3)
+    model.peft_config["default"].base_model_name_or_path = base
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    _store_logits(folder, base, model)
+
+
+def our_adapter(name: str, base: str, seed: int, targets: list[str]) -> None:
+    """Store an adapter of this package, and the logits that PEFT computes with it."""
+    folder = FIXTURES / "peft" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model = gk.CausalLM.from_preset(FIXTURES / "huggingface" / base)
+    model.enable_lora(3, targets, lora_alpha=5)
+    random = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        variable.assign(random.normal(size=variable.shape) * 0.3)
+    model.save_adapter(folder)
+    _store_logits(folder, base, peft.PeftModel.from_pretrained(_stored_model(base), folder))
+
+
+def _stored_model(base):
+    folder = FIXTURES / "huggingface" / base
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    return load(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def _store_logits(folder, base, model):
+    with np.load(FIXTURES / "huggingface" / base / "expected.npz") as stored:
+        token_ids = stored["token_ids"]
+    with torch.no_grad():
+        logits = model.eval()(torch.from_numpy(token_ids).long()).logits.numpy()
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    np.savez_compressed(
+        folder / "expected.npz",
+        made_with=f"{versions}, peft {peft.__version__}",
+        token_ids=token_ids,
+        logits=logits,
+    )
+
+
+def all_peft() -> None:
+    """Store adapters for a joined projection, several ranks, and a Llama-type model."""
+    patterns = {"rank_pattern": {"c_proj": 2}, "alpha_pattern": {"h.1.attn.c_attn": 16}}
+    peft_adapter(
+        "gpt2", "gpt2", 90, r=4, lora_alpha=8, target_modules=["c_attn", "c_proj"], **patterns
+    )
+    llama = ["q_proj", "v_proj", "down_proj"]
+    peft_adapter("llama", "llama", 91, r=4, lora_alpha=6, use_rslora=True, target_modules=llama)
+    our_adapter("ours_gpt2", "gpt2", 92, ["query", "value", "block_1/feed_forward/up"])
+    our_adapter("ours_llama", "llama", 93, ["query", "key", "gate"])
 
 
 # RoPE scalings for a model that was trained for 10 positions and is used for 40.
@@ -465,6 +530,7 @@ if __name__ == "__main__":
     gpt2("gpt2_tiny", 0, vocab_size=61, n_positions=24, n_embd=32, n_layer=2, n_head=4)
     gpt2("gpt2_one_head", 1, vocab_size=17, n_positions=9, n_embd=12, n_layer=3, n_head=1)
     all_huggingface()
+    all_peft()
     scaled_rotary_angles()
     logits_processors(80)
     beam_search()

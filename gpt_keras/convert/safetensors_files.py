@@ -207,5 +207,33 @@ def _safetensors_error():
 
 
 def weights_dtype(model: keras.Model) -> str:
-    """Return the dtype of a model's weights, taken from the first trainable one."""
-    return keras.backend.standardize_dtype(model.trainable_variables[0].dtype)
+    """Return the dtype of a model's weights, taken from the first one."""
+    return keras.backend.standardize_dtype(model.variables[0].dtype)
+
+
+def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Return all tensors of a small safetensors file; bfloat16 becomes float32.
+
+    Raises:
+        ValueError: The file is damaged.
+        ImportError: The package safetensors is not installed.
+    """
+    try:
+        with _open(path) as tensors:
+            names = tensors.keys()
+            found = {name: tensors.get_tensor(name) for name in names}
+    except (_safetensors_error(), OSError) as error:
+        raise ValueError(f"{str(path)!r} is damaged or cut short ({error}).") from error
+    return {
+        name: tensor.astype("float32") if tensor.dtype == ml_dtypes.bfloat16 else tensor
+        for name, tensor in found.items()
+    }
+
+
+def write_tensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a small safetensors file.
+
+    Raises:
+        ImportError: The package safetensors is not installed.
+    """
+    require("safetensors.numpy").save_file(dict(tensors), path, metadata={"format": "pt"})

@@ -3,21 +3,22 @@
 import keras
 from keras import ops
 
+from gpt_keras.layers.lora import LowRankAdapted
 from gpt_keras.layers.quantized_sublayers import dtype_arguments
-from gpt_keras.layers.xla_cpu import RowsInInt8, is_one_vector, product_of_one_vector
+from gpt_keras.layers.xla_cpu import is_one_vector, product_of_one_vector
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class Projection(RowsInInt8):
+class Projection(LowRankAdapted):
     """A `Dense` layer that is fast for a single vector.
 
     These products take most of the time when a model generates one token for one row.
     Its arguments are as in `keras.layers.Dense`.
     """
 
-    def call(self, inputs, training=None):
+    def _project(self, inputs):
         if not is_one_vector(inputs, self._kernel):
-            return super().call(inputs, training=training)
+            return super()._project(inputs)
         x = ops.cast(product_of_one_vector(inputs, self.kernel), self.compute_dtype)
         return x if self.bias is None else x + self.bias
 

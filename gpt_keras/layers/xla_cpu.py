@@ -117,19 +117,5 @@ class RowsInInt8(keras.layers.Dense):
             return super()._int8_call(inputs, training=training)
         x = computed_once(ops.cast(inputs, "float32"))
         x = ops.matmul(x, ops.cast(self.kernel, "float32")) / self.kernel_scale
-        if self.lora_enabled:
-            low_rank = ops.matmul(ops.matmul(inputs, self.lora_kernel_a), self.lora_kernel_b)
-            x = x + (self.lora_alpha / self.lora_rank) * low_rank
         x = ops.cast(x, self.compute_dtype)
         return x if self.bias is None else x + self.bias
-
-    def _get_kernel_with_merged_lora(self):
-        if not self._has_rows:
-            return super()._get_kernel_with_merged_lora()
-        if not self.lora_enabled:
-            return self._kernel, self.kernel_scale, None
-        merged = ops.cast(self.kernel, "float32") / self.kernel_scale
-        low_rank = ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
-        merged += (self.lora_alpha / self.lora_rank) * low_rank
-        kernel, scale = keras.quantizers.abs_max_quantize(merged, axis=0)
-        return ops.transpose(kernel), ops.squeeze(scale, axis=0), None

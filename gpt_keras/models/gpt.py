@@ -28,14 +28,15 @@ from gpt_keras.layers.quantized_sublayers import (
 from gpt_keras.layers.shapes import check_axes
 from gpt_keras.layers.transformer_block import make_norm
 from gpt_keras.layers.xla_cpu import computed_once
-from gpt_keras.models.frozen import frozen_layers, make_from_config
+from gpt_keras.models.adapters import Adaptable
+from gpt_keras.models.saved_state import make_from_config, saved_state
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 _RANDOM_WEIGHTS = contextvars.ContextVar("random_weights", default=True)
 
 
 @keras.saving.register_keras_serializable("gpt_keras")
-class GPT(Backbone, keras.Model):
+class GPT(Adaptable, Backbone, keras.Model):
     """Decoder-only transformer: embeddings, blocks, a final norm, logits.
 
     It is a functional Keras model, so `summary()`, `plot_model` and outputs of inner layers work.
@@ -290,7 +291,7 @@ class GPT(Backbone, keras.Model):
             "rematerialize": self.rematerialize,
             "dtype": serialized_policy(self),
             "name": self.name,
-            "frozen": frozen_layers(self),
+            **saved_state(self),
         }
 
     @classmethod

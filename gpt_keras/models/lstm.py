@@ -10,7 +10,7 @@ from gpt_keras.generation.backbone import Backbone
 from gpt_keras.layers.positional_embedding import check_length
 from gpt_keras.layers.quantized_sublayers import dtype_arguments, serialized_policy
 from gpt_keras.layers.shapes import check_axes
-from gpt_keras.models.frozen import frozen_layers, make_from_config
+from gpt_keras.models.saved_state import make_from_config, saved_state
 from gpt_keras.models.vocabulary import check_token_ids_if_known, with_more_rows
 
 
@@ -249,7 +249,7 @@ class LSTMBackbone(Backbone, keras.Model):
             "tie_embeddings": self.tie_embeddings,
             "dtype": serialized_policy(self),
             "name": self.name,
-            "frozen": frozen_layers(self),
+            **saved_state(self),
         }
 
     @classmethod

@@ -9,7 +9,8 @@ from gpt_keras import tokenizers
 from gpt_keras.backend import num_replicas
 from gpt_keras.generation.backbone import max_sequence_length
 from gpt_keras.layers.quantized_sublayers import fast_and_quiet
-from gpt_keras.models.frozen import frozen_layers, make_from_config
+from gpt_keras.models.adapters import Adaptable
+from gpt_keras.models.saved_state import make_from_config, saved_state
 from gpt_keras.models.tokenizer_config import (
     serialized_tokenizer,
     tokenizer_beside_config,
@@ -25,7 +26,7 @@ from gpt_keras.training.metrics import MeanLoss
 from gpt_keras.training.optimizers import MeasuredOptimizer, bare_optimizer
 
 
-class TextModel(keras.Model):
+class TextModel(Adaptable, keras.Model):
     """Base class of a backbone with a tokenizer.
 
     Subclasses define `call`, and `_check_tokenizer`, which raises an error if a tokenizer does not
@@ -209,9 +210,7 @@ class TextModel(keras.Model):
 
     def get_config(self):
         config = serialized_tokenizer(self.tokenizer)
-        if frozen := frozen_layers(self):
-            config["frozen"] = frozen
-        return config
+        return config | saved_state(self)
 
     @classmethod
     def _from_arguments(cls, config):

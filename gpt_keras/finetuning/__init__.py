@@ -1,0 +1,5 @@
+"""Fine-tuning: what is trained, and how."""
+
+from gpt_keras.models.adapters import trainable_report
+
+__all__ = ["trainable_report"]
