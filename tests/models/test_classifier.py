@@ -113,9 +113,7 @@ def beginner(character_tokenizer, num_layers=1):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("language_modeling_weight", "jit_compile"), [(0.0, False), (0.5, True)]
-)
+@pytest.mark.parametrize(("language_modeling_weight", "jit_compile"), [(0.0, False), (0.5, True)])
 def test_it_learns_a_toy_task(character_tokenizer, language_modeling_weight, jit_compile):
     keras.utils.set_random_seed(0)  # also the order of the batches
     model = gk.GPTClassifier(
