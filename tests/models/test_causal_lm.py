@@ -208,6 +208,7 @@ def test_a_later_batch_that_is_wrong_stops_the_training(compiled):
         compiled.fit(data, verbose=0)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out")
 def test_data_that_can_be_read_once_is_read_once(compiled):
     x, y = arrays(8)
     batches = iter([(x[:4], y[:4]), (x[4:], y[4:])])
