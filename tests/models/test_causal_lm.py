@@ -95,7 +95,8 @@ def test_fits_our_datasets(model, character_tokenizer):
 
 
 def test_fits_strings(model):
-    model.compile(gk.training.adamw(1e-2, warmup_steps=5), jit_compile=False)
+    optimizer = gk.training.adamw(1e-2, warmup_steps=5)
+    model.compile(optimizer, weighted_metrics=[], jit_compile=False)
     history = model.fit(TEXTS, validation_data=TEXTS[:2], epochs=4, batch_size=4, verbose=0).history
     assert history["loss"][-1] < history["loss"][0]
     assert len(history["val_loss"]) == 4
@@ -207,6 +208,7 @@ def test_a_later_batch_that_is_wrong_stops_the_training(compiled):
         compiled.fit(data, verbose=0)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out")
 def test_data_that_can_be_read_once_is_read_once(compiled):
     x, y = arrays(8)
     batches = iter([(x[:4], y[:4]), (x[4:], y[4:])])

@@ -220,7 +220,7 @@ def test_bad_arguments():
         model.log_probabilities([1])
     with pytest.raises(ValueError, match=r"\[0, 3\).*from 1 to 3"):
         model.fit([[1, 3]])
-    with pytest.raises(ValueError, match="there is no tokenizer"):
+    with pytest.raises(ValueError, match="no tokenizer for texts"):
         model.fit(["abc"])
     with pytest.raises(ValueError, match=r"document 1 is array\(\['a'\]"):
         model.fit([[1], ["a"]])
