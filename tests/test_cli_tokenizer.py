@@ -44,6 +44,11 @@ def gpt2():
     return gk.tokenizers.BytePairTokenizer.gpt2()
 
 
+@pytest.fixture(autouse=True)
+def read_gpt2_once(gpt2, monkeypatch):
+    monkeypatch.setattr(gk.tokenizers.BytePairTokenizer, "gpt2", lambda: gpt2)
+
+
 @pytest.mark.parametrize("output", ["new.json", "new/folder"])
 def test_train_byte_pair(capsys, corpus, tmp_path, output):
     code, out, err = run(capsys, "train", corpus, tmp_path / output, "--vocabulary_size", 270)

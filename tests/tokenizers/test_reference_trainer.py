@@ -31,8 +31,11 @@ RUNS = "".join(
 )
 
 
+BYTES = {character: byte for byte, character in enumerate(byte_characters())}
+
+
 def bytes_of(token):
-    return bytes(byte_characters().index(character) for character in token)
+    return bytes(BYTES[character] for character in token)
 
 
 def words_of_the_engine(texts):
