@@ -182,9 +182,14 @@ def table_rows(
         ... )
         >>> sorted(data.test.texts)[0]
         'age: 20; job: clerk'
-        >>> tokenizer = gk.tokenizers.CharacterTokenizer.train(data.train.texts)
-        >>> table.to_row(tokenizer.decode(tokenizer.encode("age: 21; job: judge")))
-        {'age': 21, 'job': 'judge'}
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer.train(map(table.to_text, people))
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=tokenizer.vocabulary_size + 3)
+        >>> language_model = gk.GPTCausalLM(config, tokenizer)
+        >>> model = gk.GPTClassifier(language_model, class_names=data.class_names)
+        >>> model.compile(run_eagerly=True)
+        >>> _ = model.fit(*data.train, class_weight=data.class_weights, verbose=0)
+        >>> model.predict([table.to_text({"age": 50, "job": "judge"})], verbose=0).shape
+        (1, 2)
     """
     candidates: dict[str, set[str]] = {}  # types that fit all values of a column so far
     names = None
