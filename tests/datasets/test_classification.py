@@ -149,7 +149,7 @@ def with_duplicates():
     rows = make_rows({"a": 40, "b": 40})
     rows += [dict(row) for row in rows[:10]]  # 10 with the same label
     rows += [{"text": f"  text  {i} of\nb", "label": "b"} for i in range(10)]  # other white space
-    return rows + [{"text": "text 0 of a", "label": "b"}, {"text": "text 1 of a", "label": "b"}]
+    return [*rows, {"text": "text 0 of a", "label": "b"}, {"text": "text 1 of a", "label": "b"}]
 
 
 @pytest.mark.filterwarnings("ignore:2 texts have several labels")
@@ -408,8 +408,8 @@ def epoch(dataset):
 def test_batches_keep_the_order():
     batches = epoch(EXAMPLES.batches(4))
     assert [len(labels) for _, labels in batches] == [4, 4, 2]
-    assert sum((texts for texts, _ in batches), []) == EXAMPLES.texts.tolist()
-    assert sum((labels for _, labels in batches), []) == list(range(10))
+    assert [text for texts, _ in batches for text in texts] == EXAMPLES.texts.tolist()
+    assert [label for _, labels in batches for label in labels] == list(range(10))
 
 
 def test_shuffled_batches_hold_every_row_once_in_each_epoch():

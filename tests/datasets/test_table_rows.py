@@ -91,10 +91,9 @@ def test_any_text_is_a_row_or_a_value_error(text):
     table = TableRows({"a": "any"})
     try:
         row = table.to_row(text)
-    except ValueError as error:
-        assert str(error).startswith("`text`")
-    else:
-        assert table.to_row(table.to_text(row)) == row
+    except ValueError:
+        return
+    assert table.to_row(table.to_text(row)) == row
 
 
 @pytest.mark.parametrize(
