@@ -56,7 +56,8 @@ def test_each_split_has_its_share_of_each_class(labels, fractions, seed):
     labels = np.unique(labels, return_inverse=True)[1]
     splits = draw_splits(labels, np.arange(len(labels)), fractions, seed)
     for number, fraction in enumerate(fractions):
-        assert abs((splits == number).sum() - fraction * len(labels)) <= 2.5
+        # Each of up to five classes may give one more row to the training part.
+        assert abs((splits == number).sum() - fraction * len(labels)) <= 5
         for label in range(labels.max() + 1):
             share = (splits[labels == label] == number).mean()
             assert abs(share - fraction) * (labels == label).sum() <= 2.5
