@@ -70,7 +70,7 @@ def draw_splits(
     order = np.random.default_rng(seed).permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
     totals = np.append(np.bincount(labels), len(labels))
-    needed = np.outer(fractions, totals)  # (splits, classes + 1)
+    needed = np.outer(np.array(fractions, float), totals)  # (splits, classes + 1)
     # A split of fraction 0 gets no rows, even where the others have too many.
     needed[np.equal(fractions, 0)] = -np.inf
     split_of = np.zeros(len(sizes), np.int64)

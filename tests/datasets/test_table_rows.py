@@ -62,7 +62,7 @@ def tables(draw):
     return draw(st.lists(row, min_size=1, max_size=5))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(tables())
 def test_text_gives_the_row_back(rows):
     table = table_rows(rows)
@@ -72,17 +72,6 @@ def test_text_gives_the_row_back(rows):
         assert table.to_text(table.to_row(text)) == text  # also the types are the same
         assert len(text.splitlines()) == 1
     assert TableRows(json.loads(json.dumps(table.types))) == table
-
-
-@settings(deadline=None)
-@given(tables())
-def test_different_rows_have_different_texts(rows):
-    table = table_rows(rows)
-    values = {}
-    for row in rows:
-        row = table.to_row(table.to_text(row))
-        values.setdefault(table.to_text(row), []).append(row)
-    assert all(row == same[0] for same in values.values() for row in same)
 
 
 @settings(deadline=None)
@@ -139,7 +128,8 @@ def test_form_of_a_name(name, text):
     ("cells", "kind", "values"),
     [
         (["1", "-2", ""], "int", [1, -2, None]),
-        (["1", "2.5", "1e3", ".5"], "float", [1.0, 2.5, 1000.0, 0.5]),
+        (["1", "2.5", "1e3", ".5", "5."], "float", [1.0, 2.5, 1000.0, 0.5, 5.0]),
+        (["0.5", "00.5"], "str", ["0.5", "00.5"]),
         (["true", "False"], "bool", [True, False]),
         (["1", "true"], "str", ["1", "true"]),
         (["01067", "80331"], "str", ["01067", "80331"]),
