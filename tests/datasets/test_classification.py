@@ -482,32 +482,21 @@ def model(data):
     return model
 
 
-def test_a_classifier_learns_from_arrays_and_keeps_the_names(data, model, tmp_path):
+def test_a_classifier_learns_and_keeps_the_names(data, model):
     model.fit(
-        *data.train,
+        data.train.batches(14, seed=0, encode=model.encode),
         validation_data=data.validation,
         class_weight=data.class_weights,
         epochs=10,
         verbose=0,
     )
-    assert model.evaluate(*data.test, verbose=0)[1] == 1
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert loaded.class_names == data.class_names == ("no", "yes")
-
-
-def test_a_classifier_takes_datasets_of_strings_and_of_ids(data, model):
-    expected = model.evaluate(*data.test, verbose=0)
-    strings = model.evaluate(data.test.batches(2), verbose=0)
-    ids = model.evaluate(data.test.batches(2, encode=model.encode), verbose=0)
-    np.testing.assert_allclose(strings, expected, rtol=1e-5)
-    np.testing.assert_allclose(ids, expected, rtol=1e-5)
-    model.fit(
-        data.train.batches(4, seed=0, encode=model.encode),
-        validation_data=data.validation.batches(4, encode=model.encode),
-        class_weight=data.class_weights,
-        verbose=0,
-    )
+    arrays = model.evaluate(*data.test, verbose=0)
+    assert arrays[1] == 1
+    # The other forms of the same examples give the same loss and accuracy.
+    strings = model.evaluate(data.test.batches(5), verbose=0)
+    ids = model.evaluate(data.test.batches(5, encode=model.encode), verbose=0)
+    np.testing.assert_allclose([strings, ids], [arrays, arrays], rtol=1e-5)
+    assert type(model).from_config(model.get_config()).class_names == data.class_names
 
 
 def test_a_model_of_keras_takes_the_batches(data):
