@@ -15,6 +15,7 @@ from gpt_keras import (
     layers,
     models,
     presets,
+    records,
     tokenizers,
     training,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "models",
     "plots",
     "presets",
+    "records",
     "tokenizers",
     "training",
 ]

@@ -1,8 +1,28 @@
 """Corpora, and `tf.data` pipelines for `model.fit`."""
 
 from gpt_keras.datasets import corpora
+from gpt_keras.datasets.classification_data import (
+    ClassificationData,
+    Conflict,
+    DataReport,
+    classification,
+)
 from gpt_keras.datasets.documents import digest
+from gpt_keras.datasets.labeled_texts import LabeledTexts
 from gpt_keras.datasets.rows import padded
+from gpt_keras.datasets.table_text import TableRows, table_rows
 from gpt_keras.datasets.windows import language_modeling
 
-__all__ = ["corpora", "digest", "language_modeling", "padded"]
+__all__ = [
+    "ClassificationData",
+    "Conflict",
+    "DataReport",
+    "LabeledTexts",
+    "TableRows",
+    "classification",
+    "corpora",
+    "digest",
+    "language_modeling",
+    "padded",
+    "table_rows",
+]
