@@ -1,6 +1,7 @@
 """Precision, recall, F1 and the confusion matrix of predicted classes."""
 
 import reprlib
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -59,11 +60,12 @@ class ClassificationReport(NamedTuple):
 
     def __str__(self):
         rows = {**self.classes, "macro average": self.macro, "weighted average": self.weighted}
-        width = max(len(str(name)) for name in rows)
+        width = max(_columns(str(name)) for name in rows)
         lines = [f"{'':{width}}  precision  recall      f1  support"]
         for name, row in rows.items():
+            padding = " " * (width - _columns(str(name)))
             lines.append(
-                f"{name!s:{width}}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:6.3f}  "
+                f"{name}{padding}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:6.3f}  "
                 f"{row.support:7,}"
             )
         return "\n".join([*lines, f"accuracy {self.accuracy:.3f}"])
@@ -151,6 +153,8 @@ def _classes(name: str, values: Any, names: list[str] | None) -> list[str] | lis
     """Return classes as a list of names, or of numbers if no names are known."""
     values = values if hasattr(values, "__array__") else list(values)
     array = np.asarray(values)
+    if array.shape == (0,):
+        return []
     if array.ndim != 1 or array.dtype.kind not in "iuOSUT":
         raise ValueError(
             f"`{name}` must hold one class for each example, a name or a number; got "
@@ -172,6 +176,11 @@ def _classes(name: str, values: Any, names: list[str] | None) -> list[str] | lis
             f"got {unknown!r}."
         )
     return classes
+
+
+def _columns(text: str) -> int:
+    """Return the columns of a text in a terminal, where a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _sklearn_metrics():

@@ -317,14 +317,15 @@ def fitted_lengths(first, second, room: int, minimum, maximum) -> tuple:
         The two lengths.
 
     Example:
+        >>> from gpt_keras.models.task_inputs import fitted_lengths
         >>> fitted_lengths(4, 1, 3, min, max), fitted_lengths(5, 9, 7, min, max)
         ((2, 1), (3, 4))
     """
     # A part may have half of the room, and whatever the other one leaves of its half.
     half = room // 2
     return (
-        minimum(first, maximum(half, room - second)),
-        minimum(second, maximum(room - half, room - first)),
+        minimum(first, maximum(room - second, half)),
+        minimum(second, maximum(room - first, room - half)),
     )
 
 

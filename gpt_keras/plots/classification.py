@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt_keras.plots.figure import Figure, tick_rotation
-from gpt_keras.plots.fonts import token_labels
+from gpt_keras.plots.fonts import drawable, fonts_for
 
 _MAX_CLASSES = 40  # the labels of more classes are unreadable
 _MAX_NUMBERS = 16  # numbers in the cells of more classes overlap
@@ -49,11 +49,13 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str | int]) -> Fi
         raise ValueError("`matrix` must hold numbers of examples, integers of at least 0.")
     if count > _MAX_CLASSES:
         raise ValueError(f"`class_names` must be at most {_MAX_CLASSES}, got {count}.")
-    labels, fonts = token_labels([str(name) for name in class_names])
+    names = [str(name) for name in class_names]
+    fonts = fonts_for("".join(names))
+    labels = [drawable(name, fonts) for name in names]
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
     side = 2.2 + max(0.75 * count if count <= _MAX_NUMBERS else 0.28 * count, 1.5)
-    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
+    figure = Figure(figsize=(side + 1.6, side), layout="compressed")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
     rotation = tick_rotation(labels, _SHORT_NAME)

@@ -17,6 +17,12 @@ PAIRS = [("hello", "there"), ("a" * 60, "b" * 70), ("ab", "c" * 80), ("", "x")]
 CHOICES = [("hello", ["a", "bc", "d" * 70]), ("x" * 50, ["", "y" * 20, "zz"])]
 
 
+def with_head(model, seed=0):
+    """Spread the weights of the head alone: the backbone is shared."""
+    spread_weights(model.head, seed)
+    return model
+
+
 @pytest.fixture(scope="module")
 def small(character_tokenizer):
     config = tiny_config(vocabulary_size=35, num_layers=1)
@@ -39,7 +45,7 @@ def assert_same(output, results):
 
 @pytest.fixture(scope="module")
 def classifier(small):
-    return spread_weights(gk.GPTClassifier(small, class_names=["ham", "spam", "正面"]))
+    return with_head(gk.GPTClassifier(small, class_names=["ham", "spam", "正面"]))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ def test_keras_calls_it_as_a_layer(classifier, folder):
 @pytest.mark.parametrize("layout", ["entailment", "similarity"])
 @pytest.mark.parametrize("pooling", ["last", "extract"])
 def test_pairs(small, tmp_path, layout, pooling):
-    model = spread_weights(gk.GPTClassifier(small, 3, layout, pooling=pooling), seed=2)
+    model = with_head(gk.GPTClassifier(small, 3, layout, pooling=pooling), seed=2)
     loaded = exported(model, tmp_path / "1")
     first, second = map(list, zip(*PAIRS))
     expected = model.classify(PAIRS)
@@ -100,7 +106,7 @@ def test_pairs(small, tmp_path, layout, pooling):
 
 @pytest.mark.parametrize("pooling", ["last", "extract"])
 def test_choices(small, tmp_path, pooling):
-    model = spread_weights(gk.GPTMultipleChoice(small, pooling=pooling), seed=2)
+    model = with_head(gk.GPTMultipleChoice(small, pooling=pooling), seed=2)
     loaded = exported(model, tmp_path / "1")
     contexts, answers = [context for context, _ in CHOICES], [answers for _, answers in CHOICES]
     expected = model.classify(CHOICES)
@@ -112,8 +118,9 @@ def test_choices(small, tmp_path, pooling):
         )
 
 
-def test_extract_tokens_and_adapters(small, tmp_path):
-    model = gk.GPTClassifier(small, 3, pooling="extract")
+def test_extract_tokens_and_adapters(character_tokenizer, tmp_path):
+    backbone = gk.GPT(tiny_config(vocabulary_size=35, num_layers=1))
+    model = gk.GPTClassifier(backbone, 3, tokenizer=character_tokenizer, pooling="extract")
     model.enable_lora(2)
     spread_weights(model, seed=4)  # the factors and the head
     loaded = exported(model, tmp_path / "1")
@@ -123,7 +130,7 @@ def test_extract_tokens_and_adapters(small, tmp_path):
 def test_a_model_without_an_end_token(tmp_path):
     tokenizer = gk.tokenizers.CharacterTokenizer("abcdefghijklmnopqrstuvwxyz ,.!?\n")
     backbone = spread_weights(gk.GPT(tiny_config(num_layers=1)))
-    model = spread_weights(gk.GPTClassifier(backbone, 2, tokenizer=tokenizer))
+    model = with_head(gk.GPTClassifier(backbone, 2, tokenizer=tokenizer))
     assert model.pad_id == -1
     loaded = exported(model, tmp_path / "1")
     texts = [text for text in TEXTS if text]
@@ -138,7 +145,7 @@ def test_chinese_byte_pairs_and_the_start_of_text(tmp_path):
     ).with_boundaries("<s>", "</s>", adds_start_of_text=True)
     config = tiny_config(vocabulary_size=tokenizer.vocabulary_size, num_layers=1)
     causal = spread_weights(gk.GPTCausalLM(config, tokenizer=tokenizer))
-    model = spread_weights(gk.GPTClassifier(causal, 3, "similarity"))
+    model = with_head(gk.GPTClassifier(causal, 3, "similarity"))
     loaded = exported(model, tmp_path / "1")
     pairs = [("床前明月光", "low\n"), ("疑是地上霜" * 9, ""), ("", "舉頭望明月" * 5)]
     first, second = map(list, zip(*pairs))
