@@ -1,4 +1,4 @@
-"""Export as a SavedModel from strings to strings that needs only TensorFlow."""
+"""Export as a SavedModel from strings that needs only TensorFlow."""
 
 import contextlib
 import inspect
@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from gpt_keras.atomic import atomic_directory, check_empty_directory
 from gpt_keras.backend import require_tensorflow
+from gpt_keras.export.servable_task import ServableTask
 from gpt_keras.export.served_settings import processor_inputs, read_in_graph
 from gpt_keras.generation.arguments import check_logits_processors
 from gpt_keras.generation.compiled import Generators
@@ -18,10 +19,11 @@ from gpt_keras.generation.state import Request
 from gpt_keras.generation.stopping import NO_DEADLINE
 from gpt_keras.generation.strategies import Sampling
 from gpt_keras.models.causal_lm import CausalLM
+from gpt_keras.models.task_model import TaskModel
 
 
 def saved_model(
-    model: CausalLM,
+    model: CausalLM | TaskModel,
     directory,
     jit_compile: bool = True,
     logits_processors: Sequence[Callable] = (),
@@ -29,7 +31,18 @@ def saved_model(
     """Write a model as a SavedModel with its tokenizer, KV cache and sampling.
 
     The SavedModel runs with TensorFlow alone, without gpt_keras and Keras. With a
-    `SentencePieceTokenizer` it also needs tensorflow-text. It has these functions:
+    `SentencePieceTokenizer` it also needs tensorflow-text.
+
+    That of a `GPTClassifier` or `GPTMultipleChoice` has the function `classify`, which is also the
+    signature `serving_default`. Its inputs are strings: `text`, `(batch,)`, for single texts;
+    `text` and `text_pair`, `(batch,)` each, for the layouts `"entailment"` and `"similarity"`;
+    `context`, `(batch,)`, and `answers`, `(batch, choices)`, for multiple choice. Its outputs have
+    the values of `model.classify`: `label`, `(batch,)`, the name or the number of the most
+    probable class or choice, and `probabilities`, `(batch, classes)` or `(batch, choices)` float32.
+    A model with `class_names` also has the function `class_names()`, which returns the names in
+    the order of the probabilities.
+
+    That of a `CausalLM` has these functions:
 
     - `generate(text, max_new_tokens=100, seed=0, stop=[], time_limit=0, ...)` generates text.
       `text` is one string or a vector of strings, which may be empty. The result is
@@ -60,18 +73,19 @@ def saved_model(
     the function's lock, and all other threads wait forever. Signatures do not use this lock.
 
     Args:
-        model: A `CausalLM`.
+        model: A `CausalLM`, `GPTClassifier` or `GPTMultipleChoice`.
         directory: A new or empty directory. The write is atomic: after an error, nothing is left
             there.
         jit_compile: Whether XLA compiles the step for one token, which makes generation several
             times faster. The server must support XLA on its device; TensorFlow Serving on a CPU
-            does so only with a flag. Use False for other servers.
+            does so only with a flag. Use False for other servers. Task models are not compiled.
         logits_processors: Functions `(logits, context) -> logits` in TensorFlow ops, applied to
             every request, as in `model.generate`. Variables that they read are also saved.
 
     Raises:
-        ValueError: The directory is not empty, `logits_processors` contains something other than
-            functions, or `logits_processors` are given for a model without a tokenizer.
+        ValueError: The directory is not empty, `model` is no `CausalLM` or task model,
+            `logits_processors` contains something other than functions, or `logits_processors` are
+            given for a task model or a model without a tokenizer. Or a task model has no tokenizer.
 
     Example:
         >>> import gpt_keras as gk
@@ -87,12 +101,24 @@ def saved_model(
     require_tensorflow("Export as a SavedModel")
     check_empty_directory(directory)
     logits_processors = check_logits_processors(logits_processors)
+    if not isinstance(model, CausalLM | TaskModel):
+        raise ValueError(
+            f"`model` must be a CausalLM, GPTClassifier or GPTMultipleChoice, got {model!r}."
+        )
+    if logits_processors and isinstance(model, TaskModel):
+        raise ValueError(
+            "`logits_processors` must be empty for a task model, which generates nothing; got "
+            f"{logits_processors!r}."
+        )
     if logits_processors and model.tokenizer is None:
         raise ValueError(
             "`logits_processors` must be empty for a model without a tokenizer, which exports "
             f"`logits` alone; got {logits_processors!r}."
         )
-    module = _Servable(model, jit_compile, logits_processors)
+    if isinstance(model, TaskModel):
+        module = ServableTask(model)
+    else:
+        module = _Servable(model, jit_compile, logits_processors)
     signatures = module.add_functions()
     with atomic_directory(directory) as folder, _quiet_tensorflow():
         tf.saved_model.save(module, str(folder), signatures=signatures)

@@ -7,10 +7,12 @@ from gpt_keras.models.gpt import GPT
 from gpt_keras.models.gpt_causal_lm import GPTCausalLM
 from gpt_keras.models.lstm import LSTMBackbone
 from gpt_keras.models.ngram import NGramLM
+from gpt_keras.models.task_model import Classification
 
 __all__ = [
     "GPT",
     "CausalLM",
+    "Classification",
     "GPTCausalLM",
     "GPTClassifier",
     "GPTMultipleChoice",

@@ -20,6 +20,10 @@ from gpt_keras.checks import check_token_ids, token_id_error
 from gpt_keras.models.text_containers import ids_in, plain_batch
 from gpt_keras.training.losses import ignored_class
 
+_PADDING_ERROR = (
+    "Token ids must come first in each row; the padding -1 may only follow them, and a row must "
+    "not be empty."
+)
 _WEIGHTS = "`sample_weight`, or the third part of `validation_data` or of a dataset's batches,"
 
 
@@ -163,7 +167,8 @@ class TokenBatches:
 class LabelBatches(TokenBatches):
     """Checks of a task model's batches, `(token_ids, labels, weights)`.
 
-    The ids may be in a dict, as for a `CausalLM`. Ragged rows are padded with extract tokens.
+    The ids may be in a dict, as for a `CausalLM`. Ragged rows are padded with the model's `pad_id`.
+    If it is -1, no token may follow it, and no row may begin with it.
 
     Args:
         model: A `TaskModel`.
@@ -177,15 +182,22 @@ class LabelBatches(TokenBatches):
     def __init__(self, model, num_labels: Callable | None = None):
         super().__init__(model)
         self.num_labels = num_labels
-        self.padding_id = model.special_ids.extract
+        self.pad_id = model.pad_id
+        self._no_token = self.pad_id if self.pad_id < 0 else None
 
     def _padded(self, x):
         x = ids_in(x)
-        return x.to_tensor(self.padding_id) if isinstance(x, tf.RaggedTensor) else x
+        if not isinstance(x, tf.RaggedTensor):
+            return x
+        if self._no_token is not None:  # an unsigned dtype cannot hold it
+            x = tf.cast(x, tf.int32)
+        return x.to_tensor(self.pad_id)
 
     def arrays(self, x, y=None, sample_weight=None) -> tuple:
         x, y = as_array("x", self._padded(x)), as_array("y", y)
-        self._check_ids("x", x)
+        self._check_ids("x", x, self._no_token)
+        if self._no_token is not None and _is_misplaced(np.any, np.asarray(x), self._no_token):
+            raise ValueError(_PADDING_ERROR)
         if self.num_labels is not None and hasattr(y, "dtype"):
             number, labels = self.num_labels(x), np.asarray(y)
             if not np.isin(labels, [*range(number), self.ignore_class]).all():
@@ -194,7 +206,10 @@ class LabelBatches(TokenBatches):
 
     def in_graph(self, *batch):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
-        x, checks = self._checked_ids("x", self._padded(x))
+        x, checks = self._checked_ids("x", self._padded(x), self._no_token)
+        if self._no_token is not None:
+            is_wrong = _is_misplaced(tf.reduce_any, tf.cast(x, tf.int64), self._no_token)
+            checks.append(_assertion(~is_wrong, _PADDING_ERROR))
         if self.num_labels is not None and y is not None:
             number, labels = self.num_labels(x), tf.cast(y, tf.int64)
             if number is None:
@@ -367,6 +382,18 @@ def _weights_of_tokens(weights, x):
         # A weight for each row, (batch,) or (batch, 1), is broadcast to its tokens.
         column_or_all = tf.reshape(weights, tf.concat([shape, [1]], axis=0)[:2])
     return tf.broadcast_to(column_or_all, rows)
+
+
+def _is_misplaced(any_of, token_ids, pad_id):
+    """Return whether a row begins with padding, or a token follows padding.
+
+    Args:
+        any_of: `np.any` or `tf.reduce_any`.
+        token_ids: `(..., length)`.
+        pad_id: The id of padding.
+    """
+    is_padding = token_ids == pad_id
+    return any_of(is_padding[..., :1]) | any_of(is_padding[..., :-1] & ~is_padding[..., 1:])
 
 
 def _assertion(is_right, message, *values):

@@ -21,14 +21,17 @@ LAYOUTS = ("classification", "entailment", "similarity")
 class GPTClassifier(TaskModel):
     """Classifier: a causal model with a linear head on its last hidden state.
 
-    `gk.models.task_inputs` describes the layout of an example: each sequence ends with an extract
-    token. The head reads the final hidden state at the first extract token of a row. Later tokens
-    are padding, and cannot change that state, because the model is causal. No padding mask is
-    needed. In a row without an extract token the head reads the last token.
+    `gk.models.task_inputs` describes the layout of an example as tokens, and which hidden state
+    the head reads. Rows are padded on the right with `pad_id`. Padding cannot change the hidden
+    states of the tokens before it, because the model is causal. No padding mask is needed, and an
+    example has the same logits alone and in a batch. The classifier shares the weights of `model`.
 
-    The special tokens are the last three ids of the backbone's vocabulary; no text may contain
-    these ids. `from_preset` makes room for them. For a model that is already loaded, call
-    `backbone.with_vocabulary_size`. The classifier shares the weights of `model`.
+    With `pooling="last"` the head reads the last token before the padding, and the vocabulary
+    stays as it is. With `pooling="extract"`, the form of GPT-1, the head reads the first extract
+    token of a row, or the last token of a row without one. Start, delimiter and extract token are
+    the last three ids of the backbone's vocabulary; no text may contain these ids. `from_preset`
+    makes room for them. For a model that is already loaded, call `backbone.with_vocabulary_size`.
+    Their embeddings are random at first, and LoRA would freeze them like that.
 
     Args:
         model: A `CausalLM`, whose tokenizer is used too, or a backbone such as `GPT`.
@@ -40,12 +43,17 @@ class GPTClassifier(TaskModel):
         language_modeling_weight: Weight of an auxiliary loss in training: the cross-entropy of
             the example's own tokens. The paper uses 0.5; 0 switches the loss off.
         tokenizer: Tokenizer for texts. Default: the tokenizer of `model`.
-        special_ids: Ids of the start, delimiter and extract tokens. Default: the last three ids of
-            the vocabulary. Must be given if there is no tokenizer.
+        special_ids: Ids of the start, delimiter and extract tokens, for `pooling="extract"`.
+            Default: the last three ids of the vocabulary. Must be given if there is no tokenizer.
         class_names: Name of each class, in the order of the logits. With names, `fit` and
             `evaluate` accept names as labels. Default: if the labels of `fit` are names, the sorted
             names, which must be `num_classes` different ones. The attribute is saved with the
             model.
+        pooling: Token whose hidden state the head reads: `"last"` or `"extract"`. Default:
+            `"extract"` if `special_ids` are given, else `"last"`.
+        pad_id: Id of the padding that you put after the tokens of a row, for `pooling="last"`.
+            `encode` and ragged rows are padded with it. Default: the tokenizer's end-of-text token,
+            or -1 if there is none. No token has the id -1, so it is always right.
         name: Name of the model.
 
     Call arguments:
@@ -56,22 +64,24 @@ class GPTClassifier(TaskModel):
         Logits, float32, `(batch, num_classes)`.
 
     Raises:
-        ValueError: An argument is out of its range, the backbone has no `hidden_states` or no
-            free ids, or both `tokenizer` and `special_ids` are missing.
+        ValueError: An argument is out of its range, or the backbone has no `hidden_states`. With
+            `pooling="extract"`: the backbone has no free ids, or both `tokenizer` and
+            `special_ids` are missing.
 
     Example:
         >>> import gpt_keras as gk
-        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
-        >>> config = gk.presets.get("tiny").replace(vocabulary_size=7)
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ", end_of_text=True)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=5)
         >>> model = gk.GPTClassifier(gk.GPTCausalLM(config, tokenizer), num_classes=2)
         >>> model.encode(["abc"])[0, :6].tolist()
-        [4, 0, 1, 2, 6, 6]
-        >>> model.predict(["abc", "cab a"], verbose=0).shape
-        (2, 2)
-        >>> model.compile()
+        [0, 1, 2, 4, 4, 4]
+        >>> model.compile(jit_compile=False)
         >>> _ = model.fit(["abc", "cab a"], ["short", "long"], verbose=0)
         >>> model.class_names
         ('long', 'short')
+        >>> (label, probabilities), = model.classify("abc")
+        >>> sorted(probabilities)
+        ['long', 'short']
     """
 
     def __init__(
@@ -84,6 +94,8 @@ class GPTClassifier(TaskModel):
         tokenizer=None,
         special_ids: Sequence[int] | None = None,
         class_names: Sequence[str] | None = None,
+        pooling: str | None = None,
+        pad_id: int | None = None,
         name: str = "gpt_classifier",
     ):
         if num_classes is None and class_names is not None:
@@ -91,7 +103,15 @@ class GPTClassifier(TaskModel):
         check_positive_int("num_classes", num_classes)
         check_choice("layout", layout, LAYOUTS)
         super().__init__(
-            model, num_classes, dropout, language_modeling_weight, tokenizer, special_ids, name
+            model,
+            num_classes,
+            dropout,
+            language_modeling_weight,
+            tokenizer,
+            special_ids,
+            pooling,
+            pad_id,
+            name,
         )
         self.num_classes = num_classes
         self.layout = layout
@@ -140,17 +160,27 @@ class GPTClassifier(TaskModel):
             )
         return np.array([numbers[name] for name in names], np.int32)
 
-    def _layout(self, example, number, encode, max_length):
-        special = self.special_ids
+    @property
+    def _num_parts(self):
+        return 1 if self.layout == "classification" else 2
+
+    @property
+    def _labels(self):
+        return self.class_names
+
+    def _is_single(self, x):
+        return isinstance(x, str) if self.layout == "classification" else super()._is_single(x)
+
+    def _layout(self, example, number, encode, markers, max_length):
         if self.layout == "classification":
             if not isinstance(example, str):
                 raise ValueError(f"An example must be a text; number {number} is {example!r}.")
-            return task_inputs.classification(encode(example), special, max_length)
+            return task_inputs.classification(encode(example), markers, max_length)
         if not _are_texts(example) or len(example) != 2:
             raise ValueError(f"An example must be a pair of texts; number {number} is {example!r}.")
         first, second = encode(list(example))
         layout = getattr(task_inputs, self.layout)
-        return layout(first, second, special, max_length)
+        return layout(first, second, markers, max_length)
 
     def _logits(self, state, training):
         if len(state.shape) == 3:
@@ -174,7 +204,7 @@ class GPTMultipleChoice(TaskModel):
 
     The context with each answer is one sequence (`gk.models.task_inputs.multiple_choice`). The head
     returns a score for each sequence, and the softmax over the scores is the probability of each
-    answer. Extract token, padding, special ids and shared weights are as in `GPTClassifier`.
+    answer. Pooling, padding, special ids and shared weights are as in `GPTClassifier`.
 
     An example of text is a pair (context, list of answers). All examples of one call need the same
     number of answers.
@@ -185,8 +215,9 @@ class GPTMultipleChoice(TaskModel):
         language_modeling_weight: As in `GPTClassifier`. The auxiliary loss includes the text of
             wrong answers.
         tokenizer: Tokenizer for texts. Default: the tokenizer of `model`.
-        special_ids: Ids of the start, delimiter and extract tokens. Default: the last three ids of
-            the vocabulary. Must be given if there is no tokenizer.
+        special_ids: As in `GPTClassifier`.
+        pooling: As in `GPTClassifier`.
+        pad_id: As in `GPTClassifier`.
         name: Name of the model.
 
     Call arguments:
@@ -200,14 +231,16 @@ class GPTMultipleChoice(TaskModel):
 
     Example:
         >>> import gpt_keras as gk
-        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ")
-        >>> config = gk.presets.get("tiny").replace(vocabulary_size=7)
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc ", end_of_text=True)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=5)
         >>> model = gk.GPTMultipleChoice(gk.GPTCausalLM(config, tokenizer))
-        >>> model.predict([("abc", ["a", "b", "cc"])], verbose=0).shape
-        (1, 3)
+        >>> (label, probabilities), = model.classify(("abc", ["a", "b", "cc"]))
+        >>> sorted(probabilities)
+        [0, 1, 2]
     """
 
     _input_shape = (None, None, None)
+    _num_parts = 2
 
     def __init__(
         self,
@@ -216,9 +249,21 @@ class GPTMultipleChoice(TaskModel):
         language_modeling_weight: float = 0.0,
         tokenizer=None,
         special_ids: Sequence[int] | None = None,
+        pooling: str | None = None,
+        pad_id: int | None = None,
         name: str = "gpt_multiple_choice",
     ):
-        super().__init__(model, 1, dropout, language_modeling_weight, tokenizer, special_ids, name)
+        super().__init__(
+            model,
+            1,
+            dropout,
+            language_modeling_weight,
+            tokenizer,
+            special_ids,
+            pooling,
+            pad_id,
+            name,
+        )
 
     def encode(self, examples) -> np.ndarray:
         """Return pairs (context, answers) as token ids.
@@ -236,7 +281,7 @@ class GPTMultipleChoice(TaskModel):
         token_ids = super().encode(examples)
         return token_ids if token_ids.ndim == 3 else token_ids[:, None]
 
-    def _layout(self, example, number, encode, max_length):
+    def _layout(self, example, number, encode, markers, max_length):
         is_pair = isinstance(example, list | tuple) and len(example) == 2
         if not is_pair or not isinstance(example[0], str) or not _are_texts(example[1]):
             raise ValueError(
@@ -244,7 +289,7 @@ class GPTMultipleChoice(TaskModel):
                 f"{example!r}."
             )
         context, *answers = encode([example[0], *example[1]])
-        return task_inputs.multiple_choice(context, answers, self.special_ids, max_length)
+        return task_inputs.multiple_choice(context, answers, markers, max_length)
 
     def _num_outputs(self, x) -> int:
         return x.shape[1]

@@ -25,7 +25,7 @@ def write_preset(model, directory) -> None:
     """Write a model to a preset folder, completely or not at all.
 
     Args:
-        model: A `CausalLM`.
+        model: A `CausalLM` or a task model.
         directory: Folder to write; it is created if needed.
 
     Raises:
@@ -140,7 +140,8 @@ def _set_dtype(serialized, dtype, path):
     """Change the dtype policy of a serialized model, or of the backbone inside it."""
     config = serialized.get("config") or {}
     if "dtype" not in config:
-        config = (config.get("backbone") or {}).get("config") or {}
+        backbone = config.get("backbone") or config.get("model") or {}  # of a task model
+        config = backbone.get("config") or {}
     old = config.get("dtype")
     if old is None or (isinstance(old, dict) and old.get("class_name") != "DTypePolicy"):
         why = "has layers with dtypes of their own" if old is None else "is quantized"

@@ -7,6 +7,7 @@ readable in black and white. The colours are the Okabe-Ito palette, which is saf
 readers.
 """
 
+from gpt_keras.plots.classification import confusion_matrix
 from gpt_keras.plots.curves import learning_rate, loss_by_position, training
 from gpt_keras.plots.figure import STYLES, Figure
 from gpt_keras.plots.fonts import chinese_font, use_chinese_font
@@ -30,6 +31,7 @@ __all__ = [
     "by_head",
     "by_token",
     "chinese_font",
+    "confusion_matrix",
     "embeddings",
     "learning_rate",
     "logit_lens",

@@ -22,7 +22,7 @@ def language_model(character_tokenizer):
 
 @pytest.fixture(scope="module")
 def classifier(language_model):
-    return spread_weights(gk.GPTClassifier(language_model, num_classes=3))
+    return spread_weights(gk.GPTClassifier(language_model, num_classes=3, pooling="extract"))
 
 
 def hidden_states(backbone, token_ids):
@@ -62,11 +62,15 @@ def test_pairs(language_model, character_tokenizer):
     a, b = (character_tokenizer.encode(text) for text in ("ab", "cde"))
     forward = [START, *a, DELIMITER, *b, EXTRACT]
     backward = [START, *b, DELIMITER, *a, EXTRACT]
-    entailment = spread_weights(gk.GPTClassifier(language_model, 3, layout="entailment"))
+    entailment = spread_weights(
+        gk.GPTClassifier(language_model, 3, layout="entailment", pooling="extract")
+    )
     logits = entailment.predict([("ab", "cde")], verbose=0)
     np.testing.assert_allclose(logits, by_hand(entailment, [forward]), atol=1e-4)
 
-    similarity = spread_weights(gk.GPTClassifier(language_model, 3, layout="similarity"))
+    similarity = spread_weights(
+        gk.GPTClassifier(language_model, 3, layout="similarity", pooling="extract")
+    )
     pairs = [("ab", "cde"), ("cde", "ab")]
     logits = similarity.predict(pairs, verbose=0)
     kernel, bias = (np.array(v) for v in similarity.head.weights)
@@ -75,7 +79,7 @@ def test_pairs(language_model, character_tokenizer):
 
 
 def test_multiple_choice(language_model, character_tokenizer):
-    model = spread_weights(gk.GPTMultipleChoice(language_model))
+    model = spread_weights(gk.GPTMultipleChoice(language_model, pooling="extract"))
     examples = [("hello", ["a", "bcd", "ef"]), ("he", ["xyz", "x", "y"])]
     encode = character_tokenizer.encode
     expected = [
@@ -149,7 +153,9 @@ def test_multiple_choice_learns_a_toy_task(character_tokenizer):
 
 
 def test_the_second_loss_is_the_mean_over_the_tokens_of_the_text(language_model):
-    model = gk.GPTClassifier(language_model, 2, dropout=0.0, language_modeling_weight=0.5)
+    model = gk.GPTClassifier(
+        language_model, 2, dropout=0.0, language_modeling_weight=0.5, pooling="extract"
+    )
     rows = [[START, 1, 2, 3, EXTRACT, EXTRACT, EXTRACT], [START, 7, 8, 9, 6, 5, EXTRACT]]
     model(np.array(rows), training=True)
     losses = []
@@ -193,7 +199,9 @@ def test_it_is_saved(character_tokenizer, tmp_path):
 
 def test_a_preset_gets_room_for_the_special_tokens(spread_model, tmp_path):
     spread_model.save_to_preset(tmp_path / "preset")
-    model = gk.GPTClassifier.from_preset(tmp_path / "preset", num_classes=2, layout="entailment")
+    model = gk.GPTClassifier.from_preset(
+        tmp_path / "preset", num_classes=2, layout="entailment", pooling="extract"
+    )
     assert model.vocabulary_size == 35
     assert model.special_ids == (START, DELIMITER, EXTRACT)
     token_ids = np.arange(9)[None]
@@ -208,7 +216,10 @@ def test_a_preset_gets_room_for_the_special_tokens(spread_model, tmp_path):
 def test_without_a_tokenizer_special_ids_are_named(tmp_path):
     # Nobody knows which ids of this model are text's: none is taken without a word.
     backbone = spread_weights(gk.GPT(tiny_config()))
-    for make in (lambda: gk.GPTClassifier(backbone, 2), lambda: gk.GPTMultipleChoice(backbone)):
+    for make in (
+        lambda: gk.GPTClassifier(backbone, 2, pooling="extract"),
+        lambda: gk.GPTMultipleChoice(backbone, pooling="extract"),
+    ):
         with pytest.raises(ValueError, match=r"`special_ids` must be given.*\(35\) makes room"):
             make()
     model = spread_weights(gk.GPTClassifier(backbone, 2, special_ids=[3, 7, 5]))
@@ -222,7 +233,7 @@ def test_without_a_tokenizer_special_ids_are_named(tmp_path):
     assert loaded.special_ids == (3, 7, 5)
 
     gk.CausalLM(backbone).save_to_preset(tmp_path / "preset")
-    loaded = gk.GPTClassifier.from_preset(tmp_path / "preset", 2)
+    loaded = gk.GPTClassifier.from_preset(tmp_path / "preset", 2, pooling="extract")
     assert (loaded.vocabulary_size, loaded.special_ids) == (35, (32, 33, 34))
     loaded = gk.GPTClassifier.from_preset(tmp_path / "preset", 2, special_ids=(3, 7, 5))
     assert (loaded.vocabulary_size, loaded.special_ids) == (32, (3, 7, 5))
@@ -240,7 +251,7 @@ def test_special_tokens_of_the_tokenizer_may_serve(language_model, character_tok
 
 def test_an_lstm_serves_too(character_tokenizer):
     backbone = spread_weights(gk.LSTMBackbone(35, num_layers=1, hidden_dim=8))
-    model = gk.GPTClassifier(backbone, 2, tokenizer=character_tokenizer)
+    model = gk.GPTClassifier(backbone, 2, tokenizer=character_tokenizer, pooling="extract")
     row = [START, 1, 2, EXTRACT]
     np.testing.assert_allclose(
         model(np.array([row])), model(np.array([[*row, EXTRACT, 5]])), atol=1e-6
@@ -303,7 +314,7 @@ def test_bad_arguments(language_model, arguments, message):
 
 def test_bad_models(spread_model):
     with pytest.raises(ValueError, match=r"must have 35 token ids.*has 32.*size\(35\)"):
-        gk.GPTClassifier(spread_model, 2)
+        gk.GPTClassifier(spread_model, 2, pooling="extract")
     with pytest.raises(ValueError, match="lacks `hidden_states`, `unembed`"):
         gk.GPTClassifier(keras.Sequential([keras.layers.Embedding(3, 3)]), 2)
     with pytest.raises(ValueError, match="`model` must be causal"):

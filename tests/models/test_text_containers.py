@@ -76,7 +76,7 @@ def model(character_tokenizer):
 
 @pytest.fixture(scope="module")
 def classifier(model):
-    return compiled(spread_weights(gk.GPTClassifier(model, num_classes=2)))
+    return compiled(spread_weights(gk.GPTClassifier(model, num_classes=2, pooling="extract")))
 
 
 def after_fit(model, *arguments, **settings):
