@@ -203,7 +203,7 @@ def test_100_000_strange_texts(check):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(strange_texts.texts(), min_size=100, max_size=200))
 def test_many_texts_that_hypothesis_makes(check, texts):
     check(texts)
