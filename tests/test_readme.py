@@ -28,8 +28,10 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys, few_steps):
     chatty = gk.GPTCausalLM(config.replace(max_sequence_length=256), tokenizer=tokenizer)
     chatty.chat_template = "{% for message in messages %}{{ message.content }}: {% endfor %}"
     chatty.save_to_preset("smollm2_135m_instruct")
+    reviews = [f"{n} fools,{'bad' if n % 3 else 'good'}" for n in range(60)]
+    (tmp_path / "reviews.csv").write_text("\n".join(["review,verdict", *reviews]), "utf-8")
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(examples) == 11
+    assert len(examples) == 12
     names = {}
     for number, example in enumerate(examples):
         exec(compile(example, f"README example {number + 1}", "exec"), names)
@@ -37,6 +39,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys, few_steps):
     assert "VIOLA.\\nO" in output or "VIOLA.\nO" in output
     assert (tmp_path / "my_preset" / "tokenizer.json").exists()
     assert "DUKE." in (tmp_path / "my_run" / "report.md").read_text(encoding="utf-8")
+    assert (tmp_path / "my_adapter" / "adapter_model.safetensors").exists()
     assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
 
 
