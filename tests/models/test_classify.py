@@ -12,6 +12,7 @@ TEXTS = ["hello there", "a", "the cat sat on the mat."]
 def with_head(model, seed=0):
     """Spread the weights of the head alone: the backbone is shared."""
     spread_weights(model.head, seed)
+    model.compile(run_eagerly=True)
     return model
 
 

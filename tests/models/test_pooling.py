@@ -1,5 +1,7 @@
 """The head of a task model reads the last token of each row, however rows are padded."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ LABELS = np.array([0, 1, 2, 1])
 def with_head(model, seed=0):
     """Spread the weights of the head alone: the backbone is shared."""
     spread_weights(model.head, seed)
+    model.compile(run_eagerly=True)
     return model
 
 
@@ -39,10 +42,14 @@ def classifier(request):
     return request.getfixturevalue(request.param)
 
 
+@functools.cache
+def up_to_final_norm(backbone):
+    return keras.Model(backbone.input, backbone.get_layer("final_norm").output)
+
+
 def state_of(model, row):
     """The final hidden state of the last token of a row without padding."""
-    inner = keras.Model(model.backbone.input, model.backbone.get_layer("final_norm").output)
-    return np.array(inner(np.array([row])))[0, -1]
+    return np.array(up_to_final_norm(model.backbone)(np.array([row])))[0, -1]
 
 
 def by_hand(model, rows):
@@ -89,7 +96,6 @@ def slices(parts):
 
 
 def test_every_source_of_ids_is_read_alike(classifier):
-    classifier.compile(run_eagerly=True)
     ragged = tf.ragged.constant(encoded(classifier), dtype=tf.uint16)
     padded = classifier.encode(TEXTS)
     narrow = padded[:, : max(map(len, TEXTS))]
@@ -119,7 +125,6 @@ def test_xla_reads_the_same_place(without_end):
 
 @pytest.mark.parametrize("row", [[0, -1, 2], [-1, 0, 1], [-1, -1, -1]])
 def test_misplaced_padding_is_refused(without_end, row):
-    without_end.compile(run_eagerly=True)
     ids, labels = np.array([[1, 2, -1], row]), LABELS[:2]
     sources = (ids, slices((ids, labels)).batch(2), iter([(ids, labels)]), Batches(ids, labels))
     for x in sources:
