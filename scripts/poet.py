@@ -1,6 +1,6 @@
 """Train a GPT on regulated Tang verse, sample poems, and count copied verses.
 
-    python scripts/poet.py FOLDER [--output poet] [--steps 3000]
+    python scripts/poet.py FOLDER [--output poet] [--steps 1800]
 
 FOLDER holds `poet.tang.*.json` of 全唐詩, *Complete Tang Poems*, as the npm package chinese-poetry
 2.0.1 has them in `dist/quantangshi` (`npm pack chinese-poetry` fetches it). The script keeps the
@@ -39,8 +39,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--output", default="poet", help="preset folder to write")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--hidden-dim", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--hidden-dim", type=int, default=192)
     arguments = parser.parse_args()
 
     keras.utils.set_random_seed(0)
