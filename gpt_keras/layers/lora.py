@@ -139,9 +139,10 @@ class LowRankAdapted(RowsInInt8):
 
     def _get_kernel_with_merged_lora(self):
         # Keras calls this when it saves; `save_own_variables` adds the factors.
-        if self.quantization_mode == "int8":
-            return self._kernel, self.kernel_scale, None
-        return self.kernel, None, None
+        if not self.lora_enabled:
+            return super()._get_kernel_with_merged_lora()
+        scale = self.kernel_scale if self.quantization_mode == "int8" else None
+        return self._kernel, scale, None
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
