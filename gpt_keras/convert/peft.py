@@ -151,7 +151,6 @@ def load_adapter(model: keras.Model, folder) -> None:
     config = _read_config(folder / CONFIG)
     adapters = _found(model, config, read_tensors(folder / TENSORS), folder)
     adapters = _apart(adapters, folder)
-    _check_shapes(model, adapters, folder)
     head = _read_head(model, folder)
 
     remove_adapters(model)
@@ -268,23 +267,20 @@ def _apart(adapters, folder):
     """Take joined adapters apart that `save_adapter` joined."""
     if not (folder / OURS).is_file():
         return adapters
-    ours = json.loads((folder / OURS).read_text(encoding="utf-8"))
     taken = {}
-    for path, own in ours.items():
-        a, b, _ = adapters[path]
-        columns = slice(own["first"], own["first"] + own["rank"])
-        first = next(other for other in ours.values() if other["module"] == own["module"])
-        scale = (own["lora_alpha"] / own["rank"]) / (first["lora_alpha"] / first["rank"])
-        taken[path] = a[:, columns], b[columns] / np.float32(scale), own["lora_alpha"]
+    try:
+        ours = json.loads((folder / OURS).read_text(encoding="utf-8"))
+        for path, own in ours.items():
+            a, b, _ = adapters[path]
+            columns = slice(own["first"], own["first"] + own["rank"])
+            first = next(other for other in ours.values() if other["module"] == own["module"])
+            scale = (own["lora_alpha"] / own["rank"]) / (first["lora_alpha"] / first["rank"])
+            taken[path] = a[:, columns], b[columns] / np.float32(scale), own["lora_alpha"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{str(folder / OURS)!r} is damaged or belongs to another adapter: {error!r}."
+        ) from error
     return taken
-
-
-def _check_shapes(model, adapters, folder):
-    layers = dict(projections(model))
-    for path, (a, b, _) in adapters.items():
-        layer = layers[path]
-        if a.shape[0] != _num_inputs(layer) or b.shape[1] != layer.units:
-            raise ValueError(f"{str(folder)!r} does not fit the model at {path!r}.")
 
 
 def _head(model):

@@ -151,23 +151,25 @@ class LowRankAdapted(RowsInInt8):
                 store[name] = getattr(self, name)
 
     def load_own_variables(self, store):
-        stored = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118
-        factors = {name: stored.pop(name) for name in _FACTORS if name in stored}
-        if factors and not self.lora_enabled:
-            rank = factors["lora_kernel_a"].shape[1]
-            raise ValueError(
-                f"The file has a LoRA adapter of rank {rank} for {self.path!r}: call "
-                "`enable_lora` before you load the weights."
-            )
-        if not stored:  # Keras looks in a second place, and reports only this error
+        names = set(store.keys())
+        if not names:  # Keras looks in a second place, and reports only this error
             raise ValueError(
                 f"The file has no weights that fit {self.path!r}. If it has a LoRA adapter, call "
                 "`enable_lora` before you load the weights."
             )
-        if self.lora_enabled:
-            # A file without factors is one of the base model: the adapter stays.
-            factors = factors or {name: np.array(getattr(self, name)) for name in _FACTORS}
-        super().load_own_variables(stored)  # Keras sets the factors to zero
+        has_factors = names.issuperset(_FACTORS)
+        if not self.lora_enabled:
+            if has_factors:
+                raise ValueError(
+                    f"The file has a LoRA adapter for {self.path!r}: call `enable_lora` before you "
+                    "load the weights."
+                )
+            super().load_own_variables(store)
+            return
+        # A file without factors is one of the base model: the adapter stays.
+        source = store if has_factors else {name: getattr(self, name) for name in _FACTORS}
+        factors = {name: np.array(source[name]) for name in _FACTORS}
+        super().load_own_variables(store)  # Keras sets the factors to zero
         for name, value in factors.items():
             getattr(self, name).assign(value)
 

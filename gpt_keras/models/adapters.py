@@ -138,7 +138,7 @@ def add_adapters(model: keras.Model, adapters: Mapping[str, Mapping[str, Any]]) 
             adapter already keeps it.
 
     Raises:
-        ValueError: There is no projection of that path, or it has another adapter.
+        ValueError: There is no projection of that path.
     """
     backbone = _backbone(model)
     layers = dict(projections(backbone))

@@ -171,6 +171,11 @@ def test_bad_folders(base_models, tmp_path):
     (folder / "adapter_model.safetensors").write_bytes(content[:-10])
     with pytest.raises(ValueError, match="damaged or cut short"):
         model.load_adapter(folder)
+    ours = pathlib.Path(shutil.copytree(FIXTURES / "peft" / "ours_llama", tmp_path / "ours"))
+    for content in ("{", '{"block_9/attention/query": {}}', "[]"):
+        (ours / "gpt_keras_adapter.json").write_text(content)
+        with pytest.raises(ValueError, match=r"gpt_keras_adapter.json.* is damaged or belongs"):
+            model.load_adapter(ours)
     (folder / "adapter_config.json").write_text("{")
     with pytest.raises(ValueError, match=r"adapter_config.json.* is damaged"):
         model.load_adapter(folder)

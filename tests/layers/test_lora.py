@@ -121,7 +121,7 @@ def test_files_with_and_without_an_adapter():
     with_adapter, without = {}, {}
     adapted.save_own_variables(with_adapter)
     plain.save_own_variables(without)
-    with pytest.raises(ValueError, match=r"adapter of rank 3 .* call `enable_lora`"):
+    with pytest.raises(ValueError, match=r"LoRA adapter for .* call `enable_lora`"):
         plain.load_own_variables(with_adapter)
     factor = np.array(adapted.lora_kernel_b)
     adapted.load_own_variables(without)
