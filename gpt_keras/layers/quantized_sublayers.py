@@ -129,10 +129,23 @@ def serialized_policy(layer: keras.layers.Layer) -> dict[str, Any]:
     if layer.built and not is_map_of_keras:
         quantized = dict(_quantized_below(layer))
         if quantized:
-            policy = QuantizedSublayers(policy.name, quantized)
+            return _serialized(QuantizedSublayers(policy.name, quantized))
         elif isinstance(policy, QuantizedSublayers):
             policy = policy.default_policy
     return keras.dtype_policies.serialize(policy)
+
+
+def _serialized(policy):
+    # `serialize_keras_object` would write the same, but it remembers the `id` of each object. A
+    # policy that is freed at once leaves its `id` to the next one, and Keras would take the two
+    # for one shared object.
+    cls = type(policy)
+    return {
+        "module": cls.__module__,
+        "class_name": cls.__name__,
+        "config": policy.get_config(),
+        "registered_name": keras.saving.get_registered_name(cls),
+    }
 
 
 def is_quantized(layer: keras.layers.Layer) -> bool:

@@ -197,7 +197,7 @@ class TransformerBlock(keras.layers.Layer):
     def _copy_of(self, layer, name):
         if layer is None:
             return None
-        dtype = keras.dtype_policies.serialize(policy_below(self.dtype_policy, name))
+        dtype = policy_below(self.dtype_policy, name)
         return type(layer).from_config({**layer.get_config(), "name": name, "dtype": dtype})
 
     def _make_norm(self, name):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.saving import serialization_lib
 from tiny_models import spread_weights, tiny_config
 
 import gpt_keras as gk
@@ -181,6 +182,19 @@ def test_layers_in_a_model_of_ones_own_come_back(tmp_path):
     values = np.random.default_rng(0).normal(size=(2, 5, 16)).astype("float32")
     assert list(state(copy).values()) == list(state(model).values())
     np.testing.assert_array_equal(copy(values), model(values))
+
+
+def test_two_layers_are_never_taken_for_one():
+    # Keras recognizes a shared object by its `id`, and the `id` of a freed object is used again.
+    layers = [gk.layers.FeedForward(8) for _ in range(2)]
+    for layer in layers:
+        layer.build((None, None, 8))
+    layers[0].up.quantize(config=weights_only())
+    layers[1].down.quantize(config=weights_only())
+    with serialization_lib.ObjectSharingScope():
+        policies = [layer.get_config()["dtype"] for layer in 100 * layers]
+    assert {policy["class_name"] for policy in policies} == {"QuantizedSublayers"}
+    assert not any("shared_object_id" in policy for policy in policies)
 
 
 def test_the_head_of_a_classifier_stays_as_it_is(tmp_path):
