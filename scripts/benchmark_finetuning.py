@@ -16,10 +16,14 @@ differ.
 PEFT has as many trainable parameters as our first row, and adapts the same outputs as our second.
 
 Each side runs in its own process, which waits for requests. The first steps compile and are not
-counted. Then the sides run one after the other, in a random order for each repeat. Each repeat also
-times a product of two 2,048 x 2,048 matrices in TensorFlow and in PyTorch. The larger median is the
-limit of the machine. Peak memory counts libraries, loading and compilation. `cores` is CPU time
-divided by time: below `--threads`, a side waited or another program took its core.
+counted. Then the sides run one after the other, in a random order for each repeat. The columns:
+
+- `of limit`: the share of the machine's limit. Each repeat times a product of two 2,048 x 2,048
+  matrices in TensorFlow and in PyTorch; the larger median is the limit.
+- `of own`: the share of the product's speed in the side's own library. On CPUs of AMD, PyTorch's
+  products can be much slower than TensorFlow's.
+- `cores`: CPU time divided by time. Below `--threads`, a side waited or another program ran.
+- `peak`: memory with libraries, loading and compilation.
 
 PEFT needs torch, transformers and peft, in this environment or in the one of the interpreter
 `--torch-python`. Without them only gpt_keras runs.
@@ -268,7 +272,7 @@ def report(peers: dict[str, Peer], flops: dict[str, float], tokens: int) -> None
     limit = max(limits.values())
     print(
         f"\n{'':20}{'s a step':>9}{'fastest':>9}{'tokens/s':>10}{'GFLOP/s':>9}{'of limit':>10}"
-        f"{'cores':>7}{'trainable':>13}{'peak':>10}{'libraries':>11}"
+        f"{'of own':>8}{'cores':>7}{'trainable':>13}{'peak':>10}{'libraries':>11}"
     )
     for name, peer in peers.items():
         speed = flops[name] / peer.median
@@ -276,7 +280,8 @@ def report(peers: dict[str, Peer], flops: dict[str, float], tokens: int) -> None
         cores = statistics.median(step["cores"] for step in peer.steps)
         print(
             f"{name:20}{peer.median:9.3f}{fastest:9.3f}{tokens / peer.median:10.0f}"
-            f"{speed / 1e9:9.0f}{speed / limit:10.0%}{cores:7.2f}{peer.trainable:13,}"
+            f"{speed / 1e9:9.0f}{speed / limit:10.0%}"
+            f"{speed / limits[SIDES[name].is_torch]:8.0%}{cores:7.2f}{peer.trainable:13,}"
             f"{peer.steps[-1]['peak'] / 1e6:7.0f} MB{peer.libraries / 1e6:8.0f} MB"
         )
     names = {False: "TensorFlow", True: "PyTorch"}
