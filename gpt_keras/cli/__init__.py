@@ -19,16 +19,18 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from . import tokenizers
+from .finetuning import finetune
 from .models import evaluate, explain, export, generate, info
 from .package import run_file
 from .pretrain import train
 from .talk import chat
 
-__all__ = ["chat", "evaluate", "explain", "export", "generate", "info", "main", "train"]
+__all__ = ["chat", "evaluate", "explain", "export", "finetune", "generate", "info", "main", "train"]
 
 # A dict is a group of commands. The help text of a group is in `_HELP`.
 _COMMANDS = {
     "train": train,
+    "finetune": finetune,
     "generate": generate,
     "chat": chat,
     "evaluate": evaluate,
@@ -116,7 +118,10 @@ def _parser(arguments: Sequence[str]):
         """Help without types that users need not see, and with hyphens in flags."""
 
         def _expand_help(self, action):
-            noise = r"type: Literal\[.*?\], | \| null|, default: null| \(default: null\)"
+            noise = (
+                r" \(type: Optional\[Literal\[.*?\]\](, default: null)?\)"
+                r"|type: Literal\[.*?\], | \| null|, default: null| \(default: null\)"
+            )
             return re.sub(noise, "", super()._expand_help(action))
 
         def format_help(self):

@@ -1,19 +1,16 @@
 """The command `gpt-keras train`."""
 
-import json
-import os
 import pathlib
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from .files import beginning, check_output, print_written, read_corpus
 from .package import gk
+from .runs import check_no_run, new_keeper, write_settings
 
-_SETTINGS = "run.yaml"
-_RECORD = "run.json"
+_AGAIN = "gpt-keras train --config {settings} CORPUS NEW_OUTPUT"
 
 
 def train(
@@ -107,7 +104,7 @@ def train(
     from gpt_keras.checks import check_positive_int, check_rate, check_seed
 
     # All arguments are checked here, so that an error appears before any long work.
-    _check_no_run(pathlib.Path(output))
+    check_no_run(output, _AGAIN, 'gpt-keras generate {output} "..."')
     check_output(output)
     check_cache_dir(default_cache_dir())
     documents = read_corpus(corpus)
@@ -164,14 +161,14 @@ def train(
             pathlib.Path(output) / "tensorboard", samples=samples, attention_text=prompt or None
         )
         callbacks.append(board)
-    _write_settings(output, settings)
+    write_settings(output, settings, _AGAIN)
     print(f"{len(documents):,} documents; their token ids are kept in {default_cache_dir()}")
     print(f"{encoder.vocabulary_size:,} tokens, {config.num_parameters:,} parameters")
     print(f"prepared in {time.perf_counter() - began:.1f} s", flush=True)
 
     began = time.perf_counter()
     epochs = max(n for n in range(1, min(evaluations, steps) + 1) if steps % n == 0)
-    keeper = _new_keeper(pathlib.Path(output), accumulate)
+    keeper = new_keeper(output, accumulate)
     try:
         history = model.fit(
             data.repeat(),
@@ -197,93 +194,6 @@ def train(
         loss, perplexity = history["val_loss"][-1], history["val_perplexity"][-1]
         print(f"validation loss {loss:.4f}, perplexity {perplexity:.2f}")
     print_written(output)
-
-
-def _check_no_run(output: pathlib.Path) -> None:
-    """Raise an error that says how to continue if `output` holds an unfinished run."""
-    try:
-        record = json.loads((output / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    if record.get("finished", True):
-        return
-    use = "There is no model in it."
-    if (output / "config.json").exists():
-        use = f'Its model can be used: gpt-keras generate {output} "...".'
-    raise ValueError(
-        f"`output` {str(output)!r} holds a training that did not finish. {use} To train from the "
-        f"beginning, delete it, or name another output: "
-        f"gpt-keras train --config {output / _SETTINGS} CORPUS NEW_OUTPUT"
-    )
-
-
-def _new_keeper(output: pathlib.Path, accumulate: int):
-    """Return a callback that saves the model after evaluations and on interruption."""
-    import keras
-
-    from gpt_keras.callbacks.progress import BatchCounter
-
-    class ModelKeeper(keras.callbacks.Callback):
-        saved_step = 0
-        _counter = BatchCounter()
-
-        @property
-        def step(self):
-            return self._counter.total // accumulate
-
-        def on_epoch_begin(self, epoch, logs=None):
-            self._counter.begin_epoch()
-
-        def on_train_batch_end(self, batch, logs=None):
-            self._counter.end(batch)
-
-        def on_epoch_end(self, epoch, logs=None):
-            if not self.model.stop_training:  # LossWatch sets it when the loss diverges
-                self._save()
-
-        def interrupted(self, steps: int) -> str:
-            """Save the current model, and return a message for the user."""
-            if self.step == 0:
-                # Nothing was learned. Without these files, the user can run the command again.
-                for name in (_SETTINGS, _RECORD, "report.md"):
-                    (output / name).unlink(missing_ok=True)
-                return "gpt-keras: nothing was trained yet, and nothing is kept"
-            if self.step > self.saved_step:
-                self._save()
-            return (
-                f"gpt-keras: {output} holds the model after {self.saved_step:,} of {steps:,} steps"
-            )
-
-        def _save(self):
-            _save(self.model, output)
-            self.saved_step = self.step
-
-    return ModelKeeper()
-
-
-def _write_settings(output: str, settings: Mapping[str, Any]) -> None:
-    import yaml  # comes with jsonargparse
-
-    from gpt_keras.atomic import atomic_file
-
-    with atomic_file(pathlib.Path(output) / _SETTINGS) as file:
-        file.write_text(
-            "# Trains the same again: gpt-keras train --config THIS_FILE CORPUS NEW_OUTPUT\n"
-            + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
-            encoding="utf-8",
-        )
-
-
-def _save(model: "gk.CausalLM", output: pathlib.Path) -> None:
-    """Move the model's files into the run's directory.
-
-    The config comes last: without it, the directory does not count as a model.
-    """
-    with tempfile.TemporaryDirectory(dir=output) as folder:
-        model.save_to_preset(pathlib.Path(folder) / "model")
-        files = (pathlib.Path(folder) / "model").iterdir()
-        for file in sorted(files, key=lambda file: file.name == "config.json"):
-            os.replace(file, output / file.name)
 
 
 def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> "gk.GPTConfig":

@@ -1,6 +1,7 @@
 """Texts with labels from the rows of a table, split for training and evaluation."""
 
 import dataclasses
+import os
 import re
 import reprlib
 import warnings
@@ -298,7 +299,8 @@ def _is_pair(text) -> bool:
 def _read_table(name, table, columns) -> list[Row]:
     rows = list(read_rows(table, columns))
     if not rows:
-        raise ValueError(f"`{name}` must have rows, but is empty.")
+        shown = str(table) if isinstance(table, str | os.PathLike) else f"`{name}`"
+        raise ValueError(f"{shown} must have rows, but is empty.")
     for row in rows:  # errors about the row begin with its place
         row.place = re.sub(r"^`source`", f"`{name}`", row.place)
     return rows
