@@ -19,18 +19,31 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from . import tokenizers
+from .classification import classify
 from .finetuning import finetune
 from .models import evaluate, explain, export, generate, info
 from .package import run_file
 from .pretrain import train
 from .talk import chat
 
-__all__ = ["chat", "evaluate", "explain", "export", "finetune", "generate", "info", "main", "train"]
+__all__ = [
+    "chat",
+    "classify",
+    "evaluate",
+    "explain",
+    "export",
+    "finetune",
+    "generate",
+    "info",
+    "main",
+    "train",
+]
 
 # A dict is a group of commands. The help text of a group is in `_HELP`.
 _COMMANDS = {
     "train": train,
     "finetune": finetune,
+    "classify": classify,
     "generate": generate,
     "chat": chat,
     "evaluate": evaluate,
@@ -50,7 +63,7 @@ _HELP = {
 }
 
 # These commands also read texts from standard input or a file, so no positional text is required.
-_TEXTS_ELSEWHERE = (generate, tokenizers.encode, tokenizers.decode)
+_TEXTS_ELSEWHERE = (generate, classify, tokenizers.encode, tokenizers.decode)
 
 _FLAG = r"(?<![\w-])--[a-zA-Z]\w*"
 
