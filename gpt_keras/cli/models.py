@@ -13,7 +13,7 @@ from .files import (
     read_prompts,
 )
 from .package import gk
-from .settings import strategy_of, takes_processors
+from .settings import load_language_model, strategy_of, takes_processors
 
 _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
@@ -23,6 +23,7 @@ def generate(
     model: str,
     *prompts: str,
     prompts_file: str | None = None,
+    adapter: str | None = None,
     max_new_tokens: int = 100,
     seed: int | None = None,
     stop: list[str] | None = None,
@@ -43,6 +44,7 @@ def generate(
         model: Directory written by gpt-keras train or save_to_preset, or a .keras file.
         prompts: Texts to continue. The text of a single prompt is printed while it is generated.
         prompts_file: Text file with more prompts, one per line. Use - to read standard input.
+        adapter: Folder of a LoRA adapter for this model, written by save_adapter or by PEFT.
         max_new_tokens: Maximum number of tokens to generate.
         seed: Random seed. The same seed gives the same text. By default, each run gives another
             text.
@@ -67,7 +69,7 @@ def generate(
     settings = dict(max_new_tokens=max_new_tokens, seed=seed, stop=stop or (), **processors)
     settings |= dict(time_limit=time_limit, sliding_window=sliding_window)
     settings["strategy"] = strategy_of(num_beams, best_of, prompt_lookup, draft)
-    language_model = gk.CausalLM.from_preset(model)
+    language_model = load_language_model(model, adapter)
     if scores:
         found = language_model.generate_with_scores(prompts, **settings)
         texts = [f"{text.score:.4f}\n{text.text}" for texts in found for text in texts]
