@@ -80,7 +80,7 @@ class RunRecord(keras.callbacks.Callback):
         self.record: dict[str, Any] = {"settings": dict(settings or {}), "data": dict(data or {})}
 
     def add_result(self, values: Mapping[str, Any]) -> None:
-        """Add results of the trained model, such as its scores on a test, and write the files.
+        """Add results, such as the scores of a test, and write the files again.
 
         Args:
             values: Results that JSON can hold, by name.

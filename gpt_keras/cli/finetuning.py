@@ -1,6 +1,5 @@
 """The command `gpt-keras finetune`."""
 
-import collections
 import contextlib
 import math
 import pathlib
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from .files import check_output, print_written
 from .package import gk
 from .runs import check_no_run, new_keeper, write_settings
-from .task_models import check_no_task
+from .task_models import check_no_task, counted
 
 _AGAIN = "gpt-keras finetune --config {settings} MODEL DATA NEW_OUTPUT"
 
@@ -53,9 +52,9 @@ def finetune(
     dtype: Literal["float32", "mixed_bfloat16", "mixed_float16"] | None = None,
     seed: int = 0,
 ) -> None:
-    """Fine-tune a language model on a table of texts and labels, and save the classifier.
+    """Fine-tune a language model to classify texts, and save it.
 
-    The table is split into parts for training, validation and test. After training, precision,
+    The data is a table of texts and labels. It is split into parts for training, validation and test. After training, precision,
     recall and F1 on the test are printed. By default only LoRA adapters and the classifier's head
     are trained, which needs little memory. The output directory contains the model (adapters
     included), report.md, run.json and run.yaml. The model is saved after each epoch. Ctrl-C stops
@@ -106,8 +105,8 @@ def finetune(
         learning_rate: Peak learning rate, reached after warm-up. A cosine schedule then lowers it
             to a tenth. The default is 5e-4 for adapters, 6.25e-5 for all weights and 1e-3 for the
             head alone.
-        class_weight: balanced gives each class the same total weight in the loss, however many
-            texts it has.
+        class_weight: Weights of the classes in the loss. balanced gives each class the same total
+            weight, however many texts it has.
         dtype: Dtype policy of the model. mixed_bfloat16 and mixed_float16 are for GPUs; they keep
             the weights in float32. The default is the policy with which the model was saved, or
             float32.
@@ -128,6 +127,12 @@ def finetune(
     trained, lora_rank = _trained(freeze_backbone, lora_rank, lora_alpha, lora_targets)
     if layout is not None and text_pair is None:
         raise ValueError(f"`layout` is for pairs: give `text_pair` too, got {layout!r} alone.")
+    if pooling == "extract" and trained != "all":
+        print(
+            "gpt-keras: warning: the special tokens of pooling extract stay random, because only "
+            "lora_rank 0 trains them",
+            file=sys.stderr,
+        )
     check_no_task(model)
     columns = text if text_pair is None else [text, text_pair]
     with _plain_warnings():
@@ -149,7 +154,7 @@ def finetune(
 
     keras.utils.set_random_seed(seed % 2**32)
     classifier = _classifier(
-        gk.CausalLM.from_preset(model, dtype),
+        _load(model, dtype),
         model,
         class_names=found.class_names,
         layout="classification" if text_pair is None else layout or "entailment",
@@ -192,7 +197,7 @@ def finetune(
         print(keeper.interrupted(steps), file=sys.stderr)
         raise
     print(f"trained {steps:,} steps in {time.perf_counter() - began:.1f} s")
-    if keeper.step < steps:
+    if classifier.stop_training:  # TerminateOnNaN sets it
         raise ValueError(
             f"the training stopped at step {keeper.step}, because the loss is not finite, see "
             f"{pathlib.Path(output) / 'report.md'}. Try a lower `learning_rate`, got {rate:g}."
@@ -205,7 +210,7 @@ def finetune(
 
 
 def _trained(freeze_backbone, lora_rank, lora_alpha, lora_targets) -> tuple[str, int]:
-    """Return which weights are trained, `"adapters"`, `"head"` or `"all"`, and the rank."""
+    """Return the rank, and the trained weights: `"adapters"`, `"head"` or `"all"`."""
     if lora_rank is None:
         lora_rank = 0 if freeze_backbone else 8
     if lora_rank < 0:
@@ -219,6 +224,17 @@ def _trained(freeze_backbone, lora_rank, lora_alpha, lora_targets) -> tuple[str,
         if value is not None and not lora_rank:
             raise ValueError(f"`{name}` needs a `lora_rank` above 0, got {value!r} without one.")
     return ("adapters" if lora_rank else "head" if freeze_backbone else "all"), lora_rank
+
+
+def _load(source: str, dtype: str | None) -> "gk.CausalLM":
+    """Load a language model, all of whose weights can be trained."""
+    from gpt_keras.models.adapters import adapted_layers
+
+    language_model = gk.CausalLM.from_preset(source, dtype)
+    if adapted_layers(language_model):  # they become a part of the model to fine-tune
+        language_model.merge_adapter()
+    language_model.backbone.trainable = True
+    return language_model
 
 
 def _classifier(language_model, source, pooling, max_sequence_length, **arguments):
@@ -253,7 +269,10 @@ def _with_long_rows(found, classifier, num_parts: int) -> str:
     """Return the report on the data, with the number of rows that the model will cut."""
     import dataclasses
 
-    room = classifier.markers.room(num_parts, classifier.max_sequence_length)
+    try:
+        room = classifier.markers.room(num_parts, classifier.max_sequence_length)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`max_length`", "`sequence_length`")) from error
     parts = [part for part in (found.train, found.validation, found.test) if part is not None]
     count = sum(part.num_longer_than(room, classifier.tokenizer) for part in parts)
     return str(dataclasses.replace(found.report, num_too_long=count))
@@ -261,11 +280,9 @@ def _with_long_rows(found, classifier, num_parts: int) -> str:
 
 def _describe_trainable(model) -> str:
     report = gk.finetuning.trainable_report(model)
-    names = collections.Counter(path.split("/")[-1] for path in report["layers"])
-    layers = ", ".join(f"{count} {name}" if count > 1 else name for name, count in names.items())
     return (
         f"trained: {report['trainable']:,} of {report['parameters']:,} parameters "
-        f"({report['share']:.2%}), in {layers}"
+        f"({report['share']:.2%}), in {counted(report['layers'])}"
     )
 
 
@@ -281,7 +298,7 @@ def _digests(*files: str | None) -> dict[str, Any]:
 
 
 def _evaluate(classifier, part, name: str, batch_size: int, record) -> str:
-    """Return the report on a part as text, and add its numbers to the record of the run."""
+    """Return the report on a part as text, and add its numbers to the record."""
     began = time.perf_counter()
     texts = part.texts.tolist()
     predicted = [found.label for found in classifier.classify(texts, batch_size)]

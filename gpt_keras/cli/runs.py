@@ -1,4 +1,4 @@
-"""The directory of a training run: its settings, and its model after each evaluation."""
+"""The directory of a training run: its settings and its model."""
 
 import json
 import os

@@ -36,7 +36,7 @@ def check_no_task(source: str) -> None:
 
 
 def load_task(source: str):
-    """Load a task model, and raise an error that names the command for any other model."""
+    """Load a task model; the error for another model names `gpt-keras finetune`."""
     found = serialized(source)
     if found and found["class_name"] not in TASKS:
         raise ValueError(
@@ -74,9 +74,7 @@ def describe_task(source: str) -> dict[str, str]:
     adapters = config.get("lora") or {}
     if adapters:
         ranks = sorted({adapter["rank"] for adapter in adapters.values()})
-        layers = collections.Counter(path.split("/")[-1] for path in adapters)
-        names = ", ".join(f"{count} {name}" for name, count in layers.items())
-        rows["adapters"] = f"LoRA of rank {' or '.join(map(str, ranks))} in {names}"
+        rows["adapters"] = f"LoRA of rank {' or '.join(map(str, ranks))} in {counted(adapters)}"
     return rows
 
 
@@ -104,6 +102,16 @@ def describe_adapter(source: str) -> dict[str, str] | None:
         "head": "of a task model" if head else None,
         "to use it": f"gpt-keras generate MODEL ... --adapter {source}" if not head else None,
     }
+
+
+def counted(paths: Iterable[str]) -> str:
+    """Return the names of layers with their numbers, such as "2 query, 2 value, head".
+
+    Args:
+        paths: Paths of the layers.
+    """
+    counts = collections.Counter(path.split("/")[-1] for path in paths)
+    return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())
 
 
 def _short(names: Iterable) -> str:
