@@ -54,11 +54,11 @@ def finetune(
 ) -> None:
     """Fine-tune a language model to classify texts, and save it.
 
-    The data is a table of texts and labels. It is split into parts for training, validation and test. After training, precision,
-    recall and F1 on the test are printed. By default only LoRA adapters and the classifier's head
-    are trained, which needs little memory. The output directory contains the model (adapters
-    included), report.md, run.json and run.yaml. The model is saved after each epoch. Ctrl-C stops
-    training and saves the current model.
+    The data is a table of texts and labels. It is split into parts for training, validation and
+    test. After training, precision, recall and F1 on the test are printed. By default only LoRA
+    adapters and the classifier's head are trained, which needs little memory. The output directory
+    contains the model (adapters included), report.md, run.json and run.yaml. The model is saved
+    after each epoch. Ctrl-C stops training and saves the current model.
 
     For example: gpt-keras finetune smollm2_135m_instruct reviews.csv my_classifier --text review
     --label stars

@@ -1,4 +1,4 @@
-"""`gpt-keras finetune`: from a table to a saved classifier with a record of the run."""
+"""`gpt-keras finetune`: from a table to a classifier with a record."""
 
 import hashlib
 import json
@@ -58,7 +58,7 @@ def test_from_a_table_to_a_classifier(run, language_model, table, tmp_path):
         np.testing.assert_array_equal(after[name], value, err_msg=name)
     assert any(after[name].any() for name in after if "lora_kernel_b" in name)
 
-    # The scores are those of the saved model, counted by hand.
+    # The saved model has the printed scores, counted by hand.
     data = gk.datasets.classification(table, text="review", label="verdict", test_fraction=0.2)
     texts, labels = data.test
     labels = [model.class_names[label] for label in labels]

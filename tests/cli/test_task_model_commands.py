@@ -1,4 +1,4 @@
-"""`gpt-keras export` and `info` of classifiers, models of multiple choice and adapters."""
+"""`gpt-keras export` and `info` of task models and adapters."""
 
 import json
 
