@@ -130,6 +130,12 @@ def _parser(arguments: Sequence[str]):
     class HelpFormatter(jsonargparse.DefaultHelpFormatter):
         """Help without types that users need not see, and with hyphens in flags."""
 
+        def _split_lines(self, text, width):  # never between "gpt-" and "keras"
+            return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+        def _fill_text(self, text, width, indent):
+            return "\n".join(indent + line for line in self._split_lines(text, width))
+
         def _expand_help(self, action):
             noise = (
                 r" \(type: Optional\[Literal\[.*?\]\](, default: null)?\)"

@@ -40,7 +40,7 @@ def finetune(
     drop_duplicates: bool = False,
     lora_rank: int | None = None,
     lora_alpha: float | None = None,
-    lora_targets: list[str] | None = None,
+    target_layer_names: list[str] | None = None,
     freeze_backbone: bool = False,
     pooling: Literal["last", "extract"] = "last",
     dropout: float = 0.1,
@@ -90,7 +90,7 @@ def finetune(
         lora_rank: Rank of the LoRA adapters; 0 trains all weights of the model instead. The default
             is 8, or 0 with freeze_backbone.
         lora_alpha: Adapters are scaled by lora_alpha / lora_rank. The default is lora_rank.
-        lora_targets: Layers that get an adapter, by name or by regular expression, such as query
+        target_layer_names: Layers that get an adapter, by name or by regular expression, such as query
             value. The default is query and value. This flag must come after the positional
             arguments.
         freeze_backbone: Whether to train only the head of the classifier.
@@ -124,7 +124,7 @@ def finetune(
     for name in ("epochs", "batch_size"):
         check_positive_int(name, settings[name])
     check_seed(seed)
-    trained, lora_rank = _trained(freeze_backbone, lora_rank, lora_alpha, lora_targets)
+    trained, lora_rank = _trained(freeze_backbone, lora_rank, lora_alpha, target_layer_names)
     if layout is not None and text_pair is None:
         raise ValueError(f"`layout` is for pairs: give `text_pair` too, got {layout!r} alone.")
     if pooling == "extract" and trained != "all":
@@ -163,7 +163,7 @@ def finetune(
         max_sequence_length=sequence_length,
     )
     if trained == "adapters":
-        classifier.enable_lora(lora_rank, lora_targets, lora_alpha)
+        classifier.enable_lora(lora_rank, target_layer_names, lora_alpha)
     elif trained == "head":
         classifier.backbone.trainable = False
     report = _with_long_rows(found, classifier, 1 if text_pair is None else 2)
@@ -209,7 +209,7 @@ def finetune(
     print(f'to use it: gpt-keras classify {output} "..."')
 
 
-def _trained(freeze_backbone, lora_rank, lora_alpha, lora_targets) -> tuple[str, int]:
+def _trained(freeze_backbone, lora_rank, lora_alpha, target_layer_names) -> tuple[str, int]:
     """Return the rank, and the trained weights: `"adapters"`, `"head"` or `"all"`."""
     if lora_rank is None:
         lora_rank = 0 if freeze_backbone else 8
@@ -220,7 +220,7 @@ def _trained(freeze_backbone, lora_rank, lora_alpha, lora_targets) -> tuple[str,
             f"`lora_rank` must be 0 with `freeze_backbone`, which trains only the head, got "
             f"{lora_rank}."
         )
-    for name, value in (("lora_alpha", lora_alpha), ("lora_targets", lora_targets)):
+    for name, value in (("lora_alpha", lora_alpha), ("target_layer_names", target_layer_names)):
         if value is not None and not lora_rank:
             raise ValueError(f"`{name}` needs a `lora_rank` above 0, got {value!r} without one.")
     return ("adapters" if lora_rank else "head" if freeze_backbone else "all"), lora_rank

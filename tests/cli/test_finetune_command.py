@@ -26,7 +26,7 @@ def weights(model):
 @pytest.mark.usefixtures("eagerly")
 def test_from_a_table_to_a_classifier(run, language_model, table, tmp_path):
     folder = tmp_path / "made" / "classifier"
-    options = ["--lora-rank", 3, "--lora-alpha", 6, "--lora-targets", "query", "key"]
+    options = ["--lora-rank", 3, "--lora-alpha", 6, "--target-layer-names", "query", "key"]
     options += ["--epochs", 2, "--batch-size", 14, "--test-fraction", 0.2]
     code, out, err = run("finetune", language_model, table, folder, *COLUMNS, *options)
     assert (code, err) == (0, "")
@@ -191,9 +191,9 @@ finetune {model} {table} new {columns} --layout x           | "layout"
 finetune {model} {table} new {columns} --lora-rank -1       | `lora_rank` must be at least 0, got -1
 finetune {model} {table} new {columns} --lora-rank 2 --freeze-backbone true | `lora_rank` must be 0
 finetune {model} {table} new {columns} --lora-rank 0 --lora-alpha 2 | `lora_alpha` needs a `lora_rank`
-finetune {model} {table} new {columns} --freeze-backbone true --lora-targets query | `lora_targets` needs
+finetune {model} {table} new {columns} --freeze-backbone true --target-layer-names query | `target_layer_names` needs
 finetune {model} {table} new {columns} --lora-alpha 0       | lora_alpha
-finetune {model} {table} new {columns} --lora-targets gate9 | (query, key, value
+finetune {model} {table} new {columns} --target-layer-names gate9 | (query, key, value
 finetune {model} {table} new {columns} --epochs 0           | `epochs` must be
 finetune {model} {table} new {columns} --batch-size 0       | `batch_size` must be
 finetune {model} {table} new {columns} --learning-rate 0    | `learning_rate` must be
