@@ -90,8 +90,8 @@ def finetune(
         lora_rank: Rank of the LoRA adapters; 0 trains all weights of the model instead. The default
             is 8, or 0 with freeze_backbone.
         lora_alpha: Adapters are scaled by lora_alpha / lora_rank. The default is lora_rank.
-        target_layer_names: Layers that get an adapter, by name or by regular expression, such as query
-            value. The default is query and value. This flag must come after the positional
+        target_layer_names: Layers that get an adapter, by name or by regular expression, such as
+            query value. The default is query and value. This flag must come after the positional
             arguments.
         freeze_backbone: Whether to train only the head of the classifier.
         pooling: Token whose hidden state the head reads. last is the last token of the text;
