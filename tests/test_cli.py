@@ -567,7 +567,17 @@ def test_without_jsonargparse(capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     "command",
-    [cli.train, cli.generate, cli.chat, cli.evaluate, cli.explain, cli.export, cli.info],
+    [
+        cli.train,
+        cli.finetune,
+        cli.classify,
+        cli.generate,
+        cli.chat,
+        cli.evaluate,
+        cli.explain,
+        cli.export,
+        cli.info,
+    ],
 )
 def test_help_explains_every_argument(capsys, command):
     with pytest.raises(SystemExit) as error:

@@ -79,6 +79,15 @@ class RunRecord(keras.callbacks.Callback):
         self.watts = watts
         self.record: dict[str, Any] = {"settings": dict(settings or {}), "data": dict(data or {})}
 
+    def add_result(self, values: Mapping[str, Any]) -> None:
+        """Add results, such as the scores of a test, and write the files again.
+
+        Args:
+            values: Results that JSON can hold, by name.
+        """
+        self.record["results"] = {**self.record.get("results", {}), **values}
+        self._write()
+
     def on_train_begin(self, logs=None):
         machine = _machine()
         self._began = time.perf_counter()
@@ -95,21 +104,27 @@ class RunRecord(keras.callbacks.Callback):
             "history": {},
         }
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._time()
         self._write()
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.record["history"].setdefault(name, []).append(float(value))
+        self._time()
         self._write()
 
     def on_train_end(self, logs=None):
         self.record["finished"] = True
+        self._time()
         self._write()
+
+    def _time(self):
+        seconds = round(time.perf_counter() - self._began, 1)
+        self.record["seconds"] = seconds
+        self.record["watt_hours"] = round(seconds * self.record["assumed_watts"] / 3600, 2)
 
     def _write(self):
         record = self.record
-        record["seconds"] = round(time.perf_counter() - self._began, 1)
-        record["watt_hours"] = round(record["seconds"] * record["assumed_watts"] / 3600, 2)
         if self.samples is not None:
             record["samples"] = [
                 {"batches": batches, "text": text} for batches, text in self.samples.samples
@@ -186,8 +201,8 @@ def _report(record, has_curve) -> str:
         f"{record['assumed_watts']:g} W",
         "- Versions: " + ", ".join(f"{name} {v}" for name, v in record["versions"].items()),
     ]
-    for title in ("data", "settings"):
-        if record[title]:
+    for title in ("results", "data", "settings"):
+        if record.get(title):
             lines += ["", f"## {title.capitalize()}", "", "| | |", "|---|---|"]
             lines += [f"| {name} | {_cell(value)} |" for name, value in record[title].items()]
     if model["config"]:

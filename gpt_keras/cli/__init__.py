@@ -19,16 +19,31 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from . import tokenizers
+from .classification import classify
+from .finetuning import finetune
 from .models import evaluate, explain, export, generate, info
 from .package import run_file
 from .pretrain import train
 from .talk import chat
 
-__all__ = ["chat", "evaluate", "explain", "export", "generate", "info", "main", "train"]
+__all__ = [
+    "chat",
+    "classify",
+    "evaluate",
+    "explain",
+    "export",
+    "finetune",
+    "generate",
+    "info",
+    "main",
+    "train",
+]
 
 # A dict is a group of commands. The help text of a group is in `_HELP`.
 _COMMANDS = {
     "train": train,
+    "finetune": finetune,
+    "classify": classify,
     "generate": generate,
     "chat": chat,
     "evaluate": evaluate,
@@ -48,7 +63,7 @@ _HELP = {
 }
 
 # These commands also read texts from standard input or a file, so no positional text is required.
-_TEXTS_ELSEWHERE = (generate, tokenizers.encode, tokenizers.decode)
+_TEXTS_ELSEWHERE = (generate, classify, tokenizers.encode, tokenizers.decode)
 
 _FLAG = r"(?<![\w-])--[a-zA-Z]\w*"
 
@@ -115,8 +130,17 @@ def _parser(arguments: Sequence[str]):
     class HelpFormatter(jsonargparse.DefaultHelpFormatter):
         """Help without types that users need not see, and with hyphens in flags."""
 
+        def _split_lines(self, text, width):  # never between "gpt-" and "keras"
+            return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+        def _fill_text(self, text, width, indent):
+            return "\n".join(indent + line for line in self._split_lines(text, width))
+
         def _expand_help(self, action):
-            noise = r"type: Literal\[.*?\], | \| null|, default: null| \(default: null\)"
+            noise = (
+                r" \(type: Optional\[Literal\[.*?\]\](, default: null)?\)"
+                r"|type: Literal\[.*?\], | \| null|, default: null| \(default: null\)"
+            )
             return re.sub(noise, "", super()._expand_help(action))
 
         def format_help(self):

@@ -13,7 +13,8 @@ from .files import (
     read_prompts,
 )
 from .package import gk
-from .settings import strategy_of, takes_processors
+from .settings import load_language_model, strategy_of, takes_processors
+from .task_models import describe_adapter, describe_task
 
 _BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
@@ -23,6 +24,7 @@ def generate(
     model: str,
     *prompts: str,
     prompts_file: str | None = None,
+    adapter: str | None = None,
     max_new_tokens: int = 100,
     seed: int | None = None,
     stop: list[str] | None = None,
@@ -43,6 +45,7 @@ def generate(
         model: Directory written by gpt-keras train or save_to_preset, or a .keras file.
         prompts: Texts to continue. The text of a single prompt is printed while it is generated.
         prompts_file: Text file with more prompts, one per line. Use - to read standard input.
+        adapter: Folder of a LoRA adapter for this model, written by save_adapter or by PEFT.
         max_new_tokens: Maximum number of tokens to generate.
         seed: Random seed. The same seed gives the same text. By default, each run gives another
             text.
@@ -67,7 +70,7 @@ def generate(
     settings = dict(max_new_tokens=max_new_tokens, seed=seed, stop=stop or (), **processors)
     settings |= dict(time_limit=time_limit, sliding_window=sliding_window)
     settings["strategy"] = strategy_of(num_beams, best_of, prompt_lookup, draft)
-    language_model = gk.CausalLM.from_preset(model)
+    language_model = load_language_model(model, adapter)
     if scores:
         found = language_model.generate_with_scores(prompts, **settings)
         texts = [f"{text.score:.4f}\n{text.text}" for texts in found for text in texts]
@@ -153,35 +156,42 @@ def export(model: str, directory: str, *, jit_compile: bool = True) -> None:
     """Export a trained model as a SavedModel from strings to strings.
 
     The SavedModel contains the tokenizer and runs in TensorFlow or TensorFlow Serving, without
-    gpt_keras. For example: gpt-keras export my_model exported/1
+    gpt_keras. A language model generates text; a classifier returns labels and probabilities. For
+    example: gpt-keras export my_model exported/1
 
     Args:
-        model: Directory written by gpt-keras train or save_to_preset, or a .keras file.
+        model: Directory written by gpt-keras train, gpt-keras finetune or save_to_preset, or a
+            .keras file.
         directory: New or empty directory for the SavedModel.
         jit_compile: Whether to compile the generation step with XLA, which makes it several times
-            faster. Use false for a server without XLA, such as TensorFlow Serving on a CPU.
+            faster. Use false for a server without XLA, such as TensorFlow Serving on a CPU. A
+            classifier is never compiled.
     """
     began = time.perf_counter()
     check_output(directory)
-    gk.export.saved_model(gk.CausalLM.from_preset(model), directory, jit_compile=jit_compile)
+    gk.export.saved_model(gk.convert.load(model), directory, jit_compile=jit_compile)
     print_written(directory)
     print(f"exported in {time.perf_counter() - began:.1f} s")
 
 
 def info(name_or_path: str) -> None:
-    """Show a model's shape, size, FLOPs and memory without building it.
+    """Show a model's shape, size, FLOPs, memory and adapters without building it.
 
     For example: gpt-keras info gpt2_small
 
     Args:
         name_or_path: Name of a preset, such as gpt2_small; or a directory written by gpt-keras
-            train or save_to_preset, a .keras file, a Hugging Face folder, a .gguf file, or a
-            config.json.
+            train, gpt-keras finetune or save_to_preset, a .keras file, a Hugging Face folder, a
+            .gguf file, a config.json, or the folder of a LoRA adapter.
     """
+    adapter = describe_adapter(name_or_path)
+    if adapter is not None:
+        _print_rows(name_or_path, adapter)
+        return
     config = _read_config(name_or_path)
     length = config.max_sequence_length
     flops = config.flops_per_token()
-    rows = {
+    rows = describe_task(name_or_path) | {
         "layers": config.num_layers,
         "heads": f"{config.num_heads} of width {config.head_dim}, "
         f"{config.num_key_value_heads} for keys and values",
@@ -197,7 +207,11 @@ def info(name_or_path: str) -> None:
         "AdamW's state": _sizes([2 * _BYTES["float32"] * config.num_parameters]),
         "KV cache, full": _sizes(config.kv_cache_bytes(1, length, dtype) for dtype in _BYTES),
     }
-    print(name_or_path)
+    _print_rows(name_or_path, rows)
+
+
+def _print_rows(title: str, rows: dict[str, str | None]) -> None:
+    print(title)
     for name, value in rows.items():
         if value is not None:
             print(f"  {name:<16}  {value}")

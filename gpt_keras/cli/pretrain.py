@@ -1,27 +1,31 @@
 """The command `gpt-keras train`."""
 
-import json
-import os
 import pathlib
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from .files import beginning, check_output, print_written, read_corpus
 from .package import gk
+from .runs import check_no_run, new_keeper, write_settings
 
-_SETTINGS = "run.yaml"
-_RECORD = "run.json"
+# Default learning rates of a new model.
+_LEARNING_RATES = {"muon": 0.02, "adamw": 0.001}
+
+# Default length of the sequences on which a loaded model is trained.
+_LENGTH = 128
+
+_AGAIN = "gpt-keras train --config {settings} CORPUS NEW_OUTPUT"
 
 
 def train(
     corpus: str,
     output: str,
     *,
-    tokenizer: Literal["byte_pair", "character", "gpt2"] = "byte_pair",
-    vocabulary_size: int = 4096,
+    init: str | None = None,
+    tokenizer: Literal["byte_pair", "character", "gpt2"] | None = None,
+    vocabulary_size: int | None = None,
     preset: str | None = None,
     num_layers: int | None = None,
     num_heads: int | None = None,
@@ -45,7 +49,7 @@ def train(
     keep_line_ends: bool = False,
     seed: int = 0,
 ) -> None:
-    """Train a new GPT on text and save it with a training report.
+    """Train a new GPT on text, or go on with a trained one, and save it with a report.
 
     The output directory contains the model, report.md, run.json and run.yaml. To repeat a run:
     gpt-keras train --config my_model/run.yaml shakespeare another_model. The model is saved after
@@ -57,9 +61,14 @@ def train(
         corpus: Training text: a bundled corpus (shakespeare or tang_poems), a text file, or a
             directory with .txt and .md files.
         output: New or empty directory for the trained model.
+        init: Trained model to go on with, instead of a new one with random weights. Its tokenizer
+            and its shape are kept, so the flags that set them must be left out. A name of a
+            pretrained model, a directory, a .keras or .gguf file, or hf://owner/name[@revision].
         tokenizer: Kind of tokenizer. byte_pair trains a byte-level BPE tokenizer on the corpus,
             character has one token per character, gpt2 is GPT-2's BPE tokenizer with 50,257 tokens.
-        vocabulary_size: Vocabulary size of byte_pair. The other tokenizers ignore it.
+            The default is byte_pair.
+        vocabulary_size: Vocabulary size of byte_pair. The other tokenizers ignore it. The default
+            is 4096.
         preset: Architecture of a known model, such as gpt2_small, with random weights. Cannot be
             combined with num_layers, num_heads or hidden_dim; these set the size of a modern
             decoder.
@@ -67,7 +76,8 @@ def train(
         num_heads: Number of attention heads per block; must divide hidden_dim. The default is 4.
         hidden_dim: Width of the model. The default is 128.
         sequence_length: Context length in tokens, in training and generation. The default is the
-            preset's, or 128.
+            preset's, or 128. With init, the length of the sequences in training alone; the default
+            is 128, or the model's context length if that is shorter.
         dropout: Dropout rate in [0, 1). The default is the preset's, or 0.
         batch_size: Number of sequences per batch.
         accumulate: Number of batches per training step (gradient accumulation). Values above 1 give
@@ -77,7 +87,7 @@ def train(
             other weights; adamw uses AdamW for all weights.
         learning_rate: Peak learning rate, reached after warm-up. A cosine schedule then lowers it,
             to 0 with muon and to a tenth with adamw. The default is 0.02 with muon and 0.001 with
-            adamw.
+            adamw, and a tenth of that with init.
         warmup_steps: Number of warm-up steps, in which the learning rate rises from 0. The default
             is a tenth of steps, but at most 100.
         dtype: Dtype policy. mixed_bfloat16 and mixed_float16 are for GPUs; they keep the weights in
@@ -107,12 +117,18 @@ def train(
     from gpt_keras.checks import check_positive_int, check_rate, check_seed
 
     # All arguments are checked here, so that an error appears before any long work.
-    _check_no_run(pathlib.Path(output))
+    check_no_run(output, _AGAIN, 'gpt-keras generate {output} "..."')
     check_output(output)
     check_cache_dir(default_cache_dir())
     documents = read_corpus(corpus)
     shape = {"num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim}
-    config = _config(preset, shape, max_sequence_length=sequence_length, dropout=dropout)
+    if init is None:
+        config = _config(preset, shape, max_sequence_length=sequence_length, dropout=dropout)
+    else:
+        names = ("tokenizer", "vocabulary_size", "preset", *shape, "dropout")
+        _check_none_given(init, {name: settings[name] for name in names})
+        if sequence_length is not None:
+            check_positive_int("sequence_length", sequence_length)
     for name in ("batch_size", "accumulate", "steps", "evaluations"):
         check_positive_int(name, settings[name])
     check_rate("validation_fraction", validation_fraction)
@@ -122,6 +138,8 @@ def train(
     if not 0 <= warmup_steps < steps:
         raise ValueError(f"`warmup_steps` must be from 0 to below {steps}, got {warmup_steps!r}.")
     make_optimizer = {"adamw": gk.training.adamw, "muon": gk.training.muon}[optimizer]
+    if learning_rate is None and init is not None:
+        learning_rate = _LEARNING_RATES[optimizer] / 10
     new_optimizer = make_optimizer(
         **({} if learning_rate is None else {"learning_rate": learning_rate}),
         warmup_steps=warmup_steps,
@@ -132,23 +150,30 @@ def train(
     watch = gk.callbacks.LossWatch(stop_above)
 
     keras.utils.set_random_seed(seed % 2**32)
-    encoder = _tokenizer(tokenizer, documents, vocabulary_size, keep_line_ends)
+    if init is None:
+        encoder = _tokenizer(tokenizer, documents, vocabulary_size, keep_line_ends)
+        length = config.max_sequence_length
+    else:
+        model = _load(init, dtype, rematerialize)
+        encoder = model.tokenizer
+        length = _sequence_length(sequence_length, model.max_sequence_length)
     data, validation = gk.datasets.language_modeling(
         documents,
         encoder,
-        sequence_length=config.max_sequence_length,
+        sequence_length=length,
         batch_size=batch_size,
         validation_fraction=validation_fraction,
         seed=seed,
         keep_line_ends=keep_line_ends,
     )
-    config = config.replace(vocabulary_size=encoder.vocabulary_size)
-    model = gk.GPTCausalLM(config, tokenizer=encoder, dtype=dtype, rematerialize=rematerialize)
+    if init is None:
+        config = config.replace(vocabulary_size=encoder.vocabulary_size)
+        model = gk.GPTCausalLM(config, tokenizer=encoder, dtype=dtype, rematerialize=rematerialize)
     model.compile(optimizer=new_optimizer)
     notice = gk.callbacks.CompileNotice(lambda text: print(text, flush=True))
     callbacks, samples = [notice, gk.callbacks.Throughput(), watch], None
     if prompt is None:
-        prompt = _first_words(documents, config.max_sequence_length // 8 + 1)
+        prompt = _first_words(documents, length // 8 + 1)
     if prompt:
         model.stream(prompt)  # raises for an invalid prompt now instead of at the first sample
         samples = gk.callbacks.SampleText(prompt)
@@ -164,14 +189,14 @@ def train(
             pathlib.Path(output) / "tensorboard", samples=samples, attention_text=prompt or None
         )
         callbacks.append(board)
-    _write_settings(output, settings)
+    write_settings(output, settings, _AGAIN)
     print(f"{len(documents):,} documents; their token ids are kept in {default_cache_dir()}")
-    print(f"{encoder.vocabulary_size:,} tokens, {config.num_parameters:,} parameters")
+    print(f"{encoder.vocabulary_size:,} tokens, {model.count_params():,} parameters")
     print(f"prepared in {time.perf_counter() - began:.1f} s", flush=True)
 
     began = time.perf_counter()
     epochs = max(n for n in range(1, min(evaluations, steps) + 1) if steps % n == 0)
-    keeper = _new_keeper(pathlib.Path(output), accumulate)
+    keeper = new_keeper(output, accumulate)
     try:
         history = model.fit(
             data.repeat(),
@@ -199,93 +224,6 @@ def train(
     print_written(output)
 
 
-def _check_no_run(output: pathlib.Path) -> None:
-    """Raise an error that says how to continue if `output` holds an unfinished run."""
-    try:
-        record = json.loads((output / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    if record.get("finished", True):
-        return
-    use = "There is no model in it."
-    if (output / "config.json").exists():
-        use = f'Its model can be used: gpt-keras generate {output} "...".'
-    raise ValueError(
-        f"`output` {str(output)!r} holds a training that did not finish. {use} To train from the "
-        f"beginning, delete it, or name another output: "
-        f"gpt-keras train --config {output / _SETTINGS} CORPUS NEW_OUTPUT"
-    )
-
-
-def _new_keeper(output: pathlib.Path, accumulate: int):
-    """Return a callback that saves the model after evaluations and on interruption."""
-    import keras
-
-    from gpt_keras.callbacks.progress import BatchCounter
-
-    class ModelKeeper(keras.callbacks.Callback):
-        saved_step = 0
-        _counter = BatchCounter()
-
-        @property
-        def step(self):
-            return self._counter.total // accumulate
-
-        def on_epoch_begin(self, epoch, logs=None):
-            self._counter.begin_epoch()
-
-        def on_train_batch_end(self, batch, logs=None):
-            self._counter.end(batch)
-
-        def on_epoch_end(self, epoch, logs=None):
-            if not self.model.stop_training:  # LossWatch sets it when the loss diverges
-                self._save()
-
-        def interrupted(self, steps: int) -> str:
-            """Save the current model, and return a message for the user."""
-            if self.step == 0:
-                # Nothing was learned. Without these files, the user can run the command again.
-                for name in (_SETTINGS, _RECORD, "report.md"):
-                    (output / name).unlink(missing_ok=True)
-                return "gpt-keras: nothing was trained yet, and nothing is kept"
-            if self.step > self.saved_step:
-                self._save()
-            return (
-                f"gpt-keras: {output} holds the model after {self.saved_step:,} of {steps:,} steps"
-            )
-
-        def _save(self):
-            _save(self.model, output)
-            self.saved_step = self.step
-
-    return ModelKeeper()
-
-
-def _write_settings(output: str, settings: Mapping[str, Any]) -> None:
-    import yaml  # comes with jsonargparse
-
-    from gpt_keras.atomic import atomic_file
-
-    with atomic_file(pathlib.Path(output) / _SETTINGS) as file:
-        file.write_text(
-            "# Trains the same again: gpt-keras train --config THIS_FILE CORPUS NEW_OUTPUT\n"
-            + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
-            encoding="utf-8",
-        )
-
-
-def _save(model: "gk.CausalLM", output: pathlib.Path) -> None:
-    """Move the model's files into the run's directory.
-
-    The config comes last: without it, the directory does not count as a model.
-    """
-    with tempfile.TemporaryDirectory(dir=output) as folder:
-        model.save_to_preset(pathlib.Path(folder) / "model")
-        files = (pathlib.Path(folder) / "model").iterdir()
-        for file in sorted(files, key=lambda file: file.name == "config.json"):
-            os.replace(file, output / file.name)
-
-
 def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> "gk.GPTConfig":
     """Return the preset's config, or one of this shape, with the given changes."""
     given = {name: value for name, value in shape.items() if value is not None}
@@ -299,13 +237,50 @@ def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> "gk.GPTC
     return gk.GPTConfig.from_dict(gk.presets.get(preset).to_dict() | changes)
 
 
+def _check_none_given(init: str, settings: Mapping[str, Any]) -> None:
+    """Check that no flag is given that the model of `init` decides."""
+    given = [f"`{name}`" for name, value in settings.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} must be left out with `init`: the model {init!r} decides."
+        )
+
+
+def _load(init: str, dtype: str, rematerialize: bool) -> "gk.CausalLM":
+    """Load the model with which the training begins."""
+    model = gk.CausalLM.from_preset(init, dtype)
+    if model.tokenizer is None:
+        raise ValueError(f"`init` must be a model with a tokenizer, but {init!r} has none.")
+    if rematerialize and not hasattr(model.backbone, "rematerialize"):
+        raise ValueError(f"`rematerialize` must be false: the model {init!r} has no blocks.")
+    if rematerialize:
+        model.backbone.rematerialize = True
+    return model
+
+
+def _sequence_length(given: int | None, limit: int | None) -> int:
+    """Return the length of the sequences on which a loaded model is trained."""
+    if given is None:
+        return _LENGTH if limit is None else min(_LENGTH, limit)
+    if limit is not None and given > limit:
+        raise ValueError(
+            f"`sequence_length` must be at most {limit}, the context length of the model of "
+            f"`init`, got {given}."
+        )
+    return given
+
+
 def _tokenizer(
-    kind: str, documents: list[str | pathlib.Path], vocabulary_size: int, keep_line_ends: bool
+    kind: str | None,
+    documents: list[str | pathlib.Path],
+    vocabulary_size: int | None,
+    keep_line_ends: bool,
 ):
     settings = {"keep_line_ends": keep_line_ends}
     match kind:
-        case "byte_pair":
-            return gk.tokenizers.BytePairTokenizer.train(documents, vocabulary_size, **settings)
+        case "byte_pair" | None:
+            size = 4096 if vocabulary_size is None else vocabulary_size
+            return gk.tokenizers.BytePairTokenizer.train(documents, size, **settings)
         case "character":
             return gk.tokenizers.CharacterTokenizer.train(documents, end_of_text=True, **settings)
         case "gpt2":

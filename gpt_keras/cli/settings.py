@@ -1,6 +1,7 @@
 """Command-line arguments for logits processors and decoding strategies."""
 
 import inspect
+import pathlib
 import textwrap
 from collections.abc import Callable
 
@@ -41,6 +42,23 @@ def takes_processors(**defaults) -> Callable[[Callable], Callable]:
         return command
 
     return name_processors
+
+
+def load_language_model(model: str, adapter: str | None) -> "gk.CausalLM":
+    """Load a language model, with a LoRA adapter if there is one.
+
+    Args:
+        model: The `model` argument of the command.
+        adapter: Folder of the adapter, or None.
+    """
+    if adapter is not None and not pathlib.Path(adapter).is_dir():
+        raise ValueError(
+            f"`adapter` must be the folder of a LoRA adapter, got {adapter!r}, which is no folder."
+        )
+    loaded = gk.CausalLM.from_preset(model)
+    if adapter is not None:
+        loaded.load_adapter(adapter)
+    return loaded
 
 
 def strategy_of(

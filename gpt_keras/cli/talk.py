@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 from .package import gk
-from .settings import strategy_of, takes_processors
+from .settings import load_language_model, strategy_of, takes_processors
 
 _COMMANDS = "/reset forgets the conversation, /save FILE saves it as JSON, /quit ends it."
 
@@ -14,6 +14,7 @@ def chat(
     model: str,
     *,
     system: str | None = None,
+    adapter: str | None = None,
     max_new_tokens: int = 256,
     seed: int | None = None,
     stop: list[str] | None = None,
@@ -34,6 +35,7 @@ def chat(
         model: Name of a pretrained model, such as smollm2_135m_instruct; or a .gguf file, a model
             folder or hf://owner/name[@revision]. The model's files must contain a chat template.
         system: System prompt. By default, the chat template decides.
+        adapter: Folder of a LoRA adapter for this model, written by save_adapter or by PEFT.
         max_new_tokens: Maximum number of tokens in an answer.
         seed: Random seed. By default, each run gives other answers.
         stop: Stop strings. An answer ends at the first of them; it is not printed.
@@ -49,7 +51,8 @@ def chat(
     settings = dict(max_new_tokens=max_new_tokens, seed=seed, stop=stop or (), **processors)
     settings |= dict(time_limit=time_limit, sliding_window=sliding_window)
     settings["strategy"] = strategy_of(prompt_lookup=prompt_lookup, draft=draft)
-    conversation = gk.chat.Conversation(gk.CausalLM.from_preset(model), system, **settings)
+    language_model = load_language_model(model, adapter)
+    conversation = gk.chat.Conversation(language_model, system, **settings)
     is_terminal = sys.stdin.isatty()
     if is_terminal:
         print("Preparing ...", end="\r", flush=True)

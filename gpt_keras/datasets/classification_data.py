@@ -1,6 +1,8 @@
 """Texts with labels from the rows of a table, split for training and evaluation."""
 
 import dataclasses
+import os
+import re
 import reprlib
 import warnings
 from collections import defaultdict
@@ -44,11 +46,13 @@ class DataReport:
     Attributes:
         num_rows: Number of rows that were read.
         num_duplicates: Number of rows whose text an earlier row has.
-        num_dropped: Number of rows that `drop_duplicates` removed.
+        num_dropped: Number of rows that were dropped: by `drop_duplicates`, and the `num_shared`.
         conflicts: The texts that have several labels.
         num_too_long: Number of rows with more than `sequence_length` tokens, of which the model
             reads only a part. None without a tokenizer.
         counts: For each split, the number of rows of each class.
+        num_shared: Number of rows that were dropped because a ready-made split has their text too.
+            None without such splits.
     """
 
     num_rows: int
@@ -57,6 +61,7 @@ class DataReport:
     conflicts: tuple[Conflict, ...]
     num_too_long: int | None
     counts: dict[str, dict[str, int]]
+    num_shared: int | None = None
 
     def __str__(self) -> str:
         lines = [f"rows read: {self.num_rows}"]
@@ -65,6 +70,8 @@ class DataReport:
             lines.append(f"{split}: {sum(counts.values())} ({classes})")
         lines.append(f"rows with the text of an earlier row: {self.num_duplicates}")
         lines.append(f"rows dropped as duplicates: {self.num_dropped}")
+        if self.num_shared is not None:
+            lines.append(f"  because a validation or test file has the text: {self.num_shared}")
         lines.append(f"texts with several labels: {len(self.conflicts)}")
         if self.num_too_long is not None:
             lines.append(f"rows over the length (truncated): {self.num_too_long}")
@@ -76,8 +83,8 @@ class ClassificationData(NamedTuple):
 
     Attributes:
         train: The training part.
-        validation: The validation part; None if its fraction is 0.
-        test: The test part; None if its fraction is 0.
+        validation: The validation part; None if there is none.
+        test: The test part; None if there is none.
         class_names: Name of each class. Pass them to `GPTClassifier`, which saves them.
         class_weights: Weight of each class, for `fit(class_weight=...)`: balanced weights, the
             number of training rows divided by (classes x training rows of the class).
@@ -98,8 +105,10 @@ def classification(
     text: str | Sequence[str] | TableRows,
     label: str,
     class_names: Sequence[str] | None = None,
-    validation_fraction: float = 0.1,
-    test_fraction: float = 0.1,
+    validation: Any = None,
+    test: Any = None,
+    validation_fraction: float | None = None,
+    test_fraction: float | None = None,
     group: str | None = None,
     drop_duplicates: bool = False,
     tokenizer: Tokenizer | None = None,
@@ -112,6 +121,10 @@ def classification(
     are always in the same part, because a model could otherwise remember the labels of the test.
     Two texts are the same if they differ in white space only.
 
+    A data set that is already split has the other parts in `validation` and `test`. They have the
+    same columns and labels as `source`. A text that is in several tables stays in only one of them:
+    in `test` if it is there, else in `validation`.
+
     All checks run before any training. Rows without a text or a label raise an error; remove them
     first, for example with a generator over `gk.records.read_rows`.
 
@@ -123,10 +136,14 @@ def classification(
         label: Column of the labels: names (strings), integers or truth values. White space around
             names is removed.
         class_names: Names of the classes in the order of their numbers. The labels are these names,
-            or are the numbers 0, 1, ... of the names. Default: the sorted labels; integers sort by
-            value.
-        validation_fraction: Fraction of the rows for validation, in [0, 1).
-        test_fraction: Fraction of the rows for the test, in [0, 1).
+            are the numbers 0, 1, ... of the names. Default: the sorted labels of `source`; integers
+            sort by value.
+        validation: A ready-made validation part, a table as `source`. Default: drawn from `source`.
+        test: A ready-made test part, a table as `source`. Default: drawn from `source`.
+        validation_fraction: Fraction of the rows of `source` for validation, in [0, 1). Default:
+            0.1, or 0 with `validation`.
+        test_fraction: Fraction of the rows of `source` for the test, in [0, 1). Default: 0.1, or 0
+            with `test`.
         group: Column whose equal values must stay in one part, such as an author. Shares of classes
             and sizes of the parts are then less exact.
         drop_duplicates: Whether to keep one row of rows with the same text and label, and no row of
@@ -144,7 +161,8 @@ def classification(
     Raises:
         ValueError: An argument is out of range, a column does not exist, or a line is broken. Also:
             a row lacks its text, label or group, a label is not one of `class_names`, a label has
-            only one text, there are fewer than two classes, or a part is empty.
+            only one text, there are fewer than two classes, or a part is empty. Or two tables have
+            rows of the same group.
         ImportError: The source is a parquet file, and pyarrow is not installed.
 
     Example:
@@ -167,41 +185,64 @@ def classification(
         True
     """
     text_columns = _text_columns(text, label, group)
-    fractions = _fractions(validation_fraction, test_fraction)
+    fractions = _fractions(
+        _fraction("validation", validation, validation_fraction),
+        _fraction("test", test, test_fraction),
+    )
     check_seed(seed)
     _check_length(tokenizer, sequence_length)
     others = [label] if group is None else [label, group]
-    rows = list(read_rows(source, list(dict.fromkeys([*text_columns, *others]))))
-    if not rows:
-        raise ValueError("`source` must have rows, but is empty.")
+    columns = list(dict.fromkeys([*text_columns, *others]))
+    tables = [
+        [] if table is None else _read_table(name, table, columns)
+        for name, table in (("source", source), ("validation", validation), ("test", test))
+    ]
+    rows = [row for table in tables for row in table]
+    table_of = np.repeat(range(len(SPLITS)), [len(table) for table in tables])
 
     texts = [_row_texts(row, text) for row in rows]  # each a tuple of one text or two
     places = [row.place for row in rows]
     names = [label_name(row, label) for row in rows]
+    if class_names is None:  # a label of `test` alone is a mistake, since it cannot be learned
+        class_names, _ = number_labels(names[: len(tables[0])], places)
     class_names, labels = number_labels(names, places, class_names)
     keys = [tuple(" ".join(part.split()) for part in parts) for parts in texts]
     conflicts = _conflicts(keys, texts, labels, class_names, places)
+    last_table = {key: table for key, table in zip(keys, table_of)}  # the test comes last
+    is_shared = np.array([last_table[key] != table for key, table in zip(keys, table_of)])
     seen = set()
     is_first = np.array([not (key in seen or seen.add(key)) for key in keys])
+    is_kept = ~is_shared
     if drop_duplicates:
-        is_kept = is_first & np.array([key not in conflicts for key in keys])
-    else:
-        is_kept = np.ones(len(rows), bool)
+        seen = set()
+        is_first_in_table = np.array(
+            [not (key in seen or seen.add(key)) for key in zip(keys, table_of)]
+        )
+        is_kept &= is_first_in_table & np.array([key not in conflicts for key in keys])
     kept = np.flatnonzero(is_kept)
-    _check_classes(kept, keys, labels, places, class_names)
+    drawn = kept[table_of[kept] == 0]  # these rows are split here
+    _check_classes(drawn, keys, labels, places, class_names)
 
-    together = [[keys[i] for i in kept]]
+    together = [[keys[i] for i in drawn]]
     if group is not None:
-        together.append([_group(rows[i], group) for i in kept])
-    splits = draw_splits(labels[kept], units_of(*together), fractions, seed)
+        groups = [_group(row, group) for row in rows]
+        _check_groups(kept, groups, table_of, places, group)
+        together.append([groups[i] for i in drawn])
+    splits = draw_splits(labels[drawn], units_of(*together), fractions, seed)
     _check_not_empty(splits, fractions)
-    too_long = None
-    if tokenizer is not None:
-        too_long = _num_too_long([texts[i] for i in kept], tokenizer, sequence_length)
+    parts = [drawn[splits == i] for i in range(len(SPLITS))]
+    for i, ready in enumerate((None, validation, test)):
+        if ready is not None:
+            parts[i] = kept[table_of[kept] == i]
+            if not len(parts[i]):
+                raise ValueError(f"No row of `{SPLITS[i]}` is left after dropping duplicates.")
     array = np.array(texts, object)  # (rows, 1), or (rows, 2) for pairs
     array = array[:, 0] if array.shape[1] == 1 else array
-    parts = [kept[splits == i] for i in range(len(SPLITS))]
-    examples = [LabeledTexts(array[part], labels[part]) for part in parts]
+    examples = [LabeledTexts(array[part], labels[part]) if len(part) else None for part in parts]
+    too_long = None
+    if tokenizer is not None:
+        found = [part for part in examples if part is not None]
+        too_long = sum(part.num_longer_than(sequence_length, tokenizer) for part in found)
     counts = [np.bincount(labels[part], minlength=len(class_names)) for part in parts]
     report = DataReport(
         num_rows=len(rows),
@@ -211,14 +252,15 @@ def classification(
         num_too_long=too_long,
         counts={
             split: dict(zip(class_names, count.tolist()))
-            for split, count, fraction in zip(SPLITS, counts, fractions)
-            if fraction
+            for split, count in zip(SPLITS, counts)
+            if count.any()
         },
+        num_shared=None if validation is None and test is None else int(is_shared.sum()),
     )
     _warn(report, sequence_length)
     weights = counts[0].sum() / (len(class_names) * counts[0])
     return ClassificationData(
-        *(part if fraction else None for part, fraction in zip(examples, fractions)),
+        *examples,
         class_names=class_names,
         class_weights=dict(enumerate(weights.tolist())),
         report=report,
@@ -252,6 +294,26 @@ def _is_pair(text) -> bool:
         and len(text) == 2
         and all(isinstance(column, str) for column in text)
     )
+
+
+def _read_table(name, table, columns) -> list[Row]:
+    rows = list(read_rows(table, columns))
+    if not rows:
+        shown = str(table) if isinstance(table, str | os.PathLike) else f"`{name}`"
+        raise ValueError(f"{shown} must have rows, but is empty.")
+    for row in rows:  # errors about the row begin with its place
+        row.place = re.sub(r"^`source`", f"`{name}`", row.place)
+    return rows
+
+
+def _fraction(name, table, fraction) -> float:
+    if table is None:
+        return 0.1 if fraction is None else fraction
+    if fraction not in (None, 0):
+        raise ValueError(
+            f"`{name}_fraction` must be None with a ready-made `{name}`, got {fraction!r}."
+        )
+    return 0
 
 
 def _fractions(validation_fraction, test_fraction) -> list[float]:
@@ -344,6 +406,18 @@ def _check_classes(kept, keys, labels, places, class_names) -> None:
             )
 
 
+def _check_groups(kept, groups, table_of, places, column) -> None:
+    """Check that no group is in several tables."""
+    first = {}
+    for i in kept:
+        other = first.setdefault(groups[i], i)
+        if table_of[other] != table_of[i]:
+            raise ValueError(
+                f"{places[i]}: the group {column!r} is {groups[i]!r}, as at {places[other]}. A "
+                "group must stay in one table."
+            )
+
+
 def _check_not_empty(splits, fractions) -> None:
     for number, (name, fraction) in enumerate(zip(SPLITS, fractions)):
         if fraction and not (splits == number).any():
@@ -354,13 +428,6 @@ def _check_not_empty(splits, fractions) -> None:
             )
 
 
-def _num_too_long(texts, tokenizer, sequence_length) -> int:
-    lengths = np.zeros(len(texts), np.int64)
-    for column in zip(*texts):
-        lengths += [len(ids) for ids in tokenizer.encode(list(column))]
-    return int((lengths > sequence_length).sum())
-
-
 def _warn(report: DataReport, sequence_length) -> None:
     if report.conflicts:
         first = report.conflicts[0]
@@ -368,6 +435,12 @@ def _warn(report: DataReport, sequence_length) -> None:
             f"{len(report.conflicts)} texts have several labels, such as "
             f"{reprlib.repr(first.text)}: {first.labels[0]!r} at {first.places[0]}. "
             "`report.conflicts` lists them.",
+            stacklevel=3,
+        )
+    if report.num_shared:
+        warnings.warn(
+            f"{report.num_shared} rows were dropped, because a later table has their text too: the "
+            "model could remember the labels of the test.",
             stacklevel=3,
         )
     if report.num_too_long:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from gpt_keras.checks import check_positive_int, check_seed
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
+from gpt_keras.tokenizers import Tokenizer
 
 
 class LabeledTexts(NamedTuple):
@@ -30,6 +31,24 @@ class LabeledTexts(NamedTuple):
 
     texts: np.ndarray
     labels: np.ndarray
+
+    def num_longer_than(self, sequence_length: int, tokenizer: Tokenizer) -> int:
+        """Return the number of rows with more than `sequence_length` tokens of text.
+
+        Args:
+            sequence_length: Number of tokens. The tokens of the two texts of a pair are added.
+            tokenizer: The tokenizer of the model.
+
+        Example:
+            >>> import numpy as np
+            >>> import gpt_keras as gk
+            >>> examples = gk.datasets.LabeledTexts(np.array(["ab", "b"]), np.arange(2))
+            >>> examples.num_longer_than(1, gk.tokenizers.CharacterTokenizer("ab"))
+            1
+        """
+        columns = self.texts.reshape(len(self.texts), -1).T.tolist()
+        lengths = sum(np.array([len(ids) for ids in tokenizer.encode(texts)]) for texts in columns)
+        return int((lengths > sequence_length).sum())
 
     def batches(
         self,

@@ -54,6 +54,8 @@ class GPTClassifier(TaskModel):
         pad_id: Id of the padding that you put after the tokens of a row, for `pooling="last"`.
             `encode` and ragged rows are padded with it. Default: the tokenizer's end-of-text token,
             or -1 if there is none. No token has the id -1, so it is always right.
+        max_sequence_length: Longest sequence in tokens, special tokens included; longer examples
+            are cut. Default: that of the backbone.
         name: Name of the model.
 
     Call arguments:
@@ -96,6 +98,7 @@ class GPTClassifier(TaskModel):
         class_names: Sequence[str] | None = None,
         pooling: str | None = None,
         pad_id: int | None = None,
+        max_sequence_length: int | None = None,
         name: str = "gpt_classifier",
     ):
         if num_classes is None and class_names is not None:
@@ -111,6 +114,7 @@ class GPTClassifier(TaskModel):
             special_ids,
             pooling,
             pad_id,
+            max_sequence_length,
             name,
         )
         self.num_classes = num_classes
@@ -218,6 +222,7 @@ class GPTMultipleChoice(TaskModel):
         special_ids: As in `GPTClassifier`.
         pooling: As in `GPTClassifier`.
         pad_id: As in `GPTClassifier`.
+        max_sequence_length: As in `GPTClassifier`.
         name: Name of the model.
 
     Call arguments:
@@ -251,6 +256,7 @@ class GPTMultipleChoice(TaskModel):
         special_ids: Sequence[int] | None = None,
         pooling: str | None = None,
         pad_id: int | None = None,
+        max_sequence_length: int | None = None,
         name: str = "gpt_multiple_choice",
     ):
         super().__init__(
@@ -262,6 +268,7 @@ class GPTMultipleChoice(TaskModel):
             special_ids,
             pooling,
             pad_id,
+            max_sequence_length,
             name,
         )
 

@@ -108,6 +108,30 @@ def read_config(path) -> GPTConfig:
     return _load("holds no GPTConfig", path, read)
 
 
+def read_serialized(path) -> dict:
+    """Return the class and config of a saved model, without building it.
+
+    Args:
+        path: A preset folder, or a `.keras` file.
+
+    Returns:
+        A dict as of `keras.saving.serialize_keras_object`: `class_name`, `config`, ....
+
+    Raises:
+        ValueError: It contains no model.
+    """
+    path = pathlib.Path(path)
+
+    def read():
+        content = _archived_config(path) if zipfile.is_zipfile(path) else _read_json(path / CONFIG)
+        content = content.get("model", content)
+        if not isinstance(content["config"], dict) or not isinstance(content["class_name"], str):
+            raise TypeError("not a serialized model")
+        return content
+
+    return _load("holds no model", path, read)
+
+
 def _load(what_failure_means, path, read):
     """Call `read`, and convert its errors into a `ValueError` that names the file."""
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from gpt_keras.checks import check_at_least_0, check_choice, check_rate
+from gpt_keras.checks import check_at_least_0, check_choice, check_positive_int, check_rate
 from gpt_keras.generation.arguments import require_tokenizer
 from gpt_keras.generation.backbone import require
 from gpt_keras.layers.initializers import gpt2_normal
@@ -75,6 +75,7 @@ class TaskModel(TextModel):
         special_ids,
         pooling,
         pad_id,
+        max_sequence_length,
         name,
     ):
         if isinstance(model, CausalLM):
@@ -102,6 +103,15 @@ class TaskModel(TextModel):
                 raise ValueError(f"`{name_of_ids}` must be None with pooling={pooling!r}.")
         super().__init__(model, name)
         self.language_modeling_weight = float(language_modeling_weight)
+        limit = self.max_sequence_length
+        if max_sequence_length is not None:
+            check_positive_int("max_sequence_length", max_sequence_length)
+            if limit is not None and max_sequence_length > limit:
+                raise ValueError(
+                    f"`max_sequence_length` must be at most {limit}, that of the backbone, got "
+                    f"{max_sequence_length}."
+                )
+        self._max_sequence_length = max_sequence_length
         self.head_dropout = keras.layers.Dropout(
             dropout, dtype=model.dtype_policy, name="head_dropout"
         )
@@ -190,6 +200,12 @@ class TaskModel(TextModel):
             ValueError: The folder exists and is not empty.
         """
         write_preset(self, directory)
+
+    @property
+    def max_sequence_length(self) -> int | None:
+        """Longest sequence in tokens: longer examples are cut. None if there is no limit."""
+        own = getattr(self, "_max_sequence_length", None)  # None while the constructor runs
+        return super().max_sequence_length if own is None else own
 
     @property
     def special_ids(self) -> task_inputs.SpecialIds | None:
@@ -493,6 +509,7 @@ class TaskModel(TextModel):
             "special_ids": self._special_ids,
             "pooling": self.pooling,
             "pad_id": self._pad_id,
+            "max_sequence_length": self._max_sequence_length,
             "name": self.name,
         }
 

@@ -276,3 +276,31 @@ def test_other_backbones_and_int8(character_tokenizer):
     model = gk.GPTClassifier(backbone, 2, tokenizer=character_tokenizer)
     expected = [model(np.array([row]))[0] for row in encoded(model)]
     np.testing.assert_allclose(model.predict(TEXTS, verbose=0), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["last", "extract"])
+def test_a_classifier_may_read_less_than_its_backbone(character_tokenizer, pooling, tmp_path):
+    backbone = gk.GPT(tiny_config(vocabulary_size=35, num_layers=1))
+    arguments = {"tokenizer": character_tokenizer, "pooling": pooling}
+    model = gk.GPTClassifier(backbone, 2, max_sequence_length=8, **arguments)
+    whole = gk.GPTClassifier(backbone, 2, **arguments)
+    whole.set_weights(model.get_weights())
+    assert (model.max_sequence_length, whole.max_sequence_length) == (8, 48)
+    long = "the cat sat on the mat"
+    room = 8 - (2 if pooling == "extract" else 0)
+    assert model.encode([long]).tolist() == [whole.encode([long[:room]])[0, :8].tolist()]
+    np.testing.assert_allclose(
+        model.predict([long], verbose=0), whole.predict([long[:room]], verbose=0), atol=1e-5
+    )
+    model.save_to_preset(tmp_path / "model")
+    loaded = gk.GPTClassifier.from_preset(tmp_path / "model")
+    assert loaded.max_sequence_length == 8
+    assert loaded.backbone.max_sequence_length == 48
+    with pytest.raises(ValueError, match="max_sequence_length=8"):
+        model.predict(np.zeros((1, 9), "int32"), verbose=0)
+    for limit, message in (
+        (49, "at most 48, that of the backbone, got 49"),
+        (0, "at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=f"`max_sequence_length` must be .*{message}"):
+            gk.GPTClassifier(backbone, 2, max_sequence_length=limit, **arguments)
