@@ -19,7 +19,7 @@ _AT_ONCE = 1024
 def prompted(
     task: PromptTask, source: Any, model: Any, *, sequence_length: int | None = None
 ) -> MaskedSequences:
-    r"""Make token ids from a task and a table, for training with the loss on the targets.
+    r"""Make token ids from a task and a table, with the loss on the targets.
 
     A sequence is the prompt, the target and an end token. The prompt has the ids that `generate`
     gives it, since the target is encoded apart from it. The sample weight is 1 for the tokens of

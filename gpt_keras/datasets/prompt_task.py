@@ -40,7 +40,7 @@ class PromptExample(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptTask:
-    r"""Description of a task: the prompt and the target of a row, and how to score answers.
+    r"""Description of a task: templates of prompt and target, and the metrics.
 
     `gk.datasets.prompted` makes training data from it, and `gk.evaluation.answers` generates and
     scores answers. `load` reads a description from a YAML file, whose keys are these arguments.
@@ -219,7 +219,7 @@ class PromptTask:
             yield self._example(row)
 
     def conversations(self, source: Any) -> Iterator[Row]:
-        """Read a table and yield each row as a conversation, for a model with a chat template.
+        """Yield each row of a table as a conversation, for a chat template.
 
         Args:
             source: As in `examples`.

@@ -1,4 +1,4 @@
-"""Evaluation of models: perplexity, generated answers, scaling laws, reports on classifiers."""
+"""Evaluation: perplexity, generated answers, scaling laws, classifier reports."""
 
 from gpt_keras.evaluation.classification import (
     ClassificationReport,

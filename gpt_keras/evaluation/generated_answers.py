@@ -119,8 +119,8 @@ def answers(
         source: A table as in `gk.records.read_rows`, with the task's columns.
         batch_size: Number of prompts in a batch. The last batch is filled up.
         max_new_tokens: Largest number of tokens of an answer. Default: that of the task.
-        metrics: Further metrics by name, in addition to those of the task: functions of the answers
-            and, for each answer, the list of its references. They return a number.
+        metrics: Further metrics by name, beside the metrics of the task. Each is a function of the
+            answers and of the references (a list for each answer), and returns a number.
         apply_chat_template: Whether each prompt is sent as a message of the user, in the model's
             chat template.
         seed: Seed of sampling. Each row has its own seed, `gk.generation.fold_in(seed, row)`.
@@ -131,9 +131,9 @@ def answers(
         An `AnswersResult`.
 
     Raises:
-        ValueError: The model has no tokenizer or no chat template where one is needed, a metric is
-            unknown, the table has no rows, a row is wrong as in `PromptTask.examples`, there is no
-            room for `max_new_tokens`, or an argument is wrong as in `generate`.
+        ValueError: The model has no tokenizer, or no chat template where one is needed; or a metric
+            is unknown. Or the table has no rows, or a row is wrong as in `PromptTask.examples`. Or
+            there is no room for `max_new_tokens`, or an argument is wrong as in `generate`.
         TypeError: `generate` has no such setting.
         ImportError: A package of a metric is not installed.
 
@@ -229,7 +229,7 @@ def _prompt_ids(
 def _cut(
     prompts: list[list[int]], limit: int | None, max_new_tokens: int
 ) -> tuple[list[list[int]], int]:
-    """Return the prompts with room for new tokens, and the number of those that were cut."""
+    """Return the prompts with room for new tokens, and how many were cut."""
     if limit is None:
         return prompts, 0
     room = limit - max_new_tokens

@@ -12,7 +12,7 @@ CHARACTER = re.compile(
 
 
 def read_pairs(predictions: Any, references: Any) -> tuple[list[str], list[list[str]]]:
-    """Check predictions and references, and return a list of references for each prediction.
+    """Return checked predictions, and a list of references for each of them.
 
     Args:
         predictions: Texts in any container. A text may be empty, since a model may answer nothing.

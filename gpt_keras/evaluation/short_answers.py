@@ -40,7 +40,7 @@ def exact_match(predictions: Sequence[str], references: Sequence[str | Sequence[
 
 
 def token_f1(predictions: Sequence[str], references: Sequence[str | Sequence[str]]) -> float:
-    """Return the mean F1 of the tokens that predictions share with their best reference.
+    """Return the mean F1 of the tokens of predictions and their best references.
 
     It is the F1 of SQuAD (Rajpurkar et al. 2016, section 6.1), after the normalization of
     `exact_match`: tokens are separated by white space, and their order does not count. Each

@@ -135,7 +135,8 @@ def chrf(
         47.2
     """
     predictions, references = read_pairs(predictions, references)
-    check_choice("word_order", word_order, (0, 1, 2))
+    if isinstance(word_order, bool) or word_order not in (0, 1, 2):
+        raise ValueError(f"`word_order` must be 0, 1 or 2, got {word_order!r}.")
     metric = _sacrebleu().CHRF(word_order=word_order)
     return float(metric.corpus_score(predictions, _streams(references)).score)
 
@@ -207,7 +208,7 @@ class _RougeTokenizer:
 
 
 def _streams(references: list[list[str]]) -> list[list[str | None]]:
-    """Return references in the form of sacrebleu: the first of each row, the second ..."""
+    """Return references as sacrebleu takes them: all first ones, all second ones ..."""
     most = max(map(len, references))
     return [[row[i] if i < len(row) else None for row in references] for i in range(most)]
 
