@@ -115,7 +115,7 @@ def test_a_template_runs_in_a_sandbox():
         "{{ q.__init__.__globals__ }}",
     ):
         task = PromptTask(name="bad", prompt=source, target="{{ t }}")
-        with pytest.raises(ValueError, match="row 0: the template `prompt` fails: .*unsafe"):
+        with pytest.raises(ValueError, match=r"row 0: the template `prompt` fails: .*unsafe"):
             list(task.examples([row]))
     task = PromptTask(name="bad", prompt="{{ q.append('x') }}", target="{{ t }}")
     with pytest.raises(ValueError, match="row 0: the template `prompt` fails"):
@@ -277,7 +277,7 @@ def test_long_examples_are_left_out_and_counted():
     assert [len(ids) for ids in data.token_ids] == [7, 8]
     with pytest.raises(ValueError, match="Each of the 3 examples has more than 5 input tokens"):
         gk.datasets.prompted(TASK, TABLE, model, sequence_length=5)
-    with pytest.raises(ValueError, match="`sequence_length` must be at most 48.*got 49"):
+    with pytest.raises(ValueError, match=r"`sequence_length` must be at most 48.*got 49"):
         gk.datasets.prompted(TASK, TABLE, model, sequence_length=49)
     with pytest.raises(ValueError, match="Each of the 1 examples has more than 48"):
         gk.datasets.prompted(TASK, [{"q": "a" * 60, "a": "b"}], model)

@@ -95,7 +95,7 @@ def test_a_long_prompt_is_cut_on_the_left_and_counted(trained):
     expected = trained.generate("cccccc ab?", max_new_tokens=6, temperature=0)
     assert result.answers[0].text == expected.removeprefix("cccccc ab?").strip()
     assert result.answers[0].prompt == "ccccccccccccc ab?"
-    with pytest.raises(ValueError, match="`max_new_tokens` must be less than .*=16, got 16"):
+    with pytest.raises(ValueError, match=r"`max_new_tokens` must be less than .*=16, got 16"):
         gk.evaluation.answers(trained, TASK, table, max_new_tokens=16)
 
 
@@ -145,7 +145,7 @@ def test_bad_arguments_are_refused(trained):
         answers(trained, "reverse", TABLE)
     with pytest.raises(ValueError, match="`source` must have rows"):
         answers(trained, TASK, [])
-    with pytest.raises(ValueError, match="`metrics` must be one of exact_match, .*got 'f1'"):
+    with pytest.raises(ValueError, match=r"`metrics` must be one of exact_match, .*got 'f1'"):
         answers(trained, TASK.replace(metrics="f1"), TABLE)
     with pytest.raises(ValueError, match="`metrics` must map new names"):
         answers(trained, TASK, TABLE, metrics={"rouge1": len})
