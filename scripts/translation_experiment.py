@@ -1,4 +1,4 @@
-"""Train a small GPT to translate English to Chinese, and compare it with two baselines.
+"""Train a small GPT to translate English to Chinese, beside two baselines.
 
     python scripts/translation_experiment.py FOLDER [--output translation] [--steps 1600]
 
@@ -168,7 +168,7 @@ def main() -> None:
     task = gk.datasets.PromptTask.load("translation_en_zh").replace(max_new_tokens=LENGTH // 2)
     data = gk.datasets.prompted(task, train, model)
 
-    # The same pairs for all three: those that fit the model.
+    # All three get the same pairs, which fit the model.
     def fits(pair) -> bool:
         [example] = task.examples([pair])
         return len(tokenizer.encode(example.prompt)) + task.max_new_tokens <= LENGTH

@@ -67,16 +67,9 @@ def test_answers_are_what_generate_gives_in_any_batch(spread_model):
     task = TASK.replace(metrics="exact_match", stop="a", max_new_tokens=7)
     prompts = [f"{word}?" for word in WORDS]
     settings = {"temperature": 1.0}
-    expected = []
-    for i, prompt in enumerate(prompts):
-        text = spread_model.generate(
-            prompt,
-            max_new_tokens=7,
-            stop="a",
-            seed=[int(gk.generation.fold_in(3, i))],
-            **settings,
-        )
-        expected.append(text.removeprefix(prompt))
+    seeds = [int(gk.generation.fold_in(3, i)) for i in range(len(prompts))]
+    texts = spread_model.generate(prompts, max_new_tokens=7, stop="a", seed=seeds, **settings)
+    expected = [text.removeprefix(prompt) for text, prompt in zip(texts, prompts)]
     assert len(set(expected)) > 3
     for batch_size in (4, 64):
         result = gk.evaluation.answers(
