@@ -1,5 +1,6 @@
 """Tasks as prompts: templates, YAML files, and training rows with the loss on the targets."""
 
+import builtins
 import json
 
 import jinja2
@@ -304,3 +305,17 @@ def test_rows_become_conversations(tmp_path):
         {"role": "assistant", "content": "ba"},
     ]
     assert row.place.endswith("pairs.jsonl, line 1")
+
+
+@pytest.mark.parametrize("package", ["jinja2", "yaml"])
+def test_a_missing_package_is_named(package, monkeypatch):
+    actual = builtins.__import__
+
+    def without(module, *arguments, **settings):
+        if module.split(".")[0] == package:
+            raise ImportError(module)
+        return actual(module, *arguments, **settings)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"pip install 'gpt_keras\[evaluation\]'"):
+        PromptTask.load("summarization")
