@@ -9,6 +9,9 @@ from gpt_keras.datasets.classification_data import (
 )
 from gpt_keras.datasets.documents import digest
 from gpt_keras.datasets.labeled_texts import LabeledTexts
+from gpt_keras.datasets.masked_sequences import MaskedSequences
+from gpt_keras.datasets.prompt_data import prompted
+from gpt_keras.datasets.prompt_task import PromptExample, PromptTask
 from gpt_keras.datasets.rows import padded
 from gpt_keras.datasets.table_text import TableRows, table_rows
 from gpt_keras.datasets.windows import language_modeling
@@ -18,11 +21,15 @@ __all__ = [
     "Conflict",
     "DataReport",
     "LabeledTexts",
+    "MaskedSequences",
+    "PromptExample",
+    "PromptTask",
     "TableRows",
     "classification",
     "corpora",
     "digest",
     "language_modeling",
     "padded",
+    "prompted",
     "table_rows",
 ]
