@@ -10,7 +10,7 @@ LEVELS = [
     {"atomic", "backend", "cache", "checks", "config", "gguf_file", "records"}
     | {"rotary_scaling", "version", "weight_shapes"},
     {"layers", "presets"},
-    {"chat.environment", "chat.template", "corpus", "tokenizers"},
+    {"chat.answer_spans", "chat.environment", "chat.template", "corpus", "tokenizers"},
     {"datasets", "generation"},
     {"training"},
     {"models"},

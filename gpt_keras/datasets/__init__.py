@@ -7,8 +7,14 @@ from gpt_keras.datasets.classification_data import (
     DataReport,
     classification,
 )
+from gpt_keras.datasets.conversation_data import (
+    ConversationData,
+    ConversationReport,
+    conversations,
+)
 from gpt_keras.datasets.documents import digest
 from gpt_keras.datasets.labeled_texts import LabeledTexts
+from gpt_keras.datasets.masked_sequences import MaskedSequences
 from gpt_keras.datasets.rows import padded
 from gpt_keras.datasets.table_text import TableRows, table_rows
 from gpt_keras.datasets.windows import language_modeling
@@ -16,10 +22,14 @@ from gpt_keras.datasets.windows import language_modeling
 __all__ = [
     "ClassificationData",
     "Conflict",
+    "ConversationData",
+    "ConversationReport",
     "DataReport",
     "LabeledTexts",
+    "MaskedSequences",
     "TableRows",
     "classification",
+    "conversations",
     "corpora",
     "digest",
     "language_modeling",
