@@ -13,7 +13,13 @@ START, END = "<|im_start|>", "<|im_end|>"
 
 # The assistant writes its text and the end of its turn.
 CHATML = (
+    "{%- if tools %}\n"
+    "{{- raise_exception('ChatML has no form for tools') }}\n"
+    "{%- endif %}\n"
     "{%- for message in messages %}\n"
+    "{%- if message.tool_calls %}\n"
+    "{{- raise_exception('ChatML has no form for tool calls') }}\n"
+    "{%- endif %}\n"
     "{{- '<|im_start|>' + message['role'] + '\\n' }}\n"
     "{%- if message['role'] == 'assistant' %}\n"
     "{%- generation %}\n"

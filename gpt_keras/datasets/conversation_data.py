@@ -39,8 +39,8 @@ class ConversationReport:
             answers.
         num_too_long: Number of conversations that were dropped, because their last exchange is too
             long by itself.
-        num_without_end: Number of conversations whose last token that is trained on is not one of
-            the model's `end_token_ids`. A model that is trained on them does not learn to stop.
+        num_without_end: Number of conversations whose last answer does not end with one of the
+            model's `end_token_ids`. A model that is trained on them does not learn to stop.
         counts: For each split, the number of conversations.
         num_tokens: For each split, the number of tokens.
         num_trained: For each split, the number of tokens that are trained on.
@@ -170,8 +170,8 @@ def conversations(
         True '2<|im_end|>'
         >>> print(data.report)
         conversations read: 10
-        train: 8 (224 tokens, 16 trained on)
-        validation: 2 (56 tokens, 4 trained on)
+        train: 8 (216 tokens, 16 trained on)
+        validation: 2 (54 tokens, 4 trained on)
         equal to an earlier conversation: 0
         shortened: 0 (0 exchanges dropped)
         dropped, last exchange over the length: 0
@@ -221,7 +221,9 @@ def conversations(
         num_shortened=sum(found.num_dropped > 0 for found in used),
         num_exchanges_dropped=sum(found.num_dropped for found in used),
         num_too_long=len(encoded) - len(kept),
-        num_without_end=sum(not _has_end(found, model.end_token_ids) for found in used),
+        num_without_end=sum(
+            not _has_end(found.token_ids, model.end_token_ids, tokenizer) for found in used
+        ),
         counts={name: len(part.token_ids) for name, part in parts.items()},
         num_tokens={name: sum(map(len, part.token_ids)) for name, part in parts.items()},
         num_trained={name: part.num_trained for name, part in parts.items()},
@@ -339,8 +341,10 @@ def _normalized(value: Any) -> Any:
     return value
 
 
-def _has_end(found: _Encoded, end_token_ids: tuple[int, ...]) -> bool:
-    return bool(np.isin(found.token_ids[found.mask][-1], end_token_ids))
+def _has_end(token_ids: np.ndarray, end_token_ids: tuple[int, ...], tokenizer: Tokenizer) -> bool:
+    """Return whether a conversation ends with an end token, or with white space after one."""
+    ends = np.flatnonzero(np.isin(token_ids, end_token_ids))
+    return len(ends) > 0 and not tokenizer.decode(token_ids[ends[-1] + 1 :].tolist()).strip()
 
 
 def _warn(report: ConversationReport, limit: int | None, end_token_ids: tuple[int, ...]) -> None:

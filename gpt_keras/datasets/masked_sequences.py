@@ -32,10 +32,8 @@ class MaskedSequences(NamedTuple):
         ...     (np.array([False, False, True]), np.array([False, True])),
         ... )
         >>> inputs, targets, sample_weight = next(iter(sequences.batches(2)))
-        >>> targets.numpy()[:, :3].tolist()
-        [[1, 0, 0], [1, 2, 0]]
-        >>> sample_weight.numpy()[:, :3].tolist()
-        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+        >>> targets.numpy().tolist(), sample_weight.numpy().tolist()
+        ([[1, 2], [1, 0]], [[0.0, 1.0], [1.0, 0.0]])
     """
 
     token_ids: tuple[np.ndarray, ...]
