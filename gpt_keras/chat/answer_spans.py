@@ -1,4 +1,4 @@
-"""Where the assistant's answers stand in the text of a conversation."""
+"""Places of the assistant's answers in the text of a conversation."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""ChatML: a chat template, its tokens, and both for a model that has none."""
+"""ChatML: a chat template and its tokens, for a model without a template."""
 
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,12 @@ CHATML = (
 
 
 def add_chatml(model: "CausalLM") -> "CausalLM":
-    r"""Return a copy of a model with ChatML: its tokens, its template and its end token.
+    r"""Return a copy of a model with ChatML: tokens, template and end token.
 
     A message is written as `<|im_start|>user\nHello<|im_end|>\n`. The tokens `<|im_start|>` and
     `<|im_end|>` are added to the tokenizer if it lacks them. The model gets further ids if it has
-    none left. The weights of each new id are the mean of the weights of the tokenizer's other ids,
-    in the embedding and in the output projection. Nothing is drawn at random.
+    none left. In the embedding and in the output projection, the weights of a new id are the
+    mean over the ids of the old tokenizer. Nothing is drawn at random.
 
     `<|im_end|>` is added to `end_token_ids`. All this is saved with the model. Train the copy, for
     example on `gk.datasets.conversations`, before you chat with it.
@@ -96,7 +96,7 @@ def add_chatml(model: "CausalLM") -> "CausalLM":
 
 
 def _set_to_mean(embedding, start: int, end: int) -> None:
-    """Set the weights of the ids from `start` to `end - 1` to the mean of those before."""
+    """Set the weights of ids `start` to `end - 1` to the mean of the ids before."""
     variables = [(embedding.embeddings, 0)]
     if not embedding.tie_weights:
         variables.append((embedding.reverse_embeddings, 1))

@@ -204,12 +204,12 @@ class ChatTemplate:
         If the template has `{% generation %}` blocks, the assistant writes the text inside them, as
         in transformers. Otherwise, an answer begins where the prompt of `encode` ends, after the
         header such as `<|im_start|>assistant\n`. It ends with its last special token, such as
-        `<|im_end|>`, or with its whole text if it has none. White space after this token is not
-        part of the answer.
+        `<|im_end|>`. White space after this token is not part of the answer. Without a special
+        token, an answer ends with the text of its turn.
 
-        An answer is encoded apart from the text before it. The ids before an answer are then the
-        same as those of a prompt, also where a tokenizer would join the end of the header and the
-        beginning of the answer to one token.
+        An answer is encoded apart from the text before it. The ids before an answer then equal the
+        ids of a prompt. A tokenizer could otherwise join the end of the header and the beginning of
+        the answer to one token, which generation never sees.
 
         Args:
             messages: As in `render`.
@@ -264,7 +264,7 @@ class ChatTemplate:
         return MaskedIds(token_ids, mask)
 
     def _writing(self, messages, tokenizer, tools) -> "_Writing":
-        """Check the messages, and prepare them so that no content can become a special token."""
+        """Check the messages, and protect special tokens' texts in their contents."""
         variables = {"bos_token": tokenizer.start_of_text, "eos_token": tokenizer.end_of_text}
         variables = {name: token for name, token in variables.items() if token is not None}
         messages = self._read(messages)
@@ -299,7 +299,7 @@ class ChatTemplate:
 
 @dataclasses.dataclass(frozen=True)
 class _Writing:
-    """Messages for a template, and what turns the rendered text into parts for a tokenizer.
+    """Messages for a template, and the conversion of its text to tokenizer parts.
 
     Attributes:
         messages: The messages. If a content has the text of a special token, the contents are

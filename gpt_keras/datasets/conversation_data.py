@@ -11,7 +11,7 @@ import numpy as np
 from gpt_keras.chat.template import ChatTemplate
 from gpt_keras.checks import check_positive_int, check_rate, check_seed
 from gpt_keras.datasets.conversation_rows import (
-    Conversation,
+    ConversationRow,
     conversation_of,
     exchanges,
     form_of,
@@ -90,8 +90,8 @@ class _Encoded(NamedTuple):
     """A conversation as token ids.
 
     Attributes:
-        token_ids: int32 `(length,)`.
-        mask: bool `(length,)`, True where a token is trained on.
+        token_ids: Ids, int32 `(length,)`.
+        mask: Bool array `(length,)`, True where a token is trained on.
         num_dropped: Number of exchanges that were dropped.
     """
 
@@ -124,17 +124,17 @@ def conversations(
 
     In a CSV file, lists are written as JSON.
 
-    The model's chat template makes a text of each conversation; `gk.chat.add_chatml` adds one to a
-    model that has none. The loss is computed on the tokens that the assistant writes, the end token
-    of each answer included. `ChatTemplate.encode_with_mask` says which tokens these are.
-    `train.runs(0, model.tokenizer)` shows them as text.
+    The model's chat template makes a text of each conversation; `gk.chat.add_chatml` adds a
+    template to a model without one. The loss is computed on the tokens that the assistant writes,
+    the end token of each answer included. `ChatTemplate.encode_with_mask` says which tokens these
+    are, and `train.runs(0, model.tokenizer)` shows them as text.
 
     A conversation that is too long loses its oldest exchanges: a message of the user with all its
     answers. The system message stays. If the last exchange alone is too long, the conversation is
     dropped. `report` counts both.
 
-    All checks run before any training. The split draws whole conversations. Those that have the
-    same messages except for the answers are in the same part.
+    All checks run before any training. The split draws whole conversations.
+    Conversations with equal messages, the answers excepted, are in the same part.
 
     Args:
         source: A table as in `gk.records.read_rows`: the path of a JSON Lines, JSON, CSV or parquet
@@ -148,7 +148,8 @@ def conversations(
         seed: Seed of the split.
 
     Returns:
-        A `ConversationData`. `train.batches(batch_size, seed=0)` makes the dataset for `fit`.
+        A `ConversationData`. `model.fit(data.train, validation_data=data.validation)` trains on it,
+        and `data.train.batches(batch_size, seed=0)` makes the dataset that `fit` uses.
 
     Raises:
         ValueError: An argument is out of range, the model has no tokenizer or chat template, or a
@@ -246,8 +247,8 @@ def _template(model: Any) -> tuple[ChatTemplate, Tokenizer]:
 
 def _encode_all(
     source, template, tokenizer, limit, assistant_only_loss
-) -> tuple[list[Conversation], list[_Encoded | None]]:
-    """Read and encode all conversations; those that are too long are None.
+) -> tuple[list[ConversationRow], list[_Encoded | None]]:
+    """Read and encode all conversations; None stands for one that is too long.
 
     Raises:
         ValueError: Rows are wrong: the error of the first, with the places of the others.
@@ -276,7 +277,7 @@ def _encode_all(
 
 
 def _encode(
-    conversation: Conversation, template, tokenizer, limit, assistant_only_loss
+    conversation: ConversationRow, template, tokenizer, limit, assistant_only_loss
 ) -> _Encoded | None:
     """Return a conversation as ids, without its oldest exchanges if it is too long."""
     system, parts = exchanges(conversation.messages)
@@ -321,7 +322,7 @@ def _masked(
     return np.array(ids[:length], np.int32), mask[:length]
 
 
-def _key(conversation: Conversation, without_answers: bool = False) -> str:
+def _key(conversation: ConversationRow, without_answers: bool = False) -> str:
     """Return a text that is equal for equal conversations, whatever their white space."""
     messages = [
         message
@@ -342,7 +343,7 @@ def _normalized(value: Any) -> Any:
 
 
 def _has_end(token_ids: np.ndarray, end_token_ids: tuple[int, ...], tokenizer: Tokenizer) -> bool:
-    """Return whether a conversation ends with an end token, or with white space after one."""
+    """Return whether only white space follows the last end token, if there is one."""
     ends = np.flatnonzero(np.isin(token_ids, end_token_ids))
     return len(ends) > 0 and not tokenizer.decode(token_ids[ends[-1] + 1 :].tolist()).strip()
 

@@ -1,4 +1,4 @@
-"""Conversations from the rows of a table, in the forms of messages, ShareGPT and Alpaca."""
+"""Conversations from rows of a table: messages, ShareGPT and Alpaca."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from gpt_keras.records import Row
 from gpt_keras.tokenizers.texts import describe
 
-# ShareGPT's names of the roles, and those of data sets in its form.
+# ShareGPT's names of the roles, and other names in data sets of its form.
 _SHAREGPT_ROLES = {
     "system": "system",
     "human": "user",
@@ -35,8 +35,8 @@ _FORMS = (
 )
 
 
-class Conversation(NamedTuple):
-    """Conversation of one row.
+class ConversationRow(NamedTuple):
+    """The conversation of a row.
 
     Attributes:
         messages: Dicts of `role` and `content`, and further entries such as `tool_calls`.
@@ -73,7 +73,7 @@ def form_of(row: Row) -> str:
     raise ValueError(f"{row.place}: a row must have {_FORMS}; it has {_columns(row)}.")
 
 
-def conversation_of(row: Row, form: str) -> Conversation:
+def conversation_of(row: Row, form: str) -> ConversationRow:
     """Return the conversation of a row, with its roles and contents checked.
 
     Args:
@@ -112,11 +112,11 @@ def conversation_of(row: Row, form: str) -> Conversation:
         _check_order(messages)
     except ValueError as error:
         raise ValueError(f"{row.place}: {error}") from error
-    return Conversation(messages, tools, row.place)
+    return ConversationRow(messages, tools, row.place)
 
 
 def exchanges(messages: list[dict[str, Any]]) -> tuple[list[dict], list[list[dict]]]:
-    """Split checked messages into those of the system and the exchanges.
+    """Split checked messages into the system message and the exchanges.
 
     An exchange is a message of the user and all messages up to the next one of the user.
 
@@ -220,7 +220,7 @@ def _tool_call(number: int, value: Any) -> dict[str, Any]:
 
 
 def _check_order(messages: list[dict[str, Any]]) -> None:
-    """Check that roles follow each other as in a conversation, and that contents are not empty."""
+    """Check the order of the roles, and that no content is empty."""
     before = None
     for number, message in enumerate(messages):
         role = message.get("role")

@@ -1,4 +1,4 @@
-"""Token sequences of which some tokens are trained on, in batches of similar length."""
+"""Token sequences with a mask of the trained tokens, in batches by length."""
 
 import itertools
 from typing import NamedTuple
@@ -15,9 +15,10 @@ _STEP = 8
 
 
 class MaskedSequences(NamedTuple):
-    """Token sequences of different lengths, and the tokens in them that are trained on.
+    """Token sequences of any lengths, with a mask of the tokens to train on.
 
-    `batches` makes a `tf.data.Dataset` of them for `model.fit`.
+    `fit` and `evaluate` of a `CausalLM` take them as `x`. `batches` makes a `tf.data.Dataset` of
+    them.
 
     Attributes:
         token_ids: For each sequence, its ids, an int32 array `(length,)`.
@@ -138,13 +139,13 @@ class MaskedSequences(NamedTuple):
 
 
 def _row_lengths(sizes: np.ndarray, num_lengths: int) -> np.ndarray:
-    """Return the lengths of batches: quantiles, rounded up but not above the longest row."""
+    """Return the lengths of batches: quantiles, rounded up to the longest row."""
     quantiles = np.quantile(sizes, np.arange(1, num_lengths + 1) / num_lengths, method="higher")
     return np.unique(np.minimum(-(-quantiles // _STEP) * _STEP, sizes.max()))
 
 
 def _order(groups: np.ndarray, batch_size: int, seed: tuple[int, int] | None) -> np.ndarray:
-    """Return the rows of each batch of an epoch, `(batches, batch_size)`; -1 is no row."""
+    """Return the rows of an epoch, `(batches, batch_size)`; -1 is no row."""
     generator = None if seed is None else np.random.default_rng(seed)
     batches, rest = [], np.empty(0, np.int64)
     for group in np.unique(groups):

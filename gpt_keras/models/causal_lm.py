@@ -118,7 +118,7 @@ class CausalLM(GenerationMixin, TextModel):
         self._generators = None
 
     def with_vocabulary_size(self, vocabulary_size: int) -> "CausalLM":
-        """Return a copy with more token ids, for example for the tokens of a chat template.
+        """Return a copy with more token ids, for example for a chat template.
 
         Args:
             vocabulary_size: Number of ids of the copy.
@@ -206,14 +206,15 @@ class CausalLM(GenerationMixin, TextModel):
         padded on the right, and the loss ignores padding.
 
         Args:
-            x: Texts, an array of token ids `(batch, length)`, a `tf.data.Dataset` (for example of
+            x: Texts, an array of token ids `(batch, length)`, the `MaskedSequences` of
+                `gk.datasets.conversations`, a `tf.data.Dataset` (for example of
                 `gk.datasets.language_modeling`), a `keras.utils.PyDataset`, or a generator of
                 batches. Ids may also be a ragged tensor, whose rows are padded, or a dict with the
                 one key `"token_ids"`.
             y: Targets of an array `x`, `(batch, length)`: at each position the next id. Without
                 targets, here or in a batch of another source, the ids are shifted by one:
                 `x[:, 1:]` are the targets of `x[:, :-1]`.
-            batch_size: Rows in a batch, for arrays and texts; 32 unless given.
+            batch_size: Rows in a batch, for arrays, texts and `MaskedSequences`; 32 unless given.
             epochs: Number of passes over the data.
             verbose: As in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line for each epoch).
             **kwargs: The other arguments of `keras.Model.fit`. `validation_data` may be texts.

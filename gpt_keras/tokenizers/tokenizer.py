@@ -638,7 +638,7 @@ class Tokenizer(abc.ABC):
         return list(itertools.chain.from_iterable(self.encode_each_part(parts)))
 
     def encode_each_part(self, parts: Sequence[str | int]) -> list[list[int]]:
-        """Encode a text like `encode_parts`, and return the ids of each part in its own list.
+        """Encode a text like `encode_parts`; return the ids of each part in a list.
 
         Args:
             parts: As in `encode_parts`.

@@ -1,4 +1,4 @@
-"""Which tokens of a conversation the assistant writes."""
+"""The mask of the tokens that the assistant writes."""
 
 import itertools
 import json

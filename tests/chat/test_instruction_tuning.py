@@ -52,7 +52,7 @@ def test_a_model_answers_as_trained_and_stops(tmp_path):
     rows = [{"messages": as_messages(pairs)} for pairs in CONVERSATIONS]
     train = gk.datasets.conversations(rows, model, validation_fraction=0).train
     model.compile(gk.training.adamw(3e-3, warmup_steps=20), jit_compile=False)
-    history = model.fit(train.batches(10, seed=0, num_lengths=2), epochs=120, verbose=0).history
+    history = model.fit(train, batch_size=10, epochs=120, verbose=0).history
     print(f"loss {history['loss'][0]:.3f} -> {history['loss'][-1]:.4f}")
     model.save_to_preset(tmp_path / "chat")
     model = gk.CausalLM.from_preset(tmp_path / "chat")
