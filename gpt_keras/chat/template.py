@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gpt_keras.chat.answer_spans import GENERATION_TAG, MARKS, marked_spans, prefix_spans
+from gpt_keras.chat.masked_encoding import encode_segments
 from gpt_keras.tokenizers import Tokenizer
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -250,18 +251,12 @@ class ChatTemplate:
         else:
             roles = [message["role"] for message in writing.messages]
             spans = prefix_spans(render, roles, writing.special)
-        parts, is_answer, position = [], [], 0
+        segments, position = [], 0
         for start, end in [*spans, (len(text), len(text))]:
-            for is_inside, piece in ((False, text[position:start]), (True, text[start:end])):
-                new = writing.parts(piece) if piece else []
-                parts += new
-                is_answer += [is_inside] * len(new)
+            for is_answer, piece in ((False, text[position:start]), (True, text[start:end])):
+                segments += [(part, is_answer) for part in writing.parts(piece) if part != ""]
             position = end
-        token_ids, mask = [], []
-        for ids, is_inside in zip(tokenizer.encode_each_part(parts), is_answer):
-            token_ids += ids
-            mask += [is_inside] * len(ids)
-        return MaskedIds(token_ids, mask)
+        return MaskedIds(*encode_segments(segments, tokenizer))
 
     def _writing(self, messages, tokenizer, tools) -> "_Writing":
         """Check the messages, and protect special tokens' texts in their contents."""

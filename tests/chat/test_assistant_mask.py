@@ -1,5 +1,6 @@
 """The mask of the tokens that the assistant writes."""
 
+import io
 import itertools
 import json
 import pathlib
@@ -12,6 +13,8 @@ from mask_cases import CONVERSATIONS, END, PLAIN, START, TEMPLATES
 
 import gpt_keras as gk
 from gpt_keras.chat import ChatTemplate
+from gpt_keras.chat.masked_encoding import encode_segments
+from gpt_keras.tokenizers.added_tokens import AddedToken
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "assistant_masks.json"
 
@@ -193,3 +196,80 @@ def test_the_ids_are_those_of_encode(name, tokenizer):
     messages = CONVERSATIONS["several"]["messages"]
     ids = ChatTemplate(TEMPLATES[name]).encode(messages, tokenizer, add_generation_prompt=False)
     assert encoded(name, "several", tokenizer).token_ids == ids
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    sentencepiece = pytest.importorskip("sentencepiece")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["user assistant hello system Be brief Hi"] * 9),
+        model_writer=model,
+        vocab_size=310,
+        hard_vocab_limit=False,
+        model_type="bpe",
+        byte_fallback=True,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        num_threads=1,
+        minloglevel=2,
+    )
+    tokenizer = gk.tokenizers.SentencePieceTokenizer(model.getvalue())
+    new = [AddedToken(tokenizer.vocabulary_size + i, text) for i, text in enumerate((START, END))]
+    return tokenizer.with_added_tokens(new)
+
+
+@pytest.mark.parametrize("name", ["plain", "brackets", "chatml"])
+def test_sentencepiece_writes_no_space_before_an_answer(name, pieces):
+    """It begins each text with a space, which an answer must not have."""
+    masked = encoded(name, "several", pieces)
+    template = ChatTemplate(TEMPLATES[name])
+    messages = CONVERSATIONS["several"]["messages"]
+    prompt = template.encode(messages[:2], pieces)
+    assert masked.token_ids[: len(prompt)] == prompt
+    assert masked.assistant_mask[: len(prompt) + 1] == [False] * len(prompt) + [True]
+    assert masked.token_ids == template.encode(messages, pieces, add_generation_prompt=False)
+
+
+def test_sentencepiece_continues_a_header_that_ends_with_a_space(pieces):
+    source = (
+        "{% for m in messages %}{{ m.role[:1] + ': ' + m.content + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'a: ' }}{% endif %}"
+    )
+    messages = [{"role": "user", "content": "b"}, {"role": "assistant", "content": "hello"}]
+    masked = ChatTemplate(source).encode_with_mask(messages, pieces)
+    prompt = ChatTemplate(source).encode(messages[:1], pieces)
+    assert masked.token_ids[: len(prompt)] == prompt
+    answer = masked.token_ids[len(prompt) :]
+    assert answer[-1] == pieces.end_of_text_id
+    assert b"".join(pieces.pieces(answer[:-1])) == b"hello"
+    assert masked.assistant_mask == [i >= len(prompt) for i in range(len(masked.token_ids))]
+    joined = ChatTemplate(source).encode(messages, pieces, add_generation_prompt=False)
+    assert joined != masked.token_ids
+    # A joined token that no context can split is refused.
+    with pytest.raises(ValueError, match="joins the text before an answer"):
+        encode_segments([("a", False), ("\u3000b", True)], NoContinuation(pieces))
+
+
+class NoContinuation:
+    """A tokenizer that writes each text as one token."""
+
+    def __init__(self, tokenizer):
+        self.pieces = tokenizer.pieces
+
+    def encode_each_part(self, parts):
+        return [[len(part)] if part else [] for part in parts]
+
+
+def test_white_space_beside_stripping_tokens_is_removed_as_in_encode():
+    trained = mask_cases.tokenizer().with_added_tokens(
+        [AddedToken(320, "<l>", lstrip=True), AddedToken(321, "<r>", rstrip=True)]
+    )
+    source = (
+        "{% for m in messages %}{{ '<r>  ' + m.role }}\n{% generation %}{{ m.content + '  <l>' }}"
+        "{% endgeneration %} {% endfor %}"
+    )
+    messages = CONVERSATIONS["one"]["messages"]
+    masked = ChatTemplate(source).encode_with_mask(messages, trained)
+    assert masked.token_ids == ChatTemplate(source).encode(messages, trained, False)
+    assert answers(masked, trained) == ["Hello?<l>", "Hi.<l>"]
