@@ -12,6 +12,7 @@ import json
 import pathlib
 import shutil
 import sys
+import tempfile
 
 import numpy as np
 import peft
@@ -494,6 +495,32 @@ SMOLLM2_CHATS = [
 ]
 
 
+def assistant_masks(folder: pathlib.Path) -> None:
+    """Write the ids and masks that transformers makes of conversations."""
+    sys.path.insert(0, str(FIXTURES.parent / "chat"))
+    import mask_cases
+
+    file = mask_cases.tokenizer().save(folder)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(file), eos_token="<|endoftext|>"
+    )
+    entries = []
+    for name, case in mask_cases.MARKED:
+        conversation = mask_cases.CONVERSATIONS[case]
+        made = tokenizer.apply_chat_template(
+            conversation["messages"],
+            tools=conversation.get("tools"),
+            chat_template=mask_cases.TEMPLATES[name],
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+        )
+        ids, mask = made["input_ids"], made["assistant_masks"]
+        entries.append({"template": name, "case": case, "ids": ids, "mask": mask})
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    text = f'{{"made_with": "transformers {transformers.__version__}", "entries": [\n{lines}\n]}}\n'
+    (FIXTURES / "assistant_masks.json").write_text(text, encoding="utf-8")
+
+
 def smollm2(gguf_file: pathlib.Path, num_tokens: int = 20) -> None:
     """Store the results of transformers for the GGUF file of SmolLM2-135M-Instruct."""
     where = {"pretrained_model_name_or_path": gguf_file.parent, "gguf_file": gguf_file.name}
@@ -534,5 +561,7 @@ if __name__ == "__main__":
     scaled_rotary_angles()
     logits_processors(80)
     beam_search()
+    with tempfile.TemporaryDirectory() as folder:
+        assistant_masks(pathlib.Path(folder))
     if len(sys.argv) > 1:  # the GGUF file of SmolLM2-135M-Instruct
         smollm2(pathlib.Path(sys.argv[1]))

@@ -10,7 +10,14 @@ LEVELS = [
     {"atomic", "backend", "cache", "checks", "config", "gguf_file", "records"}
     | {"rotary_scaling", "version", "weight_shapes"},
     {"layers", "presets"},
-    {"chat.environment", "chat.template", "corpus", "tokenizers"},
+    {
+        "chat.answer_spans",
+        "chat.environment",
+        "chat.masked_encoding",
+        "chat.template",
+        "corpus",
+        "tokenizers",
+    },
     {"datasets", "generation"},
     {"training"},
     {"models"},

@@ -12,8 +12,15 @@ import jinja2.ext
 import jinja2.sandbox
 
 
-def new_environment() -> jinja2.Environment:
+def new_environment(generation_marks: tuple[str, str] = ("", "")) -> jinja2.Environment:
     """Return a Jinja sandbox with the tags, filters and functions of chat templates.
+
+    Args:
+        generation_marks: Texts that are written at the beginning and at the end of each
+            `{% generation %}` block.
+
+    Returns:
+        The environment.
 
     Example:
         >>> from gpt_keras.chat.environment import new_environment
@@ -25,6 +32,7 @@ def new_environment() -> jinja2.Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.loopcontrols", GenerationBlock],
     )
+    environment.generation_marks = generation_marks
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = strftime_now
@@ -44,7 +52,11 @@ class GenerationBlock(jinja2.ext.Extension):
         """Return the block as a Jinja scope; Jinja calls this method at the first tag."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.Scope(body).set_lineno(line)
+        opening, closing = (
+            jinja2.nodes.Output([jinja2.nodes.TemplateData(mark)]).set_lineno(line)
+            for mark in self.environment.generation_marks
+        )
+        return jinja2.nodes.Scope([opening, *body, closing]).set_lineno(line)
 
 
 def to_json(

@@ -1,9 +1,13 @@
 """Chat templates: a conversation as one text, in the model's training format."""
 
+import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from gpt_keras.chat.answer_spans import GENERATION_TAG, MARKS, marked_spans, prefix_spans
+from gpt_keras.chat.masked_encoding import encode_segments
 from gpt_keras.tokenizers import Tokenizer
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -12,9 +16,24 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 # template is rendered without the contents.
 _OPEN, _CLOSE = "\U0010fffc", "\U0010fffd"
 
+# A regular expression that matches nothing.
+_NEVER = r"(?!)"
+
 # `transformers` passes these to a template if there are no tools and no documents. Some templates
 # test `tools is none`, and an undefined variable would fail this test.
 _NOTHING_TO_USE = {"tools": None, "documents": None}
+
+
+class MaskedIds(NamedTuple):
+    """Token ids of a conversation, and which of them the assistant writes.
+
+    Attributes:
+        token_ids: The ids.
+        assistant_mask: For each id, True if the assistant writes it.
+    """
+
+    token_ids: list[int]
+    assistant_mask: list[bool]
 
 
 class ChatTemplate:
@@ -111,7 +130,14 @@ class ChatTemplate:
             found.append(message)
         return found
 
-    def _render(self, messages, add_generation_prompt, tools, variables):
+    @functools.cached_property
+    def _marking_template(self):
+        """The template with marks around its `{% generation %}` blocks."""
+        from gpt_keras.chat.environment import new_environment
+
+        return new_environment(MARKS).from_string(self.source)
+
+    def _render(self, messages, add_generation_prompt, tools, variables, template=None):
         if tools is not None and (
             isinstance(tools, str | Mapping) or not all(isinstance(tool, Mapping) for tool in tools)
         ):
@@ -121,8 +147,9 @@ class ChatTemplate:
         given = {"messages": messages, "add_generation_prompt": add_generation_prompt}
         if tools is not None:
             given["tools"] = [dict(tool) for tool in tools]
+        template = self._template if template is None else template
         try:
-            return self._template.render(**(_NOTHING_TO_USE | variables | self._variables | given))
+            return template.render(**(_NOTHING_TO_USE | variables | self._variables | given))
         except Exception as error:  # a template can raise any exception
             raise ValueError(f"The chat template refuses the conversation: {error}.") from error
 
@@ -162,35 +189,139 @@ class ChatTemplate:
             >>> template.encode([{"role": "user", "content": "cab"}], tokenizer)
             [2, 0, 1, 3]
         """
-        named = {"bos_token": tokenizer.start_of_text, "eos_token": tokenizer.end_of_text}
-        named = {name: token for name, token in named.items() if token is not None}
+        writing = self._writing(messages, tokenizer, tools)
+        text = self._render(writing.messages, add_generation_prompt, tools, writing.variables)
+        self._check_filled(writing, text, add_generation_prompt, tools)
+        return tokenizer.encode_parts(writing.parts(text))
+
+    def encode_with_mask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tokenizer: Tokenizer,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> MaskedIds:
+        r"""Return a conversation as token ids, with a mask of the assistant's tokens.
+
+        If the template has `{% generation %}` blocks, the assistant writes the text inside them, as
+        in transformers. Otherwise, an answer begins where the prompt of `encode` ends, after the
+        header such as `<|im_start|>assistant\n`. It ends with its last special token, such as
+        `<|im_end|>`. White space after this token is not part of the answer. Without a special
+        token, an answer ends with the text of its turn.
+
+        An answer is encoded apart from the text before it. The ids before an answer then equal the
+        ids of a prompt. A tokenizer could otherwise join the end of the header and the beginning of
+        the answer to one token, which generation never sees.
+
+        Args:
+            messages: As in `render`.
+            tokenizer: As in `encode`.
+            tools: As in `render`.
+
+        Returns:
+            `(token_ids, assistant_mask)`.
+
+        Raises:
+            ValueError: As in `encode`; or the template has no `{% generation %}` blocks and writes
+                an earlier turn in another way when later turns follow.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc:", end_of_text=True)
+            >>> template = gk.chat.ChatTemplate(
+            ...     "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}:"
+            ...     "{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+            ... )
+            >>> question = {"role": "user", "content": "ab"}
+            >>> answer = {"role": "assistant", "content": "c"}
+            >>> template.encode_with_mask([question, answer], tokenizer)
+            MaskedIds(token_ids=[0, 1, 3, 2, 4], assistant_mask=[False, False, False, True, True])
+        """
+        writing = self._writing(messages, tokenizer, tools)
+
+        def render(count: int, add_generation_prompt: bool, template=None) -> str:
+            return self._render(
+                writing.messages[:count], add_generation_prompt, tools, writing.variables, template
+            )
+
+        text = render(len(writing.messages), False)
+        self._check_filled(writing, text, False, tools)
+        if GENERATION_TAG.search(self.source):
+            marked = render(len(writing.messages), False, self._marking_template)
+            spans = marked_spans(marked, text)
+        else:
+            roles = [message["role"] for message in writing.messages]
+            spans = prefix_spans(render, roles, writing.special)
+        segments, position = [], 0
+        for start, end in [*spans, (len(text), len(text))]:
+            for is_answer, piece in ((False, text[position:start]), (True, text[start:end])):
+                segments += [(part, is_answer) for part in writing.parts(piece) if part != ""]
+            position = end
+        return MaskedIds(*encode_segments(segments, tokenizer))
+
+    def _writing(self, messages, tokenizer, tools) -> "_Writing":
+        """Check the messages, and protect special tokens' texts in their contents."""
+        variables = {"bos_token": tokenizer.start_of_text, "eos_token": tokenizer.end_of_text}
+        variables = {name: token for name, token in variables.items() if token is not None}
         messages = self._read(messages)
-        text = self._render(messages, add_generation_prompt, tools, named)
-        special = sorted(tokenizer.special_tokens, key=len, reverse=True)
-        if not special:
-            return tokenizer.encode(text)
-        expression = re.compile("|".join(map(re.escape, special)))
+        special = tokenizer.special_tokens
+        longest_first = sorted(special, key=len, reverse=True)
+        expression = re.compile("|".join(map(re.escape, longest_first)) or _NEVER)
         contents = [said for message in messages for said in _texts(message.get("content")) or []]
         others = [{**message, "content": None} for message in messages]
         if any(map(expression.search, _strings([others, tools]))):
             raise ValueError(
                 "`messages` and `tools` must not hold the text of special tokens outside of "
-                f"`content`; the special tokens are {special}."
+                f"`content`; the special tokens are {longest_first}."
             )
         if not any(map(expression.search, contents)):
-            return tokenizer.encode(text, allowed_special="all")
+            return _Writing(messages, variables, special, expression)
         marks = iter(f"{_OPEN}{i}{_CLOSE}" for i in range(len(contents)))
         marked = [_with_texts(message, marks) for message in messages]
-        marked = self._render(marked, add_generation_prompt, tools, named)
-        if _filled(marked, contents) != text:
+        return _Writing(marked, variables, special, expression, contents, messages)
+
+    def _check_filled(self, writing, text, add_generation_prompt, tools) -> None:
+        """Check that the template writes the contents as they are, if they were replaced."""
+        if writing.originals is None:
+            return
+        plain = self._render(writing.originals, add_generation_prompt, tools, writing.variables)
+        if _filled(text, writing.contents) != plain:
             raise ValueError(
                 "`messages` must not hold the text of special tokens, since the model's chat "
-                f"template changes their contents; the special tokens are {special}."
+                "template changes their contents; the special tokens are "
+                f"{sorted(writing.token_ids, key=len, reverse=True)}."
             )
-        parts: list[str | int] = [_filled(part, contents) for part in expression.split(marked)]
-        for i, token in enumerate(expression.findall(marked)):
-            parts.insert(2 * i + 1, tokenizer.special_tokens[token])
-        return tokenizer.encode_parts(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Writing:
+    """Messages for a template, and the conversion of its text to tokenizer parts.
+
+    Attributes:
+        messages: The messages. If a content has the text of a special token, the contents are
+            replaced by their numbers between private-use characters.
+        variables: Further variables of the template.
+        token_ids: Special tokens and their ids.
+        special: Expression that finds special tokens.
+        contents: The replaced contents.
+        originals: The messages with their own contents; None if no content was replaced.
+    """
+
+    messages: list[dict[str, Any]]
+    variables: dict[str, str]
+    token_ids: dict[str, int]
+    special: re.Pattern
+    contents: Sequence[str] = ()
+    originals: list[dict[str, Any]] | None = None
+
+    def parts(self, text: str) -> list[str | int]:
+        """Return a rendered text as strings and ids of special tokens between them."""
+        parts: list[str | int] = [
+            _filled(part, self.contents) if self.originals else part
+            for part in self.special.split(text)
+        ]
+        for i, token in enumerate(self.special.findall(text)):
+            parts.insert(2 * i + 1, self.token_ids[token])
+        return parts
 
 
 def _names(node: object) -> tuple[object, ...]:

@@ -7,6 +7,11 @@ from gpt_keras.datasets.classification_data import (
     DataReport,
     classification,
 )
+from gpt_keras.datasets.conversation_data import (
+    ConversationData,
+    ConversationReport,
+    conversations,
+)
 from gpt_keras.datasets.documents import digest
 from gpt_keras.datasets.labeled_texts import LabeledTexts
 from gpt_keras.datasets.masked_sequences import MaskedSequences
@@ -19,6 +24,8 @@ from gpt_keras.datasets.windows import language_modeling
 __all__ = [
     "ClassificationData",
     "Conflict",
+    "ConversationData",
+    "ConversationReport",
     "DataReport",
     "LabeledTexts",
     "MaskedSequences",
@@ -26,6 +33,7 @@ __all__ = [
     "PromptTask",
     "TableRows",
     "classification",
+    "conversations",
     "corpora",
     "digest",
     "language_modeling",

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,10 +12,12 @@ from gpt_keras.atomic import atomic_file
 from gpt_keras.checks import check_token_ids
 from gpt_keras.generation.backbone import num_logits
 from gpt_keras.generation.mixin import GenerationMixin
+from gpt_keras.models.adapters import adapted_layers
 from gpt_keras.models.batches import plain_errors
 from gpt_keras.models.preset_folder import write_preset
 from gpt_keras.models.text_containers import find_texts, find_training_texts, hold_out
 from gpt_keras.models.text_model import TextModel
+from gpt_keras.models.tokenizer_config import tokenizer_beside_config
 from gpt_keras.models.training_data import read, read_ids, read_validation
 from gpt_keras.training import CrossEntropy, Perplexity, adamw
 from gpt_keras.training.losses import precise_dtype
@@ -114,6 +117,50 @@ class CausalLM(GenerationMixin, TextModel):
         self._end_token_ids = token_ids
         self._generators = None
 
+    def with_vocabulary_size(self, vocabulary_size: int) -> "CausalLM":
+        """Return a copy with more token ids, for example for a chat template.
+
+        Args:
+            vocabulary_size: Number of ids of the copy.
+
+        Returns:
+            A new model of this class, not compiled, with the same tokenizer, chat template and end
+            tokens. The weights of the new ids are initialized at random, as in a new model.
+
+        Raises:
+            ValueError: `vocabulary_size` is below the model's own, the model is quantized or has
+                adapters, or the backbone has no method `with_vocabulary_size`.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> model = gk.GPTCausalLM(gk.presets.get("tiny"))
+            >>> larger = model.with_vocabulary_size(model.vocabulary_size + 2)
+            >>> larger.vocabulary_size - model.vocabulary_size
+            2
+        """
+        if not hasattr(self.backbone, "with_vocabulary_size"):
+            raise ValueError(
+                "The model's backbone must have the method `with_vocabulary_size`, as gk.GPT; a "
+                f"{type(self.backbone).__name__} has none."
+            )
+        if adapted_layers(self):
+            raise ValueError(
+                "The model has LoRA adapters: call `merge_adapter` or `remove_adapter` first."
+            )
+        backbone = self.backbone.with_vocabulary_size(vocabulary_size)
+        with tokenizer_beside_config():
+            config = self.get_config() | self._backbone_config(backbone)
+        copy = type(self).from_config(config)
+        for new, value in zip(copy.backbone.variables, backbone.variables, strict=True):
+            new.assign(value)
+        copy.tokenizer = self.tokenizer
+        return copy
+
+    @staticmethod
+    def _backbone_config(backbone: keras.Model) -> dict[str, Any]:
+        """Return the entries of `get_config` that describe a backbone."""
+        return {"backbone": keras.saving.serialize_keras_object(backbone)}
+
     # Training
 
     def compile(
@@ -159,14 +206,15 @@ class CausalLM(GenerationMixin, TextModel):
         padded on the right, and the loss ignores padding.
 
         Args:
-            x: Texts, an array of token ids `(batch, length)`, a `tf.data.Dataset` (for example of
+            x: Texts, an array of token ids `(batch, length)`, the `MaskedSequences` of
+                `gk.datasets.conversations`, a `tf.data.Dataset` (for example of
                 `gk.datasets.language_modeling`), a `keras.utils.PyDataset`, or a generator of
                 batches. Ids may also be a ragged tensor, whose rows are padded, or a dict with the
                 one key `"token_ids"`.
             y: Targets of an array `x`, `(batch, length)`: at each position the next id. Without
                 targets, here or in a batch of another source, the ids are shifted by one:
                 `x[:, 1:]` are the targets of `x[:, :-1]`.
-            batch_size: Rows in a batch, for arrays and texts; 32 unless given.
+            batch_size: Rows in a batch, for arrays, texts and `MaskedSequences`; 32 unless given.
             epochs: Number of passes over the data.
             verbose: As in Keras: `"auto"`, 0, 1 (progress bar) or 2 (a line for each epoch).
             **kwargs: The other arguments of `keras.Model.fit`. `validation_data` may be texts.

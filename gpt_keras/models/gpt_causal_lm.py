@@ -49,6 +49,10 @@ class GPTCausalLM(CausalLM):
         """Config of the backbone."""
         return self.backbone.config
 
+    @staticmethod
+    def _backbone_config(backbone):
+        return {"config": backbone.config.to_dict()}
+
     def get_config(self):
         config = super().get_config()
         backbone = config.pop("backbone")["config"]

@@ -2,7 +2,7 @@
 
 import keras
 
-from gpt_keras.datasets import padded
+from gpt_keras.datasets import MaskedSequences, padded
 from gpt_keras.generation.arguments import require_tokenizer
 from gpt_keras.models.batches import TokenBatches, checked_batches, is_checked
 from gpt_keras.models.text_containers import find_training_texts
@@ -13,8 +13,8 @@ def read(
 ) -> tuple:
     """Return data of a `CausalLM` in the form that Keras accepts.
 
-    Texts become a dataset of padded rows. Arrays are checked as a whole; a batch of any other
-    source is checked when it arrives.
+    Texts and `MaskedSequences` become a dataset of padded rows. Arrays are checked as a whole; a
+    batch of any other source is checked when it arrives.
 
     Args:
         model: A `CausalLM`.
@@ -35,8 +35,9 @@ def read(
     if is_checked(x):
         return x, y, sample_weight, batch_size
     texts, x = find_training_texts("x", x)
-    if texts is not None:
-        x = _texts_to_dataset(texts, model, batch_size, shuffle)
+    is_dataset = texts is None and not isinstance(x, MaskedSequences)
+    if not is_dataset:
+        x = _to_dataset(x, model, 32 if batch_size is None else batch_size, 0 if shuffle else None)
     batches = TokenBatches(model, class_weight=class_weight)
     source = checked_batches(x, batches)
     if source is not None:
@@ -45,7 +46,7 @@ def read(
                 raise ValueError(
                     f"`{name}` must be None where `x` is texts or a dataset, which has its own."
                 )
-        return source, None, None, batch_size if texts is None else None
+        return source, None, None, batch_size if is_dataset else None
     _check_not_empty(x)
     return *batches.arrays(x, y, sample_weight), batch_size
 
@@ -79,16 +80,20 @@ def read_validation(model, data, batch_size=None):
         return None
     texts, data = find_training_texts("validation_data", data)
     is_tuple = texts is None and isinstance(data, list | tuple)
+    is_tuple &= not isinstance(data, MaskedSequences)
     parts = keras.utils.unpack_x_y_sample_weight(data) if is_tuple else (texts or data, None, None)
     x, y, sample_weight, _ = read(model, *parts, batch_size)
     return x if y is None else (x, y, sample_weight)
 
 
-def _texts_to_dataset(texts, model, batch_size, shuffle):
+def _to_dataset(x, model, batch_size, seed):
+    """Return texts or masked sequences as a dataset."""
+    if isinstance(x, MaskedSequences):
+        return x.batches(batch_size, seed=seed)
     return padded(
-        texts,
+        x,
         require_tokenizer(model.tokenizer),
         sequence_length=model.max_sequence_length,
-        batch_size=32 if batch_size is None else batch_size,
-        seed=0 if shuffle else None,
+        batch_size=batch_size,
+        seed=seed,
     )

@@ -3,6 +3,7 @@
 import abc
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -608,9 +609,10 @@ class Tokenizer(abc.ABC):
         expression = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         # `split` returns the special tokens at the odd positions.
         rows = [expression.split(text) for text in texts]
-        return self._encode_parts(
+        encoded = self._encode_parts(
             [[allowed[part] if i % 2 else part for i, part in enumerate(row)] for row in rows]
         )
+        return [list(itertools.chain.from_iterable(parts)) for parts in encoded]
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
         """Encode a text whose special tokens are given as ids between its parts.
@@ -633,12 +635,32 @@ class Tokenizer(abc.ABC):
             >>> tokenizer.encode_parts(["ab", 3, "c"])
             [0, 1, 3, 2]
         """
+        return list(itertools.chain.from_iterable(self.encode_each_part(parts)))
+
+    def encode_each_part(self, parts: Sequence[str | int]) -> list[list[int]]:
+        """Encode a text like `encode_parts`; return the ids of each part in a list.
+
+        Args:
+            parts: As in `encode_parts`.
+
+        Returns:
+            A list of ids for each part. Joined, they are the result of `encode_parts`.
+
+        Raises:
+            ValueError: As in `encode_parts`.
+
+        Example:
+            >>> import gpt_keras as gk
+            >>> tokenizer = gk.tokenizers.CharacterTokenizer("abc", end_of_text=True)
+            >>> tokenizer.encode_each_part(["ab", 3, "c"])
+            [[0, 1], [3], [2]]
+        """
         parts = list(parts)
         self._checked([part for part in parts if not isinstance(part, str)], "parts")
         return self._encode_parts([parts])[0]
 
-    def _encode_parts(self, rows: list[list[str | int]]) -> list[list[int]]:
-        """Encode the strings of all rows in two batches.
+    def _encode_parts(self, rows: list[list[str | int]]) -> list[list[list[int]]]:
+        """Encode the strings of all rows in two batches, and return the ids of each part.
 
         Strings that begin a row are one batch, all other strings are the second.
         """
@@ -652,9 +674,8 @@ class Tokenizer(abc.ABC):
         ids = iter(self._encode_batch(first)), iter(self._encode_later(later))
         return [
             [
-                token_id
+                next(ids[i > 0]) if isinstance(part, str) else [int(part)]
                 for i, part in enumerate(row)
-                for token_id in (next(ids[i > 0]) if isinstance(part, str) else [int(part)])
             ]
             for row in rows
         ]
