@@ -9,6 +9,8 @@ from gpt_keras.datasets.classification_data import (
 )
 from gpt_keras.datasets.documents import digest
 from gpt_keras.datasets.labeled_texts import LabeledTexts
+from gpt_keras.datasets.preference_data import PreferenceData, PreferenceReport, preferences
+from gpt_keras.datasets.preference_pairs import PreferencePairs
 from gpt_keras.datasets.rows import padded
 from gpt_keras.datasets.table_text import TableRows, table_rows
 from gpt_keras.datasets.windows import language_modeling
@@ -18,11 +20,15 @@ __all__ = [
     "Conflict",
     "DataReport",
     "LabeledTexts",
+    "PreferenceData",
+    "PreferencePairs",
+    "PreferenceReport",
     "TableRows",
     "classification",
     "corpora",
     "digest",
     "language_modeling",
     "padded",
+    "preferences",
     "table_rows",
 ]
