@@ -26,7 +26,7 @@ def row_lengths(sizes: np.ndarray, num_lengths: int) -> np.ndarray:
         [8, 50]
     """
     shares = np.arange(1, num_lengths + 1) / num_lengths
-    quantiles = np.quantile(sizes, shares, method="higher")
+    quantiles = np.quantile(sizes, shares, method="inverted_cdf")
     return np.unique(np.minimum(-(-quantiles // _STEP) * _STEP, sizes.max())).astype(np.int64)
 
 

@@ -294,8 +294,10 @@ def _check_answers(answers) -> None:
 
 
 def _room(answers, limit) -> int | None:
-    """Return the largest number of tokens of the prompt; the last token is only a target."""
-    return None if limit is None else limit + 1 - max(map(len, answers))
+    """Return the largest number of tokens of the prompt."""
+    if limit is None:
+        return None
+    return limit + 1 - max(map(len, answers))  # the last token is only a target
 
 
 def _too_long(answers, num_prompt, limit) -> ValueError:

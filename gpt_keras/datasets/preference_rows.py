@@ -46,14 +46,12 @@ def preference_of(row: Row) -> Preference:
         >>> from gpt_keras.records import Row
         >>> say = lambda role, content: {"role": role, "content": content}
         >>> row = Row({"chosen": [say("user", "1 + 1?"), say("assistant", "2")],
-        ...            "rejected": [say("user", "1 + 1?"), say("assistant", "3")]}, "a.jsonl, line 1")
+        ...            "rejected": [say("user", "1 + 1?"), say("assistant", "3")]}, "line 1")
         >>> preference_of(row).prompt
         [{'role': 'user', 'content': '1 + 1?'}]
     """
     try:
-        prompt, chosen, rejected = (
-            _value(row, name) for name in ("prompt", "chosen", "rejected")
-        )
+        prompt, chosen, rejected = (_value(row, name) for name in ("prompt", "chosen", "rejected"))
         for name, value in (("chosen", chosen), ("rejected", rejected)):
             if value is None or _is_empty(value):
                 raise ValueError(f"`{name}` must have an answer, but is empty or missing.")
@@ -128,7 +126,7 @@ def _check_text(prompt) -> None:
 
 
 def _split(prompt: str | None, chosen: Messages, rejected: Messages):
-    """Return the prompt and answers of two whole conversations, or of answers to a text."""
+    """Return prompt and answers of whole conversations, or of answers to a text."""
     length = 0
     while length < min(len(chosen), len(rejected)) and chosen[length] == rejected[length]:
         length += 1

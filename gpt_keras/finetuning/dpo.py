@@ -24,31 +24,6 @@ from gpt_keras.training.optimizers import MeasuredOptimizer, bare_optimizer
 _BATCH_SIZE = 8
 
 
-def dpo_loss(margins, label_smoothing: float = 0.0):
-    """Return the DPO loss of each pair, `-log sigmoid(margin)`.
-
-    This is equation 7 of Rafailov et al. 2023, "Direct Preference Optimization". The margin is the
-    reward of the chosen answer minus the reward of the rejected one. A reward is `beta` times the
-    log-probability of the answer under the model, minus the same under the reference.
-
-    Args:
-        margins: `(pairs,)`.
-        label_smoothing: Probability that a label is wrong, in [0, 0.5). The loss is then
-            `-(1 - label_smoothing) log sigmoid(margin) - label_smoothing log sigmoid(-margin)`
-            (Mitchell 2023, "conservative DPO").
-
-    Returns:
-        `(pairs,)`, in nats.
-
-    Example:
-        >>> import numpy as np
-        >>> import gpt_keras as gk
-        >>> gk.finetuning.dpo_loss(np.array([0.0, 2.0])).numpy().round(4).tolist()    # log 2
-        [0.6931, 0.1269]
-    """
-    return (1 - label_smoothing) * ops.softplus(-margins) + label_smoothing * ops.softplus(margins)
-
-
 class DPO(keras.Model):
     r"""Training of a causal model on preferences (DPO, Rafailov et al. 2023).
 
@@ -67,7 +42,8 @@ class DPO(keras.Model):
 
     `DPO` holds the model and trains its weights in place. Afterwards, use and save the model
     itself: `model.generate`, `model.save_adapter`, `model.save_to_preset`. `DPO.save` writes the
-    model, without `DPO`, so `keras.callbacks.ModelCheckpoint` works. Dropout is inactive, as in trl.
+    model, without `DPO`, so `keras.callbacks.ModelCheckpoint` works. Dropout is inactive in
+    training, as in trl.
 
     The metrics are means over pairs, with trl's definitions:
 
@@ -82,7 +58,6 @@ class DPO(keras.Model):
     Args:
         model: A `CausalLM`.
         beta: Strength of the pull to the reference, above 0. Usual values are 0.1 to 0.5.
-        label_smoothing: Probability that a label is wrong, in [0, 0.5); see `dpo_loss`.
         name: Name of the Keras model.
 
     Call arguments:
@@ -95,7 +70,7 @@ class DPO(keras.Model):
         tokens.
 
     Raises:
-        ValueError: `model` is not a `CausalLM`, or a number is out of its range.
+        ValueError: `model` is not a `CausalLM`, or `beta` is not positive.
 
     Example:
         >>> import gpt_keras as gk
@@ -107,29 +82,20 @@ class DPO(keras.Model):
         >>> model.enable_lora(2)
         >>> dpo = gk.finetuning.DPO(model, beta=0.1)
         >>> dpo.compile(gk.training.adamw(1e-2), run_eagerly=True)
-        >>> history = dpo.fit(data.train, validation_data=data.validation, verbose=0)
+        >>> history = dpo.fit(data.train, verbose=0)
         >>> round(history.history["loss"][0], 4)    # log 2: the margins are 0 at first
         0.6931
     """
 
-    def __init__(
-        self,
-        model: CausalLM,
-        beta: float = 0.1,
-        label_smoothing: float = 0.0,
-        name: str = "dpo",
-    ):
+    def __init__(self, model: CausalLM, beta: float = 0.1, name: str = "dpo"):
         if not isinstance(model, CausalLM):
             raise ValueError(f"`model` must be a CausalLM, got {model!r}.")
         check_positive("beta", beta)
-        if not 0 <= label_smoothing < 0.5:
-            raise ValueError(f"`label_smoothing` must be in [0, 0.5), got {label_smoothing!r}.")
         # Keras scales the loss if the policy is mixed_float16. Without `autocast=False` it would
         # round the reference's log-probabilities to 16 bits.
         super().__init__(name=name, dtype=model.dtype_policy, autocast=False)
         self.model = model
         self.beta = float(beta)
-        self.label_smoothing = float(label_smoothing)
         self._mean_loss = MeanLoss()
         names = ("accuracy", "margin", "chosen_reward", "rejected_reward", "kl")
         self._means = {name: keras.metrics.Mean(name, precise_dtype()) for name in names}
@@ -160,7 +126,11 @@ class DPO(keras.Model):
         }
 
     def _run(self, inputs, training):
-        """Return the logits `(2 * batch, length - 1, vocabulary_size)`, and log p `(batch, 2)`."""
+        """Return logits and log-probabilities.
+
+        Returns:
+            `(2 * batch, length - 1, vocabulary_size)`, and `(batch, 2)` of the answers.
+        """
         ids = inputs["token_ids"]
         rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))  # (2 * batch, length)
         logits = ops.cast(self.model(rows[:, :-1], training=training), precise_dtype())
@@ -330,7 +300,10 @@ class DPO(keras.Model):
         """Metrics that Keras resets and shows, the loss first."""
         if not self.compiled:
             return []
-        return [self._mean_loss, *(m for m in self._means.values() if m.name != "kl" or self._has_kl)]
+        return [
+            self._mean_loss,
+            *(m for m in self._means.values() if m.name != "kl" or self._has_kl),
+        ]
 
     def make_train_function(self, force=False):
         """Make the function of a training step; Keras calls this method."""
@@ -355,7 +328,7 @@ class DPO(keras.Model):
         num_pairs = ops.sum(is_pair)
         rewards = self.beta * (y_pred["log_probabilities"] - y_pred["reference"])
         margins = rewards[:, 0] - rewards[:, 1]
-        losses = dpo_loss(margins, self.label_smoothing)
+        losses = ops.softplus(-margins)  # -log sigmoid(margins)
         loss = ops.sum(losses * is_pair) / ops.maximum(num_pairs, 1)
         for other in self.losses:  # such as a router's load-balancing loss
             loss = loss + ops.cast(other, loss.dtype)
@@ -450,9 +423,7 @@ _NO_REFERENCE = (
 @contextlib.contextmanager
 def _without_dropout(model):
     """Set all dropout rates to 0 while a training step is traced."""
-    layers = [
-        layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)
-    ]
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
     rates = [layer.rate for layer in layers]
     try:
         for layer in layers:

@@ -19,9 +19,9 @@ _ARE_DISABLED = contextvars.ContextVar("adapters_are_disabled", default=False)
 
 @contextlib.contextmanager
 def adapters_disabled() -> Iterator[None]:
-    """Run all layers without their adapters inside the block, as PEFT's `disable_adapter`.
+    """Run layers without their adapters inside the block.
 
-    No weight changes, and other threads are not affected. A compiled function keeps the state that
+    PEFT has this as `disable_adapter`. No weight changes, and other threads are not affected. A compiled function keeps the state that
     it had while it was traced. One step can therefore compute with and without the adapter.
 
     Example:
