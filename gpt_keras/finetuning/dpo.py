@@ -38,7 +38,11 @@ class DPO(keras.Model):
     - If the model has a LoRA adapter, the reference is the model without the adapter. The same
       training step computes both.
     - Otherwise the log-probabilities of the reference are computed once, before training:
-      `train = dpo.with_reference(train)`. Pairs with such log-probabilities always use them.
+      `train = dpo.with_reference(train)`. Pairs with log-probabilities always use them.
+
+    An adapter that was trained before, for example by instruction tuning, is not in the first kind
+    of reference. Merge it with `model.merge_adapter()` and call `enable_lora` again, or use
+    `with_reference`.
 
     `DPO` holds the model and trains its weights in place. Afterwards, use and save the model
     itself: `model.generate`, `model.save_adapter`, `model.save_to_preset`. `DPO.save` writes the
@@ -253,9 +257,8 @@ class DPO(keras.Model):
     ) -> PreferencePairs:
         """Return pairs with the log-probabilities of the reference, computed now.
 
-        Call it before training: without an adapter, the model of this moment is the reference.
-        With an adapter, the reference is the model without it. The pairs then save a pass of the
-        model in each training step, and `kl` is not measured.
+        The model of this moment is the reference, its adapter included: call this method before
+        training. A training step then needs one pass of the model less, and does not measure `kl`.
 
         Args:
             pairs: The pairs.
@@ -278,8 +281,7 @@ class DPO(keras.Model):
         self._check_pairs("pairs", pairs, needs_reference=False)
 
         def log_probabilities(batch):
-            with adapters_disabled():
-                return self._run(batch, training=False)[1]
+            return self._run(batch, training=False)[1]
 
         pairs = dataclasses.replace(pairs, reference=None)
         found = self._of_each_pair(pairs, batch_size, log_probabilities)
@@ -348,6 +350,29 @@ class DPO(keras.Model):
             per_token = y_pred["kl"] / ops.maximum(num_tokens, 1)
             self._means["kl"].update_state(per_token, sample_weight=num_tokens)
         return loss / num_replicas()
+
+    @property
+    def backbone(self):
+        """Backbone of the model; `gk.callbacks.RunRecord` records its config."""
+        return self.model.backbone
+
+    def generate(self, prompts, **settings):
+        """Continue prompts with the model, as `CausalLM.generate`; for `SampleText`.
+
+        Args:
+            prompts: As in `CausalLM.generate`.
+            **settings: As in `CausalLM.generate`.
+        """
+        return self.model.generate(prompts, **settings)
+
+    def stream(self, prompts, **settings):
+        """Continue prompts and yield the new text, as `CausalLM.stream`.
+
+        Args:
+            prompts: As in `CausalLM.stream`.
+            **settings: As in `CausalLM.stream`.
+        """
+        return self.model.stream(prompts, **settings)
 
     def save(self, filepath, overwrite=True, **kwargs):
         """Save the trained model itself, without `DPO`, as `CausalLM.save`.

@@ -21,8 +21,9 @@ _ARE_DISABLED = contextvars.ContextVar("adapters_are_disabled", default=False)
 def adapters_disabled() -> Iterator[None]:
     """Run layers without their adapters inside the block.
 
-    PEFT has this as `disable_adapter`. No weight changes, and other threads are not affected. A compiled function keeps the state that
-    it had while it was traced. One step can therefore compute with and without the adapter.
+    PEFT has this as `disable_adapter`. No weight changes, and other threads are not affected. A
+    compiled function keeps the state that it had while it was traced. One step can therefore
+    compute with and without the adapter.
 
     Example:
         >>> import keras, numpy as np
