@@ -54,8 +54,8 @@ class DPO(keras.Model):
     - `margin`: the margin. `accuracy`: the share of pairs with a margin above 0.
     - `chosen_reward` and `rejected_reward`: the two terms of the margin. Both often fall, which
       means that the model makes both answers less probable than the reference does.
-    - `kl`, only with the adapter as reference: the KL divergence of the reference's next-token
-      distribution from the model's, `sum p (log p - log p_ref)`, in nats. It is exact for each
+    - `kl`, only with the adapter as reference: the KL divergence of the model's next-token
+      distribution from the reference's, `sum p (log p - log p_ref)`, in nats. It is exact for each
       token, and averaged over the answers' tokens. The contexts are the texts of the pairs. Texts
       that the model itself generates may have another KL divergence.
 
@@ -174,7 +174,8 @@ class DPO(keras.Model):
         super().compile(optimizer=optimizer, **kwargs)
         self._has_kl = False
         self._trained = _ids(self.trainable_variables)
-        self._mean_loss.reset_state()
+        for metric in (self._mean_loss, *self._means.values()):
+            metric.reset_state()
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", **kwargs):
         """Train on preferences; an extension of `keras.Model.fit`.
@@ -206,6 +207,14 @@ class DPO(keras.Model):
             kwargs["validation_data"] = self._read(
                 "validation_data", kwargs["validation_data"], None, size
             )
+            if ("reference" in x.element_spec) != (
+                "reference" in kwargs["validation_data"].element_spec
+            ):
+                raise ValueError(
+                    "`x` and `validation_data` must have the same kind of reference: use "
+                    "`with_reference` for both, or for neither."
+                )
+        self._has_kl = "reference" not in x.element_spec
         with plain_errors():
             return super().fit(x, epochs=epochs, verbose=verbose, shuffle=False, **kwargs)
 
@@ -226,6 +235,7 @@ class DPO(keras.Model):
             ValueError: As in `fit`.
         """
         x = self._read("x", x, y, batch_size)
+        self._has_kl = "reference" not in x.element_spec
         with plain_errors():
             return super().evaluate(x, verbose=verbose, **kwargs)
 
@@ -346,7 +356,6 @@ class DPO(keras.Model):
         for name, value in values.items():
             self._means[name].update_state(value, sample_weight=is_pair)
         if "kl" in y_pred:
-            self._has_kl = True
             per_token = y_pred["kl"] / ops.maximum(num_tokens, 1)
             self._means["kl"].update_state(per_token, sample_weight=num_tokens)
         return loss / num_replicas()
