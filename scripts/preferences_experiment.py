@@ -111,7 +111,7 @@ def main() -> None:
     # One length of batches: XLA compiles the step once, which takes longer than the padding.
     train = train.batches(8, seed=0, num_lengths=1)
     validation = validation.batches(8, num_lengths=1)
-    rate = 3e-5 if arguments.full else 1e-3
+    rate = 1e-4 if arguments.full else 1e-3
     dpo.compile(gk.training.adamw(rate, warmup_steps=20, weight_decay=0.0))
 
     table, done = [], 0
