@@ -383,7 +383,7 @@ def network(data, examples, method, seed, smollm2):
             classifier.save_to_preset(pathlib.Path(folder) / "preset")
         num_bytes = sum(path.stat().st_size for path in pathlib.Path(folder).rglob("*.*"))
     return scores, {
-        "trained": report["trainable_parameters"],
+        "trained": report["trainable"],
         "parameters": classifier.count_params(),
         "validation": max(history.history["val_accuracy"]),
         "epochs": epochs,

@@ -8,10 +8,8 @@ import tensorflow as tf
 
 from gpt_keras.checks import check_positive_int, check_seed
 from gpt_keras.datasets.batches import gather
+from gpt_keras.datasets.length_buckets import bucketed_indices, row_lengths
 from gpt_keras.tokenizers import Tokenizer
-
-# Rows are padded to a multiple of this length.
-_STEP = 8
 
 
 class MaskedSequences(NamedTuple):
@@ -103,17 +101,8 @@ class MaskedSequences(NamedTuple):
         if not self.token_ids:
             raise ValueError("There must be at least one sequence, got none.")
         sizes = np.array([len(ids) - 1 for ids in self.token_ids])
-        lengths = _row_lengths(sizes, num_lengths)
+        lengths = row_lengths(sizes, num_lengths)
         groups = np.searchsorted(lengths, sizes)  # the shortest length that holds each row
-        num_batches = -(-len(sizes) // batch_size)
-        epochs = itertools.count()
-
-        def next_order() -> np.ndarray:
-            return _order(groups, batch_size, None if seed is None else (seed, next(epochs)))
-
-        def one_epoch(_: tf.Tensor) -> tf.data.Dataset:
-            order = tf.ensure_shape(tf.numpy_function(next_order, [], tf.int64), [None, batch_size])
-            return tf.data.Dataset.from_tensor_slices(order)
 
         def take(index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             length = int(lengths[groups[index[index >= 0]].max()])
@@ -128,37 +117,9 @@ class MaskedSequences(NamedTuple):
                     weight[i, : len(ids) - 1] = mask[1:]
             return inputs, targets, weight
 
-        indices = tf.data.Dataset.range(1).flat_map(one_epoch)
-        indices = indices.apply(tf.data.experimental.assert_cardinality(num_batches))
         shape = (batch_size, None)
         return gather(
-            indices,
+            bucketed_indices(groups, batch_size, seed),
             take,
             [tf.TensorSpec(shape, dtype) for dtype in (tf.int32, tf.int32, tf.float32)],
         )
-
-
-def _row_lengths(sizes: np.ndarray, num_lengths: int) -> np.ndarray:
-    """Return the lengths of batches: quantiles, rounded up to the longest row."""
-    quantiles = np.quantile(sizes, np.arange(1, num_lengths + 1) / num_lengths, method="higher")
-    return np.unique(np.minimum(-(-quantiles // _STEP) * _STEP, sizes.max()))
-
-
-def _order(groups: np.ndarray, batch_size: int, seed: tuple[int, int] | None) -> np.ndarray:
-    """Return the rows of an epoch, `(batches, batch_size)`; -1 is no row."""
-    generator = None if seed is None else np.random.default_rng(seed)
-    batches, rest = [], np.empty(0, np.int64)
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        if generator is not None:
-            generator.shuffle(rows)
-        rows = np.concatenate([rest, rows])
-        num_full = len(rows) // batch_size
-        batches.append(rows[: num_full * batch_size].reshape(num_full, batch_size))
-        rest = rows[num_full * batch_size :]
-    if len(rest):
-        filled = np.full((1, batch_size), -1, np.int64)
-        filled[0, : len(rest)] = rest
-        batches.append(filled)
-    batches = np.concatenate(batches)
-    return batches if generator is None else generator.permutation(batches)
