@@ -9,19 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpt_keras.chat.template import ChatTemplate
-from gpt_keras.checks import check_positive_int, check_rate, check_seed
+from gpt_keras.checks import check_rate, check_seed
 from gpt_keras.datasets.conversation_rows import (
     ConversationRow,
     conversation_of,
     exchanges,
     form_of,
 )
+from gpt_keras.datasets.encoded_rows import encode_rows, length_limit, train_and_validation
 from gpt_keras.datasets.masked_sequences import MaskedSequences
-from gpt_keras.datasets.splits import draw_splits, units_of
-from gpt_keras.records import read_rows
+from gpt_keras.records import Row
 from gpt_keras.tokenizers import Tokenizer
-
-_SHOWN_PLACES = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,16 +179,16 @@ def conversations(
     check_rate("validation_fraction", validation_fraction)
     check_seed(seed)
     template, tokenizer = _template(model)
-    limit = model.max_sequence_length
-    if sequence_length is not None:
-        check_positive_int("sequence_length", sequence_length)
-        if limit is not None and sequence_length > limit:
-            raise ValueError(
-                f"`sequence_length` must be at most {limit}, the model's max_sequence_length; got "
-                f"{sequence_length}."
-            )
-        limit = sequence_length
-    read, encoded = _encode_all(source, template, tokenizer, limit, assistant_only_loss)
+    limit = length_limit(model, sequence_length)
+    form = None
+
+    def encode(row: Row) -> tuple[ConversationRow, _Encoded | None]:
+        nonlocal form
+        form = form or form_of(row)
+        conversation = conversation_of(row, form)
+        return conversation, _encode(conversation, template, tokenizer, limit, assistant_only_loss)
+
+    read, encoded = zip(*encode_rows(source, encode, "conversations"))
     kept = [i for i, found in enumerate(encoded) if found is not None]
     if not kept:
         raise ValueError(
@@ -198,24 +196,16 @@ def conversations(
             f"{limit} tokens. Give a larger `sequence_length`, or shorter conversations."
         )
     questions = [_key(read[i], without_answers=True) for i in kept]
-    fractions = [1 - validation_fraction, validation_fraction]
-    labels = np.zeros(len(kept), np.int64)
-    splits = draw_splits(labels, units_of(questions), fractions, seed)
-    parts = {}
-    for number, (name, fraction) in enumerate(zip(("train", "validation"), fractions)):
-        own = [encoded[i] for i, split in zip(kept, splits) if split == number]
-        if fraction and not own:
-            raise ValueError(
-                f"The {name} part is empty: its fraction is {fraction:g} of {len(kept)} "
-                "conversations, of which those with equal questions stay together. Change "
-                "`validation_fraction` (0 for no validation part), or give more conversations."
-            )
-        if fraction:
-            parts[name] = MaskedSequences(
-                tuple(found.token_ids for found in own), tuple(found.mask for found in own)
-            )
-    whole = [_key(conversation) for conversation in read]
     used = [encoded[i] for i in kept]
+    parts = {
+        name: MaskedSequences(
+            tuple(found.token_ids for found in own), tuple(found.mask for found in own)
+        )
+        for name, own in train_and_validation(
+            used, questions, validation_fraction, seed, "conversations with equal questions"
+        ).items()
+    }
+    whole = [_key(conversation) for conversation in read]
     report = ConversationReport(
         num_rows=len(read),
         num_duplicates=len(whole) - len(set(whole)),
@@ -243,37 +233,6 @@ def _template(model: Any) -> tuple[ChatTemplate, Tokenizer]:
             f"{' and no '.join(lacking)}. gk.chat.add_chatml(model) adds a chat template."
         )
     return ChatTemplate(model.chat_template), model.tokenizer
-
-
-def _encode_all(
-    source, template, tokenizer, limit, assistant_only_loss
-) -> tuple[list[ConversationRow], list[_Encoded | None]]:
-    """Read and encode all conversations; None stands for one that is too long.
-
-    Raises:
-        ValueError: Rows are wrong: the error of the first, with the places of the others.
-    """
-    read, encoded, wrong = [], [], []
-    form = None
-    for row in read_rows(source):
-        form = form_of(row) if form is None else form
-        try:
-            conversation = conversation_of(row, form)
-            encoded.append(_encode(conversation, template, tokenizer, limit, assistant_only_loss))
-            read.append(conversation)
-        except ValueError as error:
-            wrong.append((row.place, error))
-    if wrong:
-        others = [place for place, _ in wrong[1:]]
-        more = ""
-        if others:
-            shown = "; ".join(others[:_SHOWN_PLACES])
-            more = f" {len(others)} more rows have errors: {shown}"
-            more += "; ..." if len(others) > _SHOWN_PLACES else "."
-        raise ValueError(f"{wrong[0][1]}{more}") from wrong[0][1]
-    if not read:
-        raise ValueError("`source` must have conversations, but is empty.")
-    return read, encoded
 
 
 def _encode(
@@ -316,9 +275,7 @@ def _masked(
     mask = np.array(mask, bool)
     if not mask[1:].any():
         raise ValueError("the chat template writes no text of the assistant.")
-    length = (
-        np.flatnonzero(mask)[-1] + 1
-    )  # nothing is learned from the tokens after the last answer
+    length = np.flatnonzero(mask)[-1] + 1  # no token after the last answer is a target
     return np.array(ids[:length], np.int32), mask[:length]
 
 

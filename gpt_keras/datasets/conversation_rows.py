@@ -116,17 +116,19 @@ def conversation_of(row: Row, form: str) -> ConversationRow:
 
 
 def exchanges(messages: list[dict[str, Any]]) -> tuple[list[dict], list[list[dict]]]:
-    """Split checked messages into the system message and the exchanges.
+    """Split messages into those before the first user message, and the exchanges.
 
     An exchange is a message of the user and all messages up to the next one of the user.
 
     Args:
-        messages: Messages of `conversation_of`.
+        messages: Dicts with `role`.
 
     Returns:
-        `(system, exchanges)`; `system` has one message or none.
+        `(first, exchanges)`. Without a message of the user, all messages are one exchange.
     """
     starts = [i for i, message in enumerate(messages) if message["role"] == "user"]
+    if not starts:
+        return [], [messages]
     ends = [*starts[1:], len(messages)]
     return messages[: starts[0]], [messages[start:end] for start, end in zip(starts, ends)]
 

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpt_keras.chat.template import ChatTemplate
-from gpt_keras.checks import check_positive_int, check_rate, check_seed
+from gpt_keras.checks import check_rate, check_seed
+from gpt_keras.datasets.conversation_rows import exchanges
+from gpt_keras.datasets.encoded_rows import encode_rows, length_limit, train_and_validation
 from gpt_keras.datasets.preference_pairs import PreferencePairs
-from gpt_keras.datasets.preference_rows import Preference, exchanges, preference_of
-from gpt_keras.datasets.splits import draw_splits, units_of
-from gpt_keras.records import read_rows
-
-_SHOWN_PLACES = 5
+from gpt_keras.datasets.preference_rows import Preference, preference_of
+from gpt_keras.records import Row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,34 +142,27 @@ def preferences(
     check_seed(seed)
     if getattr(model, "tokenizer", None) is None:
         raise ValueError("`model` must be a CausalLM with a tokenizer, got one without.")
-    limit = model.max_sequence_length
-    if sequence_length is not None:
-        check_positive_int("sequence_length", sequence_length)
-        if limit is not None and sequence_length > limit:
-            raise ValueError(
-                f"`sequence_length` must be at most {limit}, the model's max_sequence_length; got "
-                f"{sequence_length}."
-            )
-        limit = sequence_length
-    read, encoded = _encode_all(source, model, limit)
+    limit = length_limit(model, sequence_length)
+    template = None if model.chat_template is None else ChatTemplate(model.chat_template)
 
+    def encode(row: Row) -> tuple[Preference, _Encoded]:
+        preference = preference_of(row)
+        return preference, _encode(preference, model, template, limit)
+
+    read, encoded = zip(*encode_rows(source, encode, "pairs"))
     prompts = [_key(preference.prompt) for preference in read]
-    fractions = [1 - validation_fraction, validation_fraction]
-    splits = draw_splits(np.zeros(len(read), np.int64), units_of(prompts), fractions, seed)
-    parts = {}
-    for number, (name, fraction) in enumerate(zip(("train", "validation"), fractions)):
-        own = [pair for pair, split in zip(encoded, splits) if split == number]
-        if fraction and not own:
-            raise ValueError(
-                f"The {name} part is empty: its fraction is {fraction:g} of {len(read)} pairs, of "
-                "which those with equal prompts stay together. Change `validation_fraction` (0 for "
-                "no validation part), or give more pairs."
+    parts = train_and_validation(
+        encoded, prompts, validation_fraction, seed, "pairs with equal prompts"
+    )
+    parts = {
+        name: PreferencePairs(
+            *(
+                tuple(np.array(ids, np.int32) for ids in column)
+                for column in zip(*((pair.prompt, pair.chosen, pair.rejected) for pair in own))
             )
-        if fraction:
-            columns = zip(*((pair.prompt, pair.chosen, pair.rejected) for pair in own))
-            parts[name] = PreferencePairs(
-                *(tuple(np.array(ids, np.int32) for ids in column) for column in columns)
-            )
+        )
+        for name, own in parts.items()
+    }
     seen, num_duplicates, num_contradictions = set(), 0, 0
     for prompt, preference in zip(prompts, read):
         answers = _key(preference.chosen), _key(preference.rejected)
@@ -192,33 +184,6 @@ def preferences(
     )
     _warn(report, limit)
     return PreferenceData(parts["train"], parts.get("validation"), report)
-
-
-def _encode_all(source, model, limit) -> tuple[list[Preference], list[_Encoded]]:
-    """Read and encode all pairs.
-
-    Raises:
-        ValueError: Rows are wrong: the error of the first, with the places of the others.
-    """
-    template = None if model.chat_template is None else ChatTemplate(model.chat_template)
-    read, encoded, wrong = [], [], []
-    for row in read_rows(source):
-        try:
-            preference = preference_of(row)
-            read.append(preference)
-            encoded.append(_encode(preference, model, template, limit))
-        except ValueError as error:
-            wrong.append((row.place, error))
-    if wrong:
-        places = [place for place, _ in wrong[1:]]
-        more = ""
-        if places:
-            more = f" {len(places)} more rows have errors: {'; '.join(places[:_SHOWN_PLACES])}"
-            more += "; ..." if len(places) > _SHOWN_PLACES else "."
-        raise ValueError(f"{wrong[0][1]}{more}") from wrong[0][1]
-    if not read:
-        raise ValueError("`source` must have pairs, but is empty.")
-    return read, encoded
 
 
 def _encode(preference: Preference, model, template, limit) -> _Encoded:

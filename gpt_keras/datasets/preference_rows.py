@@ -73,18 +73,6 @@ def preference_of(row: Row) -> Preference:
         raise ValueError(f"{row.place}: {error}") from error
 
 
-def exchanges(messages: Messages) -> tuple[Messages, list[Messages]]:
-    """Split messages into those before the first user message, and the exchanges.
-
-    An exchange is a message of the user and all messages up to the next one of the user.
-    """
-    starts = [i for i, message in enumerate(messages) if message["role"] == "user"]
-    if not starts:
-        return [], [messages]
-    ends = [*starts[1:], len(messages)]
-    return messages[: starts[0]], [messages[start:end] for start, end in zip(starts, ends)]
-
-
 def _value(row: Row, name: str) -> str | Messages | None:
     """Return a column as a text or as messages; None if it is missing."""
     if name not in row and name != "prompt":

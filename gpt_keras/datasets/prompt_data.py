@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt_keras.checks import check_positive_int
+from gpt_keras.datasets.encoded_rows import length_limit
 from gpt_keras.datasets.masked_sequences import MaskedSequences
 from gpt_keras.datasets.prompt_task import PromptExample, PromptTask
 from gpt_keras.tokenizers import Tokenizer
@@ -60,15 +60,7 @@ def prompted(
         raise ValueError(f"`model` must be a CausalLM with a tokenizer, got {model!r}.")
     if not isinstance(task, PromptTask):
         raise ValueError(f"`task` must be a gk.datasets.PromptTask, got {task!r}.")
-    limit = model.max_sequence_length
-    if sequence_length is not None:
-        check_positive_int("sequence_length", sequence_length)
-        if limit is not None and sequence_length > limit:
-            raise ValueError(
-                f"`sequence_length` must be at most {limit}, the model's max_sequence_length; got "
-                f"{sequence_length}."
-            )
-        limit = sequence_length
+    limit = length_limit(model, sequence_length)
     end_ids, end_text = list(model.end_token_ids[:1]), ""
     if not end_ids:
         if not task.stop:
