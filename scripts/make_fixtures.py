@@ -399,7 +399,7 @@ GRPO_METRICS += ("completions/mean_length", "completions/clipped_ratio")
 
 
 def group_relative_policy_optimization() -> None:
-    """Store two SGD steps of trl's `GRPOTrainer` with given completions, for two masks."""
+    """Store two SGD steps of trl's `GRPOTrainer` with given completions."""
     folder = FIXTURES / "grpo"
     shutil.rmtree(folder, ignore_errors=True)
     steps = {name: _grpo_run(folder / name, name == "masked") for name in ("kept", "masked")}

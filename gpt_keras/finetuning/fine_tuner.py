@@ -1,4 +1,4 @@
-"""Base class of trainings that change a causal model in place by a loss of their own."""
+"""Base class of trainings of a causal model with a fixed loss."""
 
 import contextlib
 
@@ -14,10 +14,10 @@ from gpt_keras.training.optimizers import MeasuredOptimizer, bare_optimizer
 
 
 class FineTuner(keras.Model):
-    """Training of a causal model with a fixed loss; the base class of `DPO` and `GRPO`.
+    """Training of a causal model with a fixed loss; base class of `DPO`, `GRPO`.
 
-    It holds the model and trains its weights in place. `save`, `generate` and `stream` are those of
-    the model. Dropout is inactive in training.
+    It holds the model and trains its weights in place. `save`, `generate` and `stream` call the
+    model's own methods. Dropout is inactive in training.
 
     Args:
         model: A `CausalLM`.
@@ -45,7 +45,7 @@ class FineTuner(keras.Model):
 
     @property
     def has_adapter(self) -> bool:
-        """Whether the model has a LoRA adapter, so that it is its own reference without it."""
+        """True if the model has a LoRA adapter: without it, the model is the reference."""
         return bool(adapted_layers(self.model))
 
     def compile(self, optimizer="auto", **kwargs):
@@ -108,7 +108,7 @@ class FineTuner(keras.Model):
             return super().train_step(data, *args)
 
     def _finish_loss(self, loss, weight, training):
-        """Return the loss for Keras, with the losses of layers, and count it by its weight."""
+        """Add the losses of layers, update the mean loss, and return the loss."""
         for other in self.losses:  # such as a router's load-balancing loss
             loss = loss + keras.ops.cast(other, loss.dtype)
         if training and isinstance(optimizer := bare_optimizer(self.optimizer), MeasuredOptimizer):

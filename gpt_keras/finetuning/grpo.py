@@ -62,20 +62,24 @@ class GRPO(FineTuner):
 
     A completion that has not ended after `max_new_tokens` tokens is truncated there. It gets its
     reward like the others, so a rule that wants an end must see it from the text. Its tokens have a
-    loss, which does not include an end token. With `mask_truncated_completions` they have none; its
-    reward still counts in the mean of its group. The metric `ended` shows the share of the others.
+    loss, but there is no end token. With `mask_truncated_completions` its tokens have no loss, and
+    its reward still counts in the mean of its group. The metric `ended` is the share of completions
+    that are not truncated.
 
     A group with equal rewards has advantages of 0, so only the KL term remains. Dropout is inactive
     in training. `GRPO` trains the model in place: afterwards, use and save the model itself.
 
-    The metrics, with trl's definitions; each is a mean over prompts or over completions:
+    The metrics are means over the epoch:
 
     - `reward`; `reward_std`, the standard deviation inside a group; `frac_reward_zero_std`, the
       share of groups with equal rewards.
     - `completion_length`, in tokens with the end token; `ended`, the share of completions that the
-      model ended.
+      model ended with an end token.
     - `kl`, unless `beta` is 0: the estimate of the KL divergence, per token. `clip_ratio`: the
       share of tokens whose ratio is clipped, 0 in the first update with each sample.
+
+    The loss equals that of trl's `GRPOTrainer` with `loss_type="grpo"` and
+    `use_bias_correction_kl=False`.
 
     Args:
         model: A `CausalLM`.

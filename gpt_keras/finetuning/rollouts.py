@@ -1,4 +1,4 @@
-"""Prompts, their sampled completions, and rewards, as the arrays of a training step."""
+"""Prompts, sampled completions and rewards as arrays of a training step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -185,7 +185,7 @@ def rewards_of(function: Callable, prompts: list[Any], completions: list[Any]) -
 
 
 def group_advantages(rewards: np.ndarray) -> np.ndarray:
-    """Return the advantages: rewards minus the mean of their group, over its deviation.
+    """Return rewards minus the mean of their group, over its standard deviation.
 
     The standard deviation has the divisor n - 1, and 0.0001 is added to it, as in trl. All
     advantages of a group with equal rewards are 0.
