@@ -367,8 +367,8 @@ def _dpo_run(folder, tokenizer, peft_config):
         trainer.model.save_pretrained(folder / "before")
     trainer.train()
     trainer.model.save_pretrained(folder / "after")
-    for part in folder.glob("*/README.md"):
-        part.unlink()
+    for unused in (*folder.glob("*/README.md"), *folder.glob("*/generation_config.json")):
+        unused.unlink()
     shutil.rmtree(folder / "run", ignore_errors=True)
     names = ["loss", *(f"rewards/{name}" for name in DPO_METRICS)]
     return [{name: log[name] for name in names} for log in trainer.state.log_history[:-1]]

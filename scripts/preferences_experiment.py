@@ -53,7 +53,7 @@ def answers(model, prompts: list[str], seed: int) -> list[str | None]:
 
 
 def pairs_by_rule(prompts: list[str], samples: list[list[str | None]]) -> list[dict[str, str]]:
-    """Return the answer with the most and with the fewest question marks of each prompt."""
+    """Return pairs: the answers with the most and with the fewest question marks."""
     pairs = []
     for prompt, found in zip(prompts, zip(*samples)):
         ended = sorted((a for a in found if a and a.strip()), key=lambda a: a.count("?"))
@@ -63,7 +63,7 @@ def pairs_by_rule(prompts: list[str], samples: list[list[str | None]]) -> list[d
 
 
 def share_of_questions(found: list[str | None]) -> tuple[float, float]:
-    """Return the share of answers that ended, and of these the share with a question mark."""
+    """Return the share of answers that ended, and the share of questions among them."""
     ended = [answer for answer in found if answer]
     return len(ended) / len(found), float(np.mean(["?" in answer for answer in ended] or [0]))
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--output", default="preferences", help="folder of the results")
     parser.add_argument("--steps", type=int, default=500, help="steps of the first training")
     parser.add_argument("--prompts", type=int, default=640, help="prompts that make pairs")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--beta", type=float, default=0.1)
     parser.add_argument("--full", action="store_true", help="train all weights, without LoRA")
     arguments = parser.parse_args()
@@ -111,7 +111,7 @@ def main() -> None:
     # One length of batches: XLA compiles the step once, which takes longer than the padding.
     train = train.batches(8, seed=0, num_lengths=1)
     validation = validation.batches(8, num_lengths=1)
-    rate = 3e-5 if arguments.full else 1e-3
+    rate = 1e-4 if arguments.full else 1e-3
     dpo.compile(gk.training.adamw(rate, warmup_steps=20, weight_decay=0.0))
 
     table, done = [], 0

@@ -6,8 +6,8 @@
 FOLDER holds 全唐詩, *Complete Tang Poems*, as for `poet.py`. The poet continues a first character.
 It read poems from their middle in training too, so its first verse often lacks characters. The rule
 rewards the form only: lines of two verses, both of five or both of seven characters, with the right
-marks. A poem of two or four such lines of one length has the reward 1. Any other text of two or four
-lines has half the share of its lines that are regular, and a text of another length has 0.
+marks. A poem of two or four such lines of one length has the reward 1. Another text of two or four
+lines has half the share of its regular lines, and any other text has 0.
 
 For each seed, GRPO trains a LoRA adapter from the same start. The table shows, before and after, on
 characters that GRPO did not train on: the reward and the share of regular poems, and what was lost:

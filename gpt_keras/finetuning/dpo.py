@@ -50,8 +50,8 @@ class DPO(FineTuner):
     - `margin`: the margin. `accuracy`: the share of pairs with a margin above 0.
     - `chosen_reward` and `rejected_reward`: the two terms of the margin. Both often fall, which
       means that the model makes both answers less probable than the reference does.
-    - `kl`, only with the adapter as reference: the KL divergence of the reference's next-token
-      distribution from the model's, `sum p (log p - log p_ref)`, in nats. It is exact for each
+    - `kl`, only with the adapter as reference: the KL divergence of the model's next-token
+      distribution from the reference's, `sum p (log p - log p_ref)`, in nats. It is exact for each
       token, and averaged over the answers' tokens. The contexts are the texts of the pairs. Texts
       that the model itself generates may have another KL divergence.
 
@@ -161,6 +161,14 @@ class DPO(FineTuner):
             kwargs["validation_data"] = self._read(
                 "validation_data", kwargs["validation_data"], None, size
             )
+            if ("reference" in x.element_spec) != (
+                "reference" in kwargs["validation_data"].element_spec
+            ):
+                raise ValueError(
+                    "`x` and `validation_data` must have the same kind of reference: use "
+                    "`with_reference` for both, or for neither."
+                )
+        self._has_kl = "reference" not in x.element_spec
         with plain_errors():
             return super().fit(x, epochs=epochs, verbose=verbose, shuffle=False, **kwargs)
 
@@ -181,6 +189,7 @@ class DPO(FineTuner):
             ValueError: As in `fit`.
         """
         x = self._read("x", x, y, batch_size)
+        self._has_kl = "reference" not in x.element_spec
         with plain_errors():
             return super().evaluate(x, verbose=verbose, **kwargs)
 
@@ -277,7 +286,6 @@ class DPO(FineTuner):
         for name, value in values.items():
             self._means[name].update_state(value, sample_weight=is_pair)
         if "kl" in y_pred:
-            self._has_kl = True
             per_token = y_pred["kl"] / ops.maximum(num_tokens, 1)
             self._means["kl"].update_state(per_token, sample_weight=num_tokens)
         return self._finish_loss(loss, num_pairs, training)

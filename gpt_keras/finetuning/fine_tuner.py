@@ -76,7 +76,8 @@ class FineTuner(keras.Model):
         kwargs.setdefault("jit_compile", compiles)
         super().compile(optimizer=optimizer, **kwargs)
         self._trained = _ids(self.trainable_variables)
-        self._mean_loss.reset_state()
+        for metric in (self._mean_loss, *self._means.values()):
+            metric.reset_state()
 
     def _check_trained(self):
         if self.compiled and self._trained != _ids(self.trainable_variables):

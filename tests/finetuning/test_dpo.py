@@ -349,6 +349,18 @@ def test_what_is_refused(act, message):
         act(make_model())
 
 
+def test_both_parts_need_one_kind_of_reference():
+    model = make_model()
+    model.enable_lora(2)
+    dpo = make_dpo(model)
+    parts = make_pairs(), dpo.with_reference(make_pairs())
+    with pytest.raises(ValueError, match="the same kind of reference"):
+        dpo.fit(parts[0], validation_data=parts[1], verbose=0)
+    found = [dpo.evaluate(part, verbose=0, return_dict=True) for part in parts]
+    assert [("kl" in metrics) for metrics in found] == [True, False]
+    assert found[0]["loss"] == pytest.approx(found[1]["loss"], abs=1e-6)
+
+
 def test_a_change_of_the_weights_needs_another_compile():
     model = make_model()
     dpo = make_dpo(model)

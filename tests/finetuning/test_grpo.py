@@ -79,7 +79,7 @@ def test_advantages_by_hand():
 
 
 def step_by_hand(log_p, old, reference, advantages, mask, beta, epsilon):
-    """Return loss, its gradient by the log-probabilities, KL and clipped share, in NumPy."""
+    """Return loss, gradient by the log-probabilities, KL and clipped share."""
     rows, columns = mask.shape
     loss, gradient = 0.0, np.zeros(mask.shape)
     divergences, clipped = [], []
@@ -103,7 +103,7 @@ def step_by_hand(log_p, old, reference, advantages, mask, beta, epsilon):
 
 
 def test_a_worked_example():
-    """One token each: ratio 1.5 with advantage 1 (clipped to 1.2), and 0.5 with -1 (to 0.8)."""
+    """Ratio 1.5 with advantage 1 (clipped to 1.2), and 0.5 with -1 (to 0.8)."""
     grpo = make_grpo(make_model(), beta=0.0)
     x = {
         "completion_mask": np.array([[False, True]] * 2),
@@ -369,7 +369,7 @@ def test_same_seed_same_run(num_iterations, letters, shared):
 
 
 def test_reference_in_several_updates_is_the_same():
-    """The adapter's reference is computed once for all updates with a batch, or in each update."""
+    """One pass gives the reference of all updates with a batch."""
     model = letters_model()
     model.enable_lora(2)
     grpo = make_grpo(model, num_iterations=2, beta=0.5)
