@@ -115,9 +115,9 @@ class GRPO(FineTuner):
         ...     return [completion.count(5) for completion in completions]
         >>> grpo = gk.finetuning.GRPO(model, count_fives, num_generations=4, max_new_tokens=3)
         >>> grpo.compile(gk.training.adamw(1e-2), run_eagerly=True)
-        >>> history = grpo.fit([[1, 2], [3]], epochs=2, verbose=0).history
+        >>> history = grpo.fit([[1, 2], [3]], verbose=0).history
         >>> history["completion_length"], history["ended"]
-        ([3.0, 3.0], [0.0, 0.0])
+        ([3.0], [0.0])
     """
 
     def __init__(
@@ -253,7 +253,8 @@ class GRPO(FineTuner):
             epochs: Number of passes over the prompts.
             verbose: As in Keras.
             **kwargs: The other arguments of `keras.Model.fit`. `validation_data` is as `x`;
-                `shuffle=False` keeps the order of the prompts.
+                `shuffle=False` keeps the order of the prompts. `steps_per_epoch` repeats the prompts
+                as often as needed.
 
         Returns:
             A `keras.callbacks.History`.
@@ -266,6 +267,8 @@ class GRPO(FineTuner):
         self._check_trained()
         seed = self.seed if kwargs.pop("shuffle", True) else None
         self._training, x = self._read("x", x, y, batch_size, seed)
+        if kwargs.get("steps_per_epoch") is not None:
+            x = x.repeat()
         if kwargs.get("validation_data") is not None:
             size = kwargs.get("validation_batch_size") or batch_size
             prompts, data = self._read("validation_data", kwargs["validation_data"], None, size)

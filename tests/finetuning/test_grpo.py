@@ -404,6 +404,19 @@ def test_evaluation_is_repeatable_and_trains_nothing(letters):
     assert history["val_kl"][-1] == pytest.approx(after["kl"], rel=1e-5)
 
 
+def test_prompts_are_repeated_for_steps_per_epoch(letters):
+    seen = []
+
+    def reward(prompts, completions):
+        seen.append({*prompts})
+        return count_a(prompts, completions)
+
+    grpo = make_grpo(letters, reward)
+    prompts = ["a", "b", "c", "d"]
+    grpo.fit(prompts, batch_size=2, steps_per_epoch=3, epochs=2, verbose=0)
+    assert [seen[i] | seen[i + 1] for i in (0, 2, 4)] == [{*prompts}] * 3
+
+
 def test_dropout_is_inactive():
     """Else the ratio of the first update would not be 1."""
     grpo = make_grpo(letters_model(dropout=0.5), zeros, num_iterations=1)
