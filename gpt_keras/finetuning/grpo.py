@@ -253,8 +253,8 @@ class GRPO(FineTuner):
             epochs: Number of passes over the prompts.
             verbose: As in Keras.
             **kwargs: The other arguments of `keras.Model.fit`. `validation_data` is as `x`;
-                `shuffle=False` keeps the order of the prompts. `steps_per_epoch` repeats the prompts
-                as often as needed.
+                `shuffle=False` keeps the order of the prompts; `steps_per_epoch` repeats them as
+                often as needed.
 
         Returns:
             A `keras.callbacks.History`.
