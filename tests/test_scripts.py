@@ -3,9 +3,12 @@
 import importlib.util
 import json
 import pathlib
+import random
 import sys
 
 import pytest
+
+import gpt_keras as gk
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
 
@@ -122,3 +125,56 @@ def test_preferences_are_learned_and_cost_perplexity(load, tmp_path):
     assert rows[-1]["accuracy"] > 0.6
     assert rows[-1]["questions"] > rows[0]["questions"] + 0.2
     assert rows[-1]["perplexity"] > rows[0]["perplexity"]
+
+
+def test_the_rule_for_poems(load, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    script = load("rewards_experiment")
+    seven, five = "一二三四五六七，一二三四五六七。", "一二三四五，一二三四五。"
+    tokenizer = gk.tokenizers.CharacterTokenizer("一二三四五六七，。\n", end_of_text=True)
+    rewards = {
+        f"{seven}\n{seven}": True,
+        "\n".join([seven] * 4): True,
+        seven: False,
+        "\n".join([seven] * 3): False,
+        f"{seven}\n{seven}\n": False,
+        f"{seven}\n{five}": False,
+        f"{five}\n{five}": False,
+        f"{seven}\n一{seven}": False,
+        f"{seven}\n{seven[:-1]}": False,
+    }
+    ids = [tokenizer.encode(poem) for poem in rewards]
+    start = [[tokenizer.end_of_text_id, *row[:1]] for row in ids]
+    found = script.Rule(tokenizer)(prompts=start, completions=[row[1:] for row in ids])
+    assert found == [*rewards.values()]
+    assert script.FIVE.fullmatch(f"{five}\n{five}")
+    assert not script.FIVE.fullmatch(f"{seven}\n{seven}")
+    assert script.distinct(["abab", "c"]) == pytest.approx(2 / 3)
+
+
+@pytest.mark.slow
+@pytest.mark.xla
+def test_a_poet_is_rewarded(load, monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    letters = "天地玄黃宇宙洪荒日月盈昃"
+    generator = random.Random(0)
+    rows = ["".join(generator.sample(letters, 12)) for _ in range(800)]
+    poems = [[f"{row[:size]}，{row[-size:]}。"] * 2 for row in rows for size in (5, 7)]
+    content = json.dumps([{"paragraphs": lines} for lines in poems])
+    (tmp_path / "poet.tang.0.json").write_text(content, encoding="utf-8")
+    script = load(
+        "rewards_experiment", tmp_path, "--model", tmp_path / "poet", "--output", tmp_path,
+        "--epochs", 1, "--seeds", 2,
+    )  # fmt: skip
+    texts = script.read_poems(tmp_path)
+    tokenizer = gk.tokenizers.CharacterTokenizer.train(texts, end_of_text=True)
+    config = gk.presets.get("tiny").replace(
+        vocabulary_size=tokenizer.vocabulary_size, max_sequence_length=128
+    )
+    gk.GPTCausalLM(config, tokenizer=tokenizer).save_to_preset(tmp_path / "poet")
+    script.main()
+    found = json.loads((tmp_path / "rewards.json").read_text(encoding="utf-8"))
+    assert [row["seed"] for row in found["after"]] == [0, 1]
+    assert {"seven", "perplexity_five", "distinct_2"} <= set(found["before"])
+    assert len(found["after"][0]["history"]["reward"]) == 1
+    assert "before: seven" in capsys.readouterr().out
