@@ -1,4 +1,4 @@
-"""Labeled texts for the experiments of `scripts/finetuning_experiments.py`, as CSV files.
+"""Labeled texts for `scripts/finetuning_experiments.py`, as CSV files.
 
     python scripts/finetuning_data.py FOLDER
 

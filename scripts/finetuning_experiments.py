@@ -1,12 +1,13 @@
-"""Comparison of ways to classify texts: bag of words, small models, SmolLM2 with LoRA.
+"""Ways to classify texts: bag of words, small models, SmolLM2 with LoRA.
 
     python scripts/finetuning_data.py FOLDER
     python scripts/finetuning_experiments.py pretrain FOLDER sentiment
-    python scripts/finetuning_experiments.py run FOLDER sentiment bag_of_words lstm scratch \\
-        pretrained --sizes 100 1000 7000
-    python scripts/finetuning_experiments.py run FOLDER sentiment frozen lora full \\
-        --smollm2 SmolLM2-135M-Instruct.Q4_1.gguf --sizes 100 1000 7000
+    python scripts/finetuning_experiments.py run FOLDER sentiment bag_of_words lstm --sizes 100 1000
+    python scripts/finetuning_experiments.py run FOLDER sentiment lora --smollm2 SMOLLM2 --seeds 0 1
     python scripts/finetuning_experiments.py report FOLDER
+
+SMOLLM2 is a file or folder of SmolLM2-135M-Instruct. Call `run` once for each seed of `lora` and
+`full`: compiled steps stay in memory.
 
 The methods:
 
@@ -287,7 +288,7 @@ def linear_head(data, examples, features):
 
 
 def smollm2_features(data, texts, smollm2) -> dict[str, np.ndarray]:
-    """Return the last hidden state of each text; compute the missing ones and keep all."""
+    """Return the last hidden state of each text; compute missing ones, keep all."""
     path = data.folder / f"features_{data.task}.npz"
     features = {}
     if path.exists():
