@@ -62,10 +62,9 @@ def finetune(
     contains the model (adapters included), report.md, run.json and run.yaml. The model is saved
     after each epoch. Ctrl-C stops training and saves the current model.
 
-    For example: gpt-keras finetune smollm2_135m_instruct reviews.csv my_classifier --text review
-    --label stars
-
-    For example: gpt-keras finetune my_model conversations.jsonl my_chat_model --task chat
+    For a classifier: gpt-keras finetune smollm2_135m_instruct reviews.csv my_classifier --text
+    review --label stars. For a chat model: gpt-keras finetune my_model conversations.jsonl
+    my_chat_model --task chat.
 
     Args:
         model: Name of a pretrained model, such as smollm2_135m_instruct; or a directory written by
