@@ -1,8 +1,8 @@
-"""Write tests/fixtures/: tiny models and tokenizers with results of transformers.
+"""Write tests/fixtures/: tiny models with results of transformers, PEFT and trl.
 
 Run this script once, in a separate environment. The tests need only the files that it writes:
 
-    pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2 gguf '.[hub]'
+    pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2 trl==1.16.0 gguf '.[hub]'
     python scripts/make_fixtures.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 """
 
@@ -275,6 +275,99 @@ def all_peft() -> None:
     peft_adapter("llama", "llama", 91, r=4, lora_alpha=6, use_rslora=True, target_modules=llama)
     our_adapter("ours_gpt2", "gpt2", 92, ["query", "value", "block_1/feed_forward/up"])
     our_adapter("ours_llama", "llama", 93, ["query", "key", "gate"])
+
+
+# Token ids of prompts, chosen and rejected answers, without the end token.
+PREFERENCES = [
+    ([5, 6, 7], [8, 9], [10]),
+    ([11, 4], [12], [13, 14, 15, 16]),
+    ([20, 21, 22, 23, 24, 25], [26, 27, 28], [29, 30, 31]),
+    ([33], [34, 35, 36, 37, 38, 39, 40], [41]),
+]
+DPO_SETTINGS = {"beta": 0.3, "steps": 3, "learning_rates": {"full": 0.05, "lora": 3.0}}
+DPO_COLUMNS = ("prompt", "chosen", "rejected")
+DPO_METRICS = ("chosen", "rejected", "margins", "accuracies")
+
+
+def direct_preference_optimization() -> None:
+    """Store three SGD steps of trl's `DPOTrainer`: all weights, and a LoRA adapter."""
+    folder = FIXTURES / "dpo"
+    shutil.rmtree(folder, ignore_errors=True)
+    words = {{0: "<pad>", 2: "</s>"}.get(i, f"t{i}"): i for i in range(50)}
+    engine = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="t1"))
+    engine.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=engine, eos_token="</s>", pad_token="<pad>"
+    )
+    found = {
+        "full": _dpo_run(folder / "full", tokenizer, None),
+        "lora": _dpo_run(
+            folder / "lora",
+            tokenizer,
+            peft.LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=6, target_modules=["q_proj"]),
+        ),
+    }
+    import trl
+
+    content = {
+        "made_with": f"torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"peft {peft.__version__}, trl {trl.__version__}",
+        "model": "llama",
+        "end_token_id": 2,
+        "settings": DPO_SETTINGS,
+        "pairs": PREFERENCES,
+        "steps": found,
+    }
+    text = json.dumps(content) + "\n"
+    (folder / "dpo.json").write_text(text, encoding="utf-8")
+
+
+def _dpo_run(folder, tokenizer, peft_config):
+    """Train, save the model before and after, and return the log of each step."""
+    import datasets  # the whole script does not need these two
+    import trl
+
+    def text(ids):
+        return "".join(f" t{i}" for i in ids)
+
+    columns = {name: [text(row[i]) for row in PREFERENCES] for i, name in enumerate(DPO_COLUMNS)}
+    arguments = trl.DPOConfig(
+        str(folder / "run"),
+        beta=DPO_SETTINGS["beta"],
+        learning_rate=DPO_SETTINGS["learning_rates"][folder.name],
+        max_steps=DPO_SETTINGS["steps"],
+        optim="sgd",
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        per_device_train_batch_size=len(PREFERENCES),
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+    )
+    trainer = trl.DPOTrainer(
+        _stored_model("llama"),
+        None if peft_config else _stored_model("llama"),
+        arguments,
+        train_dataset=datasets.Dataset.from_dict(columns),
+        processing_class=tokenizer,
+        peft_config=peft_config,
+    )
+    for row, expected in zip(trainer.train_dataset, PREFERENCES):
+        assert [row["prompt_ids"], row["chosen_ids"][:-1], row["rejected_ids"][:-1]] == [*expected]
+        assert row["chosen_ids"][-1] == row["rejected_ids"][-1] == 2
+    if peft_config:
+        trainer.model.peft_config["default"].base_model_name_or_path = "llama"
+        trainer.model.save_pretrained(folder / "before")
+    trainer.train()
+    trainer.model.save_pretrained(folder / "after")
+    for unused in (*folder.glob("*/README.md"), *folder.glob("*/generation_config.json")):
+        unused.unlink()
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    names = ["loss", *(f"rewards/{name}" for name in DPO_METRICS)]
+    return [{name: log[name] for name in names} for log in trainer.state.log_history[:-1]]
 
 
 # RoPE scalings for a model that was trained for 10 positions and is used for 40.
@@ -558,6 +651,7 @@ if __name__ == "__main__":
     gpt2("gpt2_one_head", 1, vocab_size=17, n_positions=9, n_embd=12, n_layer=3, n_head=1)
     all_huggingface()
     all_peft()
+    direct_preference_optimization()
     scaled_rotary_angles()
     logits_processors(80)
     beam_search()

@@ -108,3 +108,17 @@ def test_a_translation_is_trained_and_scored(load, tmp_path, capsys):
     assert 0 < record["scores"]["copied"]["bleu"] < record["scores"]["nearest"]["bleu"] <= 100
     assert len(record["samples"]) == 6  # three pages, of two pairs each
     assert "reference" in capsys.readouterr().out
+
+
+@pytest.mark.soak
+@pytest.mark.xla
+def test_preferences_are_learned_and_cost_perplexity(load, tmp_path):
+    arguments = ["--steps", 200, "--prompts", 256, "--epochs", 2, 8]
+    script = load("preferences_experiment", "--output", tmp_path, *arguments)
+    script.main()
+    rows = json.loads((tmp_path / "preferences.json").read_text())["rows"]
+    assert rows[0]["loss"] == pytest.approx(0.6931, abs=1e-4)
+    assert rows[-1]["train_accuracy"] > 0.95
+    assert rows[-1]["accuracy"] > 0.6
+    assert rows[-1]["questions"] > rows[0]["questions"] + 0.2
+    assert rows[-1]["perplexity"] > rows[0]["perplexity"]

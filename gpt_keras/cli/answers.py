@@ -78,8 +78,10 @@ def choose_questions(
     )
 
 
-def answer(model, questions: Questions) -> Answers:
-    """Return the answers of a model by greedy decoding."""
+def answer(model, questions: Questions) -> Answers | None:
+    """Return the answers of a model by greedy decoding; None without questions."""
+    if not questions.prompts:
+        return None
     began = time.perf_counter()
     found = model.generate_with_scores(
         questions.prompts, max_new_tokens=questions.max_new_tokens, temperature=0

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from .files import check_output
 from .finetuning_chat import finetune_chat
 from .finetuning_classification import finetune_classifier
+from .finetuning_dpo import finetune_dpo
 from .finetuning_run import AGAIN, Run
 from .runs import check_no_run
 from .task_models import check_no_task
@@ -16,10 +17,12 @@ from .task_models import check_no_task
 _TASKS = {
     "classification": finetune_classifier,
     "chat": finetune_chat,
+    "dpo": finetune_dpo,
 }
 _USES = {
     "classification": 'gpt-keras classify {output} "..."',
     "chat": "gpt-keras chat {output}",
+    "dpo": 'gpt-keras generate {output} "..."',
 }
 
 
@@ -28,7 +31,7 @@ def finetune(
     data: str,
     output: str,
     *,
-    task: Literal["classification", "chat"] = "classification",
+    task: Literal["classification", "chat", "dpo"] = "classification",
     validation_fraction: float | None = None,
     lora_rank: int | None = None,
     lora_alpha: float | None = None,
@@ -52,15 +55,17 @@ def finetune(
     pooling: Literal["last", "extract"] | None = None,
     dropout: float | None = None,
     class_weight: Literal["balanced"] | None = None,
+    beta: float | None = None,
     max_new_tokens: int | None = None,
 ) -> None:
     """Fine-tune a language model, and save it.
 
     The task classification makes a classifier from a table of texts and labels. The task chat makes
-    a chat model from conversations. A part of the data is held out, and the model is measured on
-    it. By default LoRA adapters are trained, which needs little memory. The output directory
-    contains the model (adapters included), report.md, run.json and run.yaml. The model is saved
-    after each epoch. Ctrl-C stops training and saves the current model.
+    a chat model from conversations. The task dpo trains a model to prefer chosen answers over
+    rejected ones. A part of the data is held out, and the model is measured on it. By default LoRA
+    adapters are trained, which needs little memory. The output directory contains the model
+    (adapters included), report.md, run.json and run.yaml. The model is saved after each epoch.
+    Ctrl-C stops training and saves the current model.
 
     For a classifier: gpt-keras finetune smollm2_135m_instruct reviews.csv my_classifier --text
     review --label stars. For a chat model: gpt-keras finetune my_model conversations.jsonl
@@ -70,12 +75,14 @@ def finetune(
         model: Name of a pretrained model, such as smollm2_135m_instruct; or a directory written by
             gpt-keras train or save_to_preset, a .keras file, a .gguf file, a Hugging Face folder or
             hf://owner/name[@revision].
-        data: Table of texts and labels, or of conversations: a .csv, .tsv, .jsonl, .json or
-            .parquet file. Conversations have the column messages (a list of role and content),
-            conversations (ShareGPT), or instruction, input and output (Alpaca).
+        data: A .csv, .tsv, .jsonl, .json or .parquet file. For classification: texts and labels.
+            For chat: a column messages (a list of role and content), conversations (ShareGPT), or
+            instruction, input and output (Alpaca). For dpo: prompt, chosen and rejected, texts or
+            lists of messages.
         output: New or empty directory for the trained model.
         task: What to learn. classification predicts one label for each text. chat answers messages;
-            a model without a chat template gets ChatML.
+            a model without a chat template gets ChatML. dpo prefers the chosen answer
+            of each pair (direct preference optimization).
         validation_fraction: Fraction of data that is held out for validation, in [0, 1). The
             default is 0.1, or 0 with validation.
         lora_rank: Rank of the LoRA adapters; 0 trains all weights of the model instead. The default
@@ -84,15 +91,15 @@ def finetune(
         target_layer_names: Layers that get an adapter, by name or by regular expression, such as
             query value. The default is query and value. This flag must come after the positional
             arguments.
-        epochs: Number of passes over the training part. The default is 3.
-        batch_size: Number of rows per batch. The default is 16 for classification and 8 for chat.
+        epochs: Number of passes over the training part. The default is 3, or 1 for
+            dpo.
+        batch_size: Number of rows per batch. The default is 16 for classification, else 8.
         sequence_length: Longest row in tokens, special tokens included. Longer texts are cut, and
             longer conversations lose their oldest messages; the report counts them. The default is
-            512 for classification and 1024 for chat, or the model's context length if that is
-            shorter.
+            512 for classification, else 1024, or the model's context length if that is shorter.
         learning_rate: Peak learning rate, reached after warm-up. A cosine schedule then lowers it
             to a tenth. The default is 5e-4 for adapters, 6.25e-5 for all weights and 1e-3 for the
-            head of a classifier alone.
+            head of a classifier alone. For dpo it is 1e-5 for adapters and 1e-6 for all weights.
         dtype: Dtype policy of the model. mixed_bfloat16 and mixed_float16 are for GPUs; they keep
             the weights in float32. The default is the policy with which the model was saved, or
             float32.
@@ -124,9 +131,10 @@ def finetune(
             0.1.
         class_weight: For classification, the weights of the classes in the loss. balanced gives
             each class the same total weight, however many texts it has.
-        max_new_tokens: For chat, the largest number of tokens of the answers to held-out questions,
-            before and after training. The default is twice the longest right answer, from 32 to
-            256.
+        beta: For dpo, the strength of the pull to the model before training. The default is 0.1.
+        max_new_tokens: For chat and dpo, the largest number of tokens of the answers to held-out
+            questions, before and after training. The default is twice the longest right answer,
+            from 32 to 256.
     """
     given = dict(locals())
     began = time.perf_counter()

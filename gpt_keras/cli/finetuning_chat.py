@@ -7,6 +7,7 @@ from .finetuning_run import (
     LEARNING_RATES,
     Run,
     check_adapters,
+    check_table,
     describe_files,
     describe_trainable,
     fit,
@@ -48,12 +49,11 @@ def finetune_chat(
     import keras
 
     from gpt_keras.checks import check_positive_int
-    from gpt_keras.records import read_rows
 
     check_adapters(lora_rank, lora_alpha, target_layer_names)
     if max_new_tokens is not None:
         check_positive_int("max_new_tokens", max_new_tokens)
-    next(read_rows(data), None)  # a wrong path is found before the model is loaded
+    check_table(data)
     keras.utils.set_random_seed(seed % 2**32)
     language_model, new_tokens = _with_chat_template(load(model, dtype))
     with plain_warnings():
@@ -83,14 +83,13 @@ def finetune_chat(
     print(describe_trainable(language_model))
     print_prepared(run)
 
-    validation, questions, before = None, None, None
+    validation, before = None, None
     lengths = num_lengths(steps)
     if found.validation is not None:
         validation = found.validation.batches(batch_size, num_lengths=lengths)
         loss_before = language_model.evaluate(validation, verbose=0, return_dict=True)["loss"]
         questions = choose_questions(language_model, _first_turns(found.validation), max_new_tokens)
-        if questions.prompts:
-            before = answer(language_model, questions)
+        before = answer(language_model, questions)
     record = fit(
         language_model,
         found.train.batches(batch_size, seed=seed, num_lengths=lengths),

@@ -20,6 +20,9 @@ AGAIN = "gpt-keras finetune --config {settings} MODEL DATA NEW_OUTPUT"
 # than weights that were trained for long (GPT-1, section 4.1, for all weights).
 LEARNING_RATES = {"adapters": 5e-4, "head": 1e-3, "all": 6.25e-5}
 
+# As in `DPO` and `GRPO`: 1e-6 is the learning rate of both papers.
+PREFERENCE_LEARNING_RATES = {"adapters": 1e-5, "all": 1e-6}
+
 
 class Run(NamedTuple):
     """A run of the command.
@@ -42,6 +45,13 @@ def check_adapters(lora_rank: int, lora_alpha, target_layer_names) -> None:
     for name, value in (("lora_alpha", lora_alpha), ("target_layer_names", target_layer_names)):
         if value is not None and not lora_rank:
             raise ValueError(f"`{name}` needs a `lora_rank` above 0, got {value!r} without one.")
+
+
+def check_table(data: str) -> None:
+    """Check that a table can be read at all, before a model is loaded."""
+    from gpt_keras.records import read_rows
+
+    next(read_rows(data), None)
 
 
 def load(source: str, dtype: str | None) -> "gk.CausalLM":

@@ -15,6 +15,8 @@ from gpt_keras.datasets.conversation_data import (
 from gpt_keras.datasets.documents import digest
 from gpt_keras.datasets.labeled_texts import LabeledTexts
 from gpt_keras.datasets.masked_sequences import MaskedSequences
+from gpt_keras.datasets.preference_data import PreferenceData, PreferenceReport, preferences
+from gpt_keras.datasets.preference_pairs import PreferencePairs
 from gpt_keras.datasets.prompt_data import prompted
 from gpt_keras.datasets.prompt_task import PromptExample, PromptTask
 from gpt_keras.datasets.rows import padded
@@ -29,6 +31,9 @@ __all__ = [
     "DataReport",
     "LabeledTexts",
     "MaskedSequences",
+    "PreferenceData",
+    "PreferencePairs",
+    "PreferenceReport",
     "PromptExample",
     "PromptTask",
     "TableRows",
@@ -38,6 +43,7 @@ __all__ = [
     "digest",
     "language_modeling",
     "padded",
+    "preferences",
     "prompted",
     "table_rows",
 ]

@@ -1,5 +1,8 @@
 """Low-rank adapters (LoRA) of linear projections."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,6 +13,37 @@ from gpt_keras.checks import check_positive, check_positive_int
 from gpt_keras.layers.xla_cpu import RowsInInt8
 
 _FACTORS = ("lora_kernel_a", "lora_kernel_b")
+
+_ARE_DISABLED = contextvars.ContextVar("adapters_are_disabled", default=False)
+
+
+@contextlib.contextmanager
+def adapters_disabled() -> Iterator[None]:
+    """Run layers without their adapters inside the block.
+
+    PEFT has this as `disable_adapter`. No weight changes, and other threads are not affected. A
+    compiled function keeps the state that it had while it was traced. One step can therefore
+    compute with and without the adapter.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> from gpt_keras.layers.lora import adapters_disabled
+        >>> from gpt_keras.layers.projection import Projection
+        >>> layer = Projection(3)
+        >>> layer.build((None, 2))
+        >>> layer.enable_lora(1, b_initializer="ones")
+        >>> x = np.ones((1, 2), "float32")
+        >>> with_adapter = layer(x)
+        >>> with adapters_disabled():
+        ...     without = layer(x)
+        >>> np.allclose(without, x @ layer.kernel), np.allclose(with_adapter, without)
+        (True, False)
+    """
+    token = _ARE_DISABLED.set(True)
+    try:
+        yield
+    finally:
+        _ARE_DISABLED.reset(token)
 
 
 class LowRankAdapted(RowsInInt8):
@@ -78,6 +112,15 @@ class LowRankAdapted(RowsInInt8):
             merged = ops.cast(self._kernel, "float32") + update
             self._kernel.assign(ops.cast(merged, self._kernel.dtype))
         self.remove_lora()
+
+    @property
+    def lora_enabled(self) -> bool:
+        """True if the layer has an adapter, outside of `adapters_disabled`."""
+        return self._has_lora and not _ARE_DISABLED.get()
+
+    @lora_enabled.setter
+    def lora_enabled(self, value):  # Keras sets it
+        self._has_lora = value
 
     @property
     def lora_scale(self) -> float:

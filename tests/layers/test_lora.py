@@ -1,10 +1,14 @@
 """Low-rank adapters of one projection."""
 
+import concurrent.futures
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from gpt_keras.layers.lora import adapters_disabled
 from gpt_keras.layers.projection import Projection
 
 WEIGHTS_ONLY = keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
@@ -155,3 +159,36 @@ def test_what_cannot_be_adapted_is_refused():
         layer.enable_lora(2)
     with pytest.raises(ValueError, match="quantize the model before `enable_lora`"):
         layer.quantize("int8", config=WEIGHTS_ONLY)
+
+
+@pytest.mark.parametrize("quantized", [None, "weights", "inputs too"])
+def test_a_step_computes_with_and_without_the_adapter(quantized):
+    layer, x = Projection(5, bias_initializer="normal"), inputs()
+    layer.build((None, None, 8))
+    if quantized:
+        config = WEIGHTS_ONLY if quantized == "weights" else None
+        layer.quantize("int8", config=config or keras.quantizers.Int8QuantizationConfig())
+    plain = np.array(layer(x))
+    layer.enable_lora(3, b_initializer="ones")
+    adapted = np.array(layer(x))
+
+    @tf.function
+    def step(x):
+        with adapters_disabled():
+            without = layer(x)
+        return without, layer(x)
+
+    without, with_adapter = step(x)
+    np.testing.assert_allclose(without, plain, atol=1e-6)
+    np.testing.assert_allclose(with_adapter, adapted, atol=1e-6)
+    assert np.abs(adapted - plain).max() > 0.1
+
+
+def test_adapters_come_back_after_an_error_and_stay_in_other_threads():
+    layer = make_projection()
+    with contextlib.suppress(KeyError), adapters_disabled():
+        assert not layer.lora_enabled
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            assert pool.submit(lambda: layer.lora_enabled).result()
+        raise KeyError
+    assert layer.lora_enabled
