@@ -293,12 +293,7 @@ def direct_preference_optimization() -> None:
     """Store three SGD steps of trl's `DPOTrainer`: all weights, and a LoRA adapter."""
     folder = FIXTURES / "dpo"
     shutil.rmtree(folder, ignore_errors=True)
-    words = {{0: "<pad>", 2: "</s>"}.get(i, f"t{i}"): i for i in range(50)}
-    engine = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="t1"))
-    engine.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=engine, eos_token="</s>", pad_token="<pad>"
-    )
+    tokenizer = _word_tokenizer()
     found = {
         "full": _dpo_run(folder / "full", tokenizer, None),
         "lora": _dpo_run(
@@ -320,6 +315,16 @@ def direct_preference_optimization() -> None:
     }
     text = json.dumps(content) + "\n"
     (folder / "dpo.json").write_text(text, encoding="utf-8")
+
+
+def _word_tokenizer():
+    """Return a tokenizer whose id i is the word `t` and i."""
+    words = {{0: "<pad>", 2: "</s>"}.get(i, f"t{i}"): i for i in range(50)}
+    engine = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="t1"))
+    engine.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=engine, eos_token="</s>", pad_token="<pad>"
+    )
 
 
 def _dpo_run(folder, tokenizer, peft_config):
@@ -368,6 +373,113 @@ def _dpo_run(folder, tokenizer, peft_config):
     shutil.rmtree(folder / "run", ignore_errors=True)
     names = ["loss", *(f"rewards/{name}" for name in DPO_METRICS)]
     return [{name: log[name] for name in names} for log in trainer.state.log_history[:-1]]
+
+
+# Token ids of prompts, and of four completions of each; without its end token 2, a completion is
+# truncated.
+COMPLETIONS = [
+    ([5, 6, 7], [[8, 9, 2], [10, 2], [11, 12, 13, 2], [2]], [1.0, 0.0, 0.5, -2.0]),
+    ([11, 4], [[12, 2], [13, 2], [14, 15, 2], [16, 17, 2]], [0.25, 0.25, 0.25, 0.25]),
+    (
+        [20, 21, 22, 23, 24],
+        [[25, 26, 27, 28, 29], [30, 2], [31, 32, 2], [33, 2]],
+        [3.0, 0.0, 1.0, 0.0],
+    ),
+]
+GRPO_SETTINGS = {
+    "num_generations": 4,
+    "max_new_tokens": 5,
+    "temperature": 0.7,
+    "beta": 0.3,
+    "epsilon": 0.2,
+    "num_iterations": 2,
+}
+GRPO_LEARNING_RATE = 0.2
+GRPO_METRICS = ("reward", "reward_std", "frac_reward_zero_std", "kl", "clip_ratio/region_mean")
+GRPO_METRICS += ("completions/mean_length", "completions/clipped_ratio")
+
+
+def group_relative_policy_optimization() -> None:
+    """Store two SGD steps of trl's `GRPOTrainer` with given completions."""
+    folder = FIXTURES / "grpo"
+    shutil.rmtree(folder, ignore_errors=True)
+    steps = {name: _grpo_run(folder / name, name == "masked") for name in ("kept", "masked")}
+    import trl
+
+    content = {
+        "made_with": f"torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"trl {trl.__version__}",
+        "model": "llama",
+        "end_token_id": 2,
+        "settings": GRPO_SETTINGS,
+        "learning_rate": GRPO_LEARNING_RATE,
+        "groups": COMPLETIONS,
+        "steps": steps,
+    }
+    (folder / "grpo.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def _grpo_run(folder, is_masked):
+    """Train, save the weights, and return the log of each step."""
+    import datasets
+    import trl
+
+    def text(ids):
+        return " ".join(f"t{i}" for i in ids)
+
+    groups = {text(prompt): (rows, rewards) for prompt, rows, rewards in COMPLETIONS}
+
+    class Trainer(trl.GRPOTrainer):
+        def _generate_single_turn(self, prompt_ids, *arguments, **keywords):
+            # The rows of a group follow each other.
+            return [
+                groups[text(ids)][0][i % GRPO_SETTINGS["num_generations"]]
+                for i, ids in enumerate(prompt_ids)
+            ], None
+
+    def reward(prompts, completion_ids, **columns):
+        return [
+            groups[prompt][1][groups[prompt][0].index([*ids])]
+            for prompt, ids in zip(prompts, completion_ids)
+        ]
+
+    settings = dict(GRPO_SETTINGS)
+    arguments = trl.GRPOConfig(
+        str(folder / "run"),
+        max_completion_length=settings.pop("max_new_tokens"),
+        **settings,
+        loss_type="grpo",
+        use_bias_correction_kl=False,  # as in the paper
+        mask_truncated_completions=is_masked,
+        learning_rate=GRPO_LEARNING_RATE,
+        max_steps=2,
+        optim="sgd",
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        per_device_train_batch_size=12,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        shuffle_dataset=False,
+    )
+    trainer = Trainer(
+        _stored_model("llama"),
+        reward,
+        arguments,
+        train_dataset=datasets.Dataset.from_dict({"prompt": [*groups]}),
+        processing_class=_word_tokenizer(),
+    )
+    trainer.train()
+    trainer.model.save_pretrained(folder / "after")
+    (folder / "after" / "generation_config.json").unlink()
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    return [
+        {name: log[name] for name in ("loss", *GRPO_METRICS) if name in log}
+        for log in trainer.state.log_history[:-1]
+    ]
 
 
 # RoPE scalings for a model that was trained for 10 positions and is used for 40.
@@ -652,6 +764,7 @@ if __name__ == "__main__":
     all_huggingface()
     all_peft()
     direct_preference_optimization()
+    group_relative_policy_optimization()
     scaled_rotary_angles()
     logits_processors(80)
     beam_search()

@@ -1,30 +1,26 @@
 """Direct preference optimization: a model that prefers the chosen answers."""
 
-import contextlib
 import dataclasses
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from gpt_keras.backend import num_replicas
 from gpt_keras.checks import check_positive, check_token_ids, token_id_error
 from gpt_keras.datasets import PreferencePairs
+from gpt_keras.finetuning.fine_tuner import FineTuner
 from gpt_keras.layers.lora import adapters_disabled
 from gpt_keras.models import CausalLM
-from gpt_keras.models.adapters import adapted_layers
 from gpt_keras.models.batches import plain_errors
-from gpt_keras.training import adamw
 from gpt_keras.training.losses import cross_entropy, precise_dtype
-from gpt_keras.training.metrics import MeanLoss
-from gpt_keras.training.optimizers import MeasuredOptimizer, bare_optimizer
 
 _BATCH_SIZE = 8
 
+_METRICS = ("accuracy", "margin", "chosen_reward", "rejected_reward", "kl")
 
-class DPO(keras.Model):
+
+class DPO(FineTuner):
     r"""Training of a causal model on preferences (DPO, Rafailov et al. 2023).
 
     The loss is `-log sigmoid(margin)`, equation 7 of the paper. The margin of a pair is
@@ -92,32 +88,19 @@ class DPO(keras.Model):
     """
 
     def __init__(self, model: CausalLM, beta: float = 0.1, name: str = "dpo"):
-        if not isinstance(model, CausalLM):
-            raise ValueError(f"`model` must be a CausalLM, got {model!r}.")
         check_positive("beta", beta)
-        # Keras scales the loss if the policy is mixed_float16. Without `autocast=False` it would
-        # round the reference's log-probabilities to 16 bits.
-        super().__init__(name=name, dtype=model.dtype_policy, autocast=False)
-        self.model = model
+        super().__init__(model, _METRICS, name)
         self.beta = float(beta)
-        self._mean_loss = MeanLoss()
-        names = ("accuracy", "margin", "chosen_reward", "rejected_reward", "kl")
-        self._means = {name: keras.metrics.Mean(name, precise_dtype()) for name in names}
         self._has_kl = False
-        self._trained = ()
-        self.built = True
 
     # The network
-
-    def build(self, input_shape):
-        """Do nothing: the model is built."""
 
     def call(self, inputs, training=None):
         logits, log_probabilities = self._run(inputs, training)
         if "reference" in inputs:
             reference = ops.cast(inputs["reference"], log_probabilities.dtype)
             return {"log_probabilities": log_probabilities, "reference": reference}
-        if not self._has_adapter():
+        if not self.has_adapter:
             raise ValueError(_NO_REFERENCE)
         with adapters_disabled():
             reference_logits, reference = self._run(inputs, training=False)
@@ -143,39 +126,11 @@ class DPO(keras.Model):
         losses = ops.where(is_answer, losses, ops.zeros_like(losses))
         return logits, -ops.reshape(ops.sum(losses, axis=-1), ops.shape(ids)[:2])
 
-    def _has_adapter(self):
-        return bool(adapted_layers(self.model))
-
     # Training
 
     def compile(self, optimizer="auto", **kwargs):
-        """Configure training; the loss and the metrics are fixed.
-
-        Args:
-            optimizer: `"auto"` is `gk.training.adamw` without weight decay. Its learning rate is
-                1e-6, as in the paper (appendix B), or 1e-5 for a LoRA adapter.
-            **kwargs: The other arguments of `keras.Model.compile`, except `loss` and metrics.
-                `jit_compile` defaults to True, unless `run_eagerly` is True.
-
-        Raises:
-            ValueError: There is a loss or a metric among the arguments.
-        """
-        for argument in ("loss", "loss_weights", "metrics", "weighted_metrics"):
-            if kwargs.get(argument) is not None:
-                raise ValueError(f"`{argument}` must not be given: DPO has its own loss.")
-        if isinstance(optimizer, str) and optimizer == "auto":
-            optimizer = adamw(1e-5 if self._has_adapter() else 1e-6, weight_decay=0.0)
-        compiles = not kwargs.get("run_eagerly", False)
-        if keras.backend.backend() != "tensorflow":
-            compiles = "auto"
-        elif self.distribute_strategy.num_replicas_in_sync > 1:
-            compiles = False
-        kwargs.setdefault("jit_compile", compiles)
-        super().compile(optimizer=optimizer, **kwargs)
+        super().compile(optimizer, **kwargs)
         self._has_kl = False
-        self._trained = _ids(self.trainable_variables)
-        for metric in (self._mean_loss, *self._means.values()):
-            metric.reset_state()
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", **kwargs):
         """Train on preferences; an extension of `keras.Model.fit`.
@@ -199,8 +154,7 @@ class DPO(keras.Model):
                 long, there is no reference, or the trained weights changed since `compile`.
         """
         seed = 0 if kwargs.pop("shuffle", True) else None
-        if self.compiled and self._trained != _ids(self.trainable_variables):
-            raise ValueError("The trainable weights changed: compile `DPO` again before `fit`.")
+        self._check_trained()
         x = self._read("x", x, y, batch_size, seed)
         if kwargs.get("validation_data") is not None:
             size = kwargs.get("validation_batch_size") or batch_size
@@ -310,27 +264,8 @@ class DPO(keras.Model):
     @property
     def metrics(self):
         """Metrics that Keras resets and shows, the loss first."""
-        if not self.compiled:
-            return []
-        return [
-            self._mean_loss,
-            *(m for m in self._means.values() if m.name != "kl" or self._has_kl),
-        ]
-
-    def make_train_function(self, force=False):
-        """Make the function of a training step; Keras calls this method."""
-        if keras.backend.backend() == "tensorflow" and not self.optimizer.built:
-            # TensorFlow traces a step twice if it creates variables.
-            with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
-
-    def train_step(self, data, *args):
-        """Train on one batch; Keras calls this method."""
-        # Dropout would make the model and the reference differ before any training. The gradient
-        # is computed inside of this block too: it runs rematerialized blocks again.
-        with _without_dropout(self.model):
-            return super().train_step(data, *args)
+        found = super().metrics
+        return found if self._has_kl else [metric for metric in found if metric.name != "kl"]
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the loss of a batch; Keras calls this method in every step."""
@@ -342,11 +277,6 @@ class DPO(keras.Model):
         margins = rewards[:, 0] - rewards[:, 1]
         losses = ops.softplus(-margins)  # -log sigmoid(margins)
         loss = ops.sum(losses * is_pair) / ops.maximum(num_pairs, 1)
-        for other in self.losses:  # such as a router's load-balancing loss
-            loss = loss + ops.cast(other, loss.dtype)
-        if training and isinstance(optimizer := bare_optimizer(self.optimizer), MeasuredOptimizer):
-            optimizer.weigh(num_pairs)
-        self._mean_loss.update_state(loss, sample_weight=num_pairs)
         values = {
             "accuracy": ops.cast(margins > 0, margins.dtype),
             "margin": margins,
@@ -358,40 +288,7 @@ class DPO(keras.Model):
         if "kl" in y_pred:
             per_token = y_pred["kl"] / ops.maximum(num_tokens, 1)
             self._means["kl"].update_state(per_token, sample_weight=num_tokens)
-        return loss / num_replicas()
-
-    @property
-    def backbone(self):
-        """Backbone of the model; `gk.callbacks.RunRecord` records its config."""
-        return self.model.backbone
-
-    def generate(self, prompts, **settings):
-        """Continue prompts with the model, as `CausalLM.generate`; for `SampleText`.
-
-        Args:
-            prompts: As in `CausalLM.generate`.
-            **settings: As in `CausalLM.generate`.
-        """
-        return self.model.generate(prompts, **settings)
-
-    def stream(self, prompts, **settings):
-        """Continue prompts and yield the new text, as `CausalLM.stream`.
-
-        Args:
-            prompts: As in `CausalLM.stream`.
-            **settings: As in `CausalLM.stream`.
-        """
-        return self.model.stream(prompts, **settings)
-
-    def save(self, filepath, overwrite=True, **kwargs):
-        """Save the trained model itself, without `DPO`, as `CausalLM.save`.
-
-        Args:
-            filepath: File to write; its name must end in `.keras`.
-            overwrite: Whether an existing file is replaced.
-            **kwargs: The other arguments of `CausalLM.save`.
-        """
-        self.model.save(filepath, overwrite=overwrite, **kwargs)
+        return self._finish_loss(loss, num_pairs, training)
 
     # Checks of the data
 
@@ -420,7 +317,7 @@ class DPO(keras.Model):
                 f"`{name}` has a pair of {longest} tokens, but the model reads at most "
                 f"{limit} tokens and predicts one more: give gk.datasets.preferences this model."
             )
-        if needs_reference and pairs.reference is None and not self._has_adapter():
+        if needs_reference and pairs.reference is None and not self.has_adapter:
             raise ValueError(_NO_REFERENCE)
 
     @property
@@ -434,7 +331,7 @@ class DPO(keras.Model):
                 f"`{name}` must have batches of PreferencePairs: dicts of `token_ids` and "
                 f"`answer_mask`, (batch, 2, length). It has {spec}."
             )
-        if "reference" not in spec and not self._has_adapter():
+        if "reference" not in spec and not self.has_adapter:
             raise ValueError(_NO_REFERENCE)
 
     def _checked(self, batch):
@@ -454,25 +351,7 @@ _NO_REFERENCE = (
 )
 
 
-@contextlib.contextmanager
-def _without_dropout(model):
-    """Set all dropout rates to 0 while a training step is traced."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
-    rates = [layer.rate for layer in layers]
-    try:
-        for layer in layers:
-            layer.rate = 0.0
-        yield
-    finally:
-        for layer, rate in zip(layers, rates):
-            layer.rate = rate
-
-
 def _kl(logits, reference_logits):
     """Return `sum p (log p - log p_ref)` over the last axis."""
     log_p, log_ref = ops.log_softmax(logits), ops.log_softmax(reference_logits)
     return ops.sum(ops.exp(log_p) * (log_p - log_ref), axis=-1)
-
-
-def _ids(variables):
-    return tuple(id(variable) for variable in variables)
