@@ -124,8 +124,14 @@ def _short(text: str, name: str) -> str:
     return text[: _SHOWN_CHARACTERS - 3] + "..."
 
 
-def report_answers(model, questions: Questions, before: Answers, after: Answers, record) -> None:
+def report_answers(
+    model, questions: Questions, before: Answers | None, after: Answers | None, record
+) -> None:
     """Print the answers before and after training, and add them to the record."""
+    if questions.num_long:
+        print(f"questions that leave no room for an answer, not asked: {questions.num_long}")
+    if before is None:
+        return
     found = _samples(model, questions, before, after)
     count = len(found)
     record.add_result(
@@ -142,6 +148,4 @@ def report_answers(model, questions: Questions, before: Answers, after: Answers,
         f"{round(before.share_stopped * count)} of {count} before, "
         f"{round(after.share_stopped * count)} after"
     )
-    if questions.num_long:
-        print(f"questions that leave no room for an answer, not asked: {questions.num_long}")
     print(f"\n{_shown(found)}\n")

@@ -9,6 +9,7 @@ from .files import check_output
 from .finetuning_chat import finetune_chat
 from .finetuning_classification import finetune_classifier
 from .finetuning_dpo import finetune_dpo
+from .finetuning_grpo import finetune_grpo
 from .finetuning_run import AGAIN, Run
 from .runs import check_no_run
 from .task_models import check_no_task
@@ -18,11 +19,13 @@ _TASKS = {
     "classification": finetune_classifier,
     "chat": finetune_chat,
     "dpo": finetune_dpo,
+    "grpo": finetune_grpo,
 }
 _USES = {
     "classification": 'gpt-keras classify {output} "..."',
     "chat": "gpt-keras chat {output}",
     "dpo": 'gpt-keras generate {output} "..."',
+    "grpo": 'gpt-keras generate {output} "..."',
 }
 
 
@@ -31,7 +34,7 @@ def finetune(
     data: str,
     output: str,
     *,
-    task: Literal["classification", "chat", "dpo"] = "classification",
+    task: Literal["classification", "chat", "dpo", "grpo"] = "classification",
     validation_fraction: float | None = None,
     lora_rank: int | None = None,
     lora_alpha: float | None = None,
@@ -55,17 +58,21 @@ def finetune(
     pooling: Literal["last", "extract"] | None = None,
     dropout: float | None = None,
     class_weight: Literal["balanced"] | None = None,
-    beta: float | None = None,
     max_new_tokens: int | None = None,
+    beta: float | None = None,
+    reward: str | None = None,
+    num_generations: int | None = None,
+    temperature: float | None = None,
 ) -> None:
     """Fine-tune a language model, and save it.
 
     The task classification makes a classifier from a table of texts and labels. The task chat makes
     a chat model from conversations. The task dpo trains a model to prefer chosen answers over
-    rejected ones. A part of the data is held out, and the model is measured on it. By default LoRA
-    adapters are trained, which needs little memory. The output directory contains the model
-    (adapters included), report.md, run.json and run.yaml. The model is saved after each epoch.
-    Ctrl-C stops training and saves the current model.
+    rejected ones, and the task grpo trains it on the rewards that a function gives. A part of the
+    data is held out, and the model is measured on it. By default LoRA adapters are trained, which
+    needs little memory. The output directory contains the model (adapters included), report.md,
+    run.json and run.yaml. The model is saved after each epoch. Ctrl-C stops training and saves the
+    current model.
 
     For a classifier: gpt-keras finetune smollm2_135m_instruct reviews.csv my_classifier --text
     review --label stars. For a chat model: gpt-keras finetune my_model conversations.jsonl
@@ -78,11 +85,13 @@ def finetune(
         data: A .csv, .tsv, .jsonl, .json or .parquet file. For classification: texts and labels.
             For chat: a column messages (a list of role and content), conversations (ShareGPT), or
             instruction, input and output (Alpaca). For dpo: prompt, chosen and rejected, texts or
-            lists of messages.
+            lists of messages. For grpo: prompt, texts or lists of messages.
         output: New or empty directory for the trained model.
-        task: What to learn. classification predicts one label for each text. chat answers messages;
-            a model without a chat template gets ChatML. dpo prefers the chosen answer
-            of each pair (direct preference optimization).
+        task: Kind of training. classification predicts one label for each text. chat answers
+            messages; a model without a chat template gets ChatML. dpo is direct preference
+            optimization: the chosen answer of each pair becomes more probable than the rejected
+            one. grpo is group relative policy optimization: of several sampled answers, the answers
+            with high rewards become more probable.
         validation_fraction: Fraction of data that is held out for validation, in [0, 1). The
             default is 0.1, or 0 with validation.
         lora_rank: Rank of the LoRA adapters; 0 trains all weights of the model instead. The default
@@ -92,14 +101,16 @@ def finetune(
             query value. The default is query and value. This flag must come after the positional
             arguments.
         epochs: Number of passes over the training part. The default is 3, or 1 for
-            dpo.
+            dpo and grpo.
         batch_size: Number of rows per batch. The default is 16 for classification, else 8.
-        sequence_length: Longest row in tokens, special tokens included. Longer texts are cut, and
-            longer conversations lose their oldest messages; the report counts them. The default is
-            512 for classification, else 1024, or the model's context length if that is shorter.
+        sequence_length: Except for grpo, the longest row in tokens, special tokens included. Longer
+            texts are cut, and longer conversations lose their oldest messages; the report counts
+            them. The default is 512 for classification, else 1024, or the model's context length if
+            that is shorter.
         learning_rate: Peak learning rate, reached after warm-up. A cosine schedule then lowers it
             to a tenth. The default is 5e-4 for adapters, 6.25e-5 for all weights and 1e-3 for the
-            head of a classifier alone. For dpo it is 1e-5 for adapters and 1e-6 for all weights.
+            head of a classifier alone. For dpo and grpo it is 1e-5 for adapters and 1e-6 for all
+            weights.
         dtype: Dtype policy of the model. mixed_bfloat16 and mixed_float16 are for GPUs; they keep
             the weights in float32. The default is the policy with which the model was saved, or
             float32.
@@ -131,10 +142,16 @@ def finetune(
             0.1.
         class_weight: For classification, the weights of the classes in the loss. balanced gives
             each class the same total weight, however many texts it has.
-        beta: For dpo, the strength of the pull to the model before training. The default is 0.1.
-        max_new_tokens: For chat and dpo, the largest number of tokens of the answers to held-out
-            questions, before and after training. The default is twice the longest right answer,
-            from 32 to 256.
+        max_new_tokens: For chat, dpo and grpo, the largest number of tokens of an answer. Held-out
+            questions are answered before and after training. The default is 64 for grpo, else twice
+            the longest right answer, from 32 to 256.
+        beta: For dpo and grpo, the strength of the pull to the model before training. The default
+            is 0.1 for dpo and 0.04 for grpo.
+        reward: For grpo, the function that returns a number for each completion, called as
+            function(prompts=..., completions=...). It is module:function or file.py:function.
+        num_generations: For grpo, the number of completions of each prompt that are compared. The
+            default is 8.
+        temperature: For grpo, the temperature of sampling. The default is 1.
     """
     given = dict(locals())
     began = time.perf_counter()

@@ -17,6 +17,7 @@ from .finetuning_run import (
     num_steps,
     optimizer,
     plain_warnings,
+    print_measuring,
     print_prepared,
     print_use,
 )
@@ -83,10 +84,11 @@ def finetune_chat(
     print(describe_trainable(language_model))
     print_prepared(run)
 
-    validation, before = None, None
+    validation = None
     lengths = num_lengths(steps)
     if found.validation is not None:
         validation = found.validation.batches(batch_size, num_lengths=lengths)
+        print_measuring()
         loss_before = language_model.evaluate(validation, verbose=0, return_dict=True)["loss"]
         questions = choose_questions(language_model, _first_turns(found.validation), max_new_tokens)
         before = answer(language_model, questions)
@@ -115,9 +117,7 @@ def finetune_chat(
             f"\nheld-out loss per trained token: {loss_before:.4f} before, {loss:.4f} after "
             f"({found.validation.num_trained:,} tokens)"
         )
-    if before is not None:
-        after = answer(language_model, questions)
-        report_answers(language_model, questions, before, after, record)
+        report_answers(language_model, questions, before, answer(language_model, questions), record)
     print_use(run, language_model)
 
 

@@ -15,15 +15,14 @@ from .finetuning_run import (
     num_steps,
     optimizer,
     plain_warnings,
+    print_measuring,
     print_prepared,
     print_use,
+    report_scores,
 )
 from .package import gk
 
 _LONGEST = 1024
-
-# Before training, the model is the reference: each margin is 0, so no pair counts as right.
-_BEFORE = {"loss": "  (0.6931 before)", "accuracy": "  (0 before)", "margin": "  (0 before)"}
 
 
 def finetune_dpo(
@@ -81,7 +80,7 @@ def finetune_dpo(
     print(describe_trainable(language_model))
     print_prepared(run)
 
-    before, lengths = None, num_lengths(steps)
+    lengths = num_lengths(steps)
 
     def batches(pairs, **order):
         if not lora_rank:
@@ -90,6 +89,8 @@ def finetune_dpo(
 
     validation = found.validation and batches(found.validation)
     if validation is not None:
+        print_measuring()
+        scores = dpo.evaluate(validation, verbose=0, return_dict=True)
         questions = choose_questions(language_model, _questions(found.validation), max_new_tokens)
         before = answer(language_model, questions)
     record = fit(
@@ -104,19 +105,8 @@ def finetune_dpo(
         validation_data=validation,
     )
     if validation is not None:
-        history = record.record["history"]
-        scores = {
-            name.removeprefix("val_"): values[-1]
-            for name, values in history.items()
-            if name.startswith("val_")
-        }
-        record.add_result({"part": "validation", "pairs": len(found.validation)} | scores)
-        print(f"\nheld-out pairs: {len(found.validation):,}, after training")
-        for name, value in scores.items():
-            print(f"  {name:<16}{value:10.4f}{_BEFORE.get(name, '')}")
-    if before is not None:
-        after = answer(language_model, questions)
-        report_answers(language_model, questions, before, after, record)
+        report_scores(record, scores, pairs=len(found.validation))
+        report_answers(language_model, questions, before, answer(language_model, questions), record)
     print_use(run, language_model)
 
 

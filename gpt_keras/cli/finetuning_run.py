@@ -180,9 +180,31 @@ def fit(
     return record
 
 
+def report_scores(record, before: Mapping[str, float], **counts: int) -> None:
+    """Print the held-out scores before and after, and add them to the record.
+
+    Args:
+        record: The result of `fit`, which measured the held-out part after each epoch.
+        before: Scores before training.
+        **counts: Size of the held-out part, by its unit.
+    """
+    history = record.record["history"]
+    after = {name: history[f"val_{name}"][-1] for name in before}
+    record.add_result({"part": "validation", **counts, "before": dict(before), "after": after})
+    print(f"\nheld-out {', '.join(f'{unit}: {count:,}' for unit, count in counts.items())}")
+    print(f"  {'':<22}{'before':>10}{'after':>10}")
+    for name in before:
+        print(f"  {name:<22}{before[name]:10.4f}{after[name]:10.4f}")
+
+
 def print_prepared(run: Run) -> None:
-    """Print how long the preparation took."""
+    """Print the duration of the preparation."""
     print(f"prepared in {time.perf_counter() - run.began:.1f} s", flush=True)
+
+
+def print_measuring() -> None:
+    """Print a notice before the model is measured for the first time."""
+    print("measuring the held-out part before training ...", flush=True)
 
 
 def print_use(run: Run, model=None) -> None:

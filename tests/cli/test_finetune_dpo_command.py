@@ -57,13 +57,14 @@ def test_from_pairs_to_a_model_that_prefers(run, language_model, pairs, tmp_path
             new, old = (one.score(answer, prompt).sum() for one in (after, before))
             rewards.append(0.5 * (new - old))
         margins.append(rewards[0] - rewards[1])
-    results = record["results"]
+    results, earlier = record["results"]["after"], record["results"]["before"]
     assert results["margin"] == pytest.approx(np.mean(margins), rel=1e-3)
     assert results["accuracy"] == np.mean(np.array(margins) > 0)
     assert results["loss"] == pytest.approx(np.mean(np.log1p(np.exp(-np.array(margins)))), rel=1e-4)
     assert ("kl" in results) == bool(rank)
     assert results["margin"] > 0
-    assert f"margin          {results['margin']:10.4f}  (0 before)\n" in out
+    assert earlier["loss"] == pytest.approx(np.log(2), abs=1e-4)
+    assert f"margin {earlier['margin']:>25.4f}{results['margin']:10.4f}\n" in out
     assert record["settings"]["beta"] == 0.5
 
     sample = record["samples"][0]
@@ -71,7 +72,7 @@ def test_from_pairs_to_a_model_that_prefers(run, language_model, pairs, tmp_path
     assert sample["after"] == found.removeprefix(sample["prompt"])
     found = before.generate(sample["prompt"], max_new_tokens=5, temperature=0)
     assert sample["before"] == found.removeprefix(sample["prompt"])
-    assert f"within 5 tokens: {4 * results['stopped_before']:.0f} of 4 before" in out
+    assert f"within 5 tokens: {4 * record['results']['stopped_before']:.0f} of 4 before" in out
 
 
 BAD = """
@@ -117,4 +118,7 @@ def test_bad_input_gives_one_line_before_any_training(
 def test_beta_is_refused_without_preferences(run, language_model, pairs, tmp_path):
     code, _, err = run("finetune", language_model, pairs, tmp_path, "--task", "chat", "--beta", 1)
     assert code == 2
-    assert "`beta` is an option of the task dpo, and must be left out with the task chat" in err
+    assert (
+        "`beta` is an option of the task dpo and grpo, and must be left out with the task chat"
+        in err
+    )
