@@ -31,7 +31,7 @@ def pairs(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("rank", [2, 0])
+@pytest.mark.parametrize("rank", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_from_pairs_to_a_model_that_prefers(run, language_model, pairs, tmp_path, rank):
     folder = tmp_path / "new"
     options = ["--task", "dpo", "--lora-rank", rank, "--beta", 0.5, "--learning-rate", 0.01]

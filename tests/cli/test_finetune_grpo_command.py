@@ -57,6 +57,7 @@ def place(tmp_path, monkeypatch):
 QUICKLY = ["--max-new-tokens", 4, "--validation-fraction", 0.25, "--temperature", 5]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_from_prompts_to_a_model_with_more_reward(run, language_model, place):
     options = ["--task", "grpo", "--reward", "rewards.py:count", *QUICKLY, "--learning-rate", 0.1]
