@@ -5,8 +5,13 @@ import json
 import pathlib
 import random
 import sys
+import zipfile
 
+import numpy as np
 import pytest
+from tiny_models import tiny_config
+
+import gpt_keras as gk
 
 import gpt_keras as gk
 
@@ -178,3 +183,57 @@ def test_a_poet_is_rewarded(load, monkeypatch, tmp_path, capsys):
     assert {"seven", "perplexity_five", "distinct_2"} <= set(found["before"])
     assert len(found["after"][0]["history"]["reward"]) == 1
     assert "before: seven" in capsys.readouterr().out
+
+
+def dialogues(folder):
+    """Write the archives of dialogues, with a few texts in the form of the packages."""
+    turns = [[{"text": "Hello"}, {"text": "you?"}], [{"text": "I am  fine."}], [{"text": "Good."}]]
+    people = {"1": {"messages": turns}, "2": {"messages": turns}, "3": {"messages": turns[:1]}}
+    people |= {f"long {i}": {"messages": [[{"text": "a" * 101}], turns[1]]} for i in range(2)}
+    with zipfile.ZipFile(folder / "chitchat_dataset-0.9.0-py3-none-any.whl", "w") as file:
+        file.writestr("chitchat_dataset/dataset.json", json.dumps(people))
+    pairs = "".join(f"- - Say {i}\n  - {i}\n  - Why?\n" for i in range(40))
+    with zipfile.ZipFile(folder / "chatterbot_corpus-1.3.3-py2.py3-none-any.whl", "w") as file:
+        for name in ("english/numbers", "english/coding", "dutch/numbers"):
+            content = f"categories:\n- numbers\nconversations:\n{pairs}"
+            file.writestr(f"chatterbot_corpus/data/{name}.yml", content)
+
+
+def test_dialogues_become_conversations(load, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    script = load("instruction_experiment")
+    dialogues(tmp_path)
+    people, bots = (tmp_path / name for name in script.PACKAGES)
+    rows = script.read_rows(script.chitchat(people) + script.chatterbot(bots, "english"))
+    assert len(rows) == 41  # equal, long and unanswered conversations are left out
+    assert [message["content"] for message in rows[0]["messages"]] == ["Hello you?", "I am fine."]
+    assert [message["role"] for message in rows[0]["messages"]] == ["user", "assistant"]
+    with pytest.raises(ValueError, match="latin"):
+        script.chatterbot(bots, "latin")
+    train, test = script.split(rows + [{"messages": rows[1]["messages"]}] * 5, 30, 10)
+    questions = [{row["messages"][0]["content"] for row in part} for part in (train, test)]
+    assert (len(train), len(questions[1])) == (30, 10)
+    assert questions[0].isdisjoint(questions[1])
+
+
+@pytest.mark.slow
+def test_instructions_are_tuned_and_measured(load, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    dialogues(tmp_path)
+    tokenizer = gk.tokenizers.BytePairTokenizer.train("user assistant Instruction Response", 280)
+    config = tiny_config(vocabulary_size=280, max_sequence_length=192)
+    gk.GPTCausalLM(config, tokenizer=tokenizer).save_to_preset(tmp_path / "model")
+    sizes = ["--conversations", 30, "--held-out", 8, "--questions", 4, "--learning-rate", 0.02]
+    arguments = [tmp_path / "model", tmp_path, "--output", tmp_path / "new", *sizes]
+    script = load("instruction_experiment", *arguments)
+    script.main()
+    record = json.loads((tmp_path / "new" / "instruction.json").read_text(encoding="utf-8"))
+    table = {(row["model"], row["template"]): row for row in record["table"]}
+    assert len(table) == 6
+    assert len({row["tokens"] for row in record["table"]}) == 1  # the same answers
+    before = table["before", "own"]["loss"]
+    assert before == pytest.approx(np.log(282), abs=0.3)
+    assert table["loss on answers", "own"]["loss"] < before
+    assert table["loss on all tokens", "own"]["loss"] < before
+    assert set(record["samples"][0]) >= {"question", "answer", "before, own template"}
+    assert "stop by themselves" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import os
 import pathlib
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -88,6 +88,15 @@ class RunRecord(keras.callbacks.Callback):
         self.record["results"] = {**self.record.get("results", {}), **values}
         self._write()
 
+    def add_samples(self, samples: Sequence[Mapping[str, str]]) -> None:
+        """Add samples, such as answers before and after, and write the files again.
+
+        Args:
+            samples: For each sample, its texts by name, such as `prompt`, `before` and `after`.
+        """
+        self.record["samples"] = [*self.record.get("samples", []), *map(dict, samples)]
+        self._write()
+
     def on_train_begin(self, logs=None):
         machine = _machine()
         self._began = time.perf_counter()
@@ -126,9 +135,10 @@ class RunRecord(keras.callbacks.Callback):
     def _write(self):
         record = self.record
         if self.samples is not None:
+            added = [sample for sample in record.get("samples", []) if "batches" not in sample]
             record["samples"] = [
                 {"batches": batches, "text": text} for batches, text in self.samples.samples
-            ]
+            ] + added
         if self.watch is not None:
             record["incidents"] = self.watch.incidents
         # A loss that is not finite becomes a string: JSON has no NaN and no infinity.
@@ -223,10 +233,16 @@ def _report(record, has_curve) -> str:
         lines += ["", "## Incidents", "", "| step | loss | what happened |", "|--:|--:|---|"]
         for incident in record["incidents"]:
             lines.append(f"| {incident['step']} | {incident['loss']:.4g} | {incident['action']} |")
-    for sample in record.get("samples", [])[-1:]:
+    samples = record.get("samples", [])
+    for sample in [sample for sample in samples if "batches" in sample][-1:]:
         fence = _fence(sample["text"])
         lines += ["", f"## Sample after {sample['batches']:,} batches", ""]
         lines += [fence + "text", sample["text"], fence]
+    for number, sample in enumerate(s for s in samples if "batches" not in s):
+        lines += ["", f"## Sample {number + 1}"]
+        for name, text in sample.items():
+            fence = _fence(text)
+            lines += ["", f"{name}:", "", fence + "text", text, fence]
     return "\n".join(lines) + "\n"
 
 

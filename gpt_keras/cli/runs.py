@@ -35,12 +35,13 @@ def check_no_run(output: str, again: str, use: str) -> None:
     )
 
 
-def new_keeper(output: str, accumulate: int = 1):
+def new_keeper(output: str, accumulate: int = 1, model=None):
     """Return a callback that saves the model after evaluations and on interruption.
 
     Args:
         output: Directory of the run.
         accumulate: Number of batches in a step.
+        model: The model to save. Default: the trained one.
     """
     import keras
 
@@ -80,7 +81,7 @@ def new_keeper(output: str, accumulate: int = 1):
             )
 
         def _save(self):
-            _save(self.model, folder)
+            _save(self.model if model is None else model, folder)
             self.saved_step = self.step
 
     return ModelKeeper()

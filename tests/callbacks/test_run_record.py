@@ -74,6 +74,22 @@ def test_a_run_is_recorded(model, tmp_path):
     ]
 
 
+def test_added_samples_stand_beside_the_samples_of_training(model, tmp_path):
+    samples = gk.callbacks.SampleText("the ", max_new_tokens=3, print_fn=lambda text: None)
+    record = gk.callbacks.RunRecord(tmp_path, samples=samples)
+    model.fit(*rows(), batch_size=4, verbose=0, callbacks=[samples, record])
+    added = [{"prompt": "a ``` b", "before": "c", "after": "d\ne"}, {"prompt": "f", "after": "g"}]
+    record.add_samples(added[:1])
+    record.add_samples(added[1:])
+    record.add_result({"share": 0.5})
+    found = json.loads((tmp_path / "run.json").read_text())["samples"]
+    assert found == [{"batches": 2, "text": samples.samples[0][1]}, *added]
+    report = (tmp_path / "report.md").read_text()
+    assert "## Sample after 2 batches\n" in report
+    assert "## Sample 1\n\nprompt:\n\n````text\na ``` b\n````\n" in report
+    assert "after:\n\n```text\nd\ne\n```\n\n## Sample 2\n" in report
+
+
 def test_a_run_that_breaks_off_leaves_its_record(model, tmp_path):
     import keras
 

@@ -79,15 +79,21 @@ def test_from_a_table_to_a_classifier(run, language_model, table, tmp_path):
     assert record["settings"] == yaml.safe_load((folder / "run.yaml").read_text())
     assert len(record["history"]["val_accuracy"]) == 2
 
-    # The same again, from the settings of the run.
-    again = tmp_path / "again"
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
+def test_the_settings_of_a_run_repeat_it(run, language_model, table, tmp_path):
+    folder, again = tmp_path / "first", tmp_path / "again"
+    options = ["--lora-rank", 3, "--epochs", 2, "--batch-size", 14]
+    assert run("finetune", language_model, table, folder, *COLUMNS, *options)[0] == 0
     settings = ["--config", folder / "run.yaml", language_model, table, again]
     assert run("finetune", *settings)[0] == 0
-    repeated = gk.GPTClassifier.from_preset(again)
-    for name, value in weights(model).items():
-        np.testing.assert_array_equal(weights(repeated)[name], value, err_msg=name)
+    first, repeated = (weights(gk.GPTClassifier.from_preset(path)) for path in (folder, again))
+    for name, value in first.items():
+        np.testing.assert_array_equal(repeated[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_all_weights_learn_what_the_table_says(run, language_model, table, tmp_path):
     options = ["--lora-rank", 0, "--epochs", 6, "--learning-rate", 0.02, "--test-fraction", 0.2]
