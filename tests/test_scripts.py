@@ -13,8 +13,6 @@ from tiny_models import tiny_config
 
 import gpt_keras as gk
 
-import gpt_keras as gk
-
 SCRIPTS = pathlib.Path(__file__).parent.parent / "scripts"
 
 
