@@ -45,7 +45,10 @@ def add_chatml(model: "CausalLM") -> "CausalLM":
     mean over the ids of the old tokenizer. Nothing is drawn at random.
 
     `<|im_end|>` is added to `end_token_ids`. All this is saved with the model. Train the copy, for
-    example on `gk.datasets.conversations`, before you chat with it.
+    example on `gk.datasets.conversations`, before you chat with it. The two new tokens have equal
+    weights at first, so the token embedding must be trained. `enable_lora` freezes it: set
+    `model.backbone.token_embedding.trainable = True` afterwards. The model would otherwise never
+    learn to stop.
 
     Args:
         model: A `CausalLM` with a tokenizer, without a chat template. Its backbone must have the
