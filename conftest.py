@@ -6,6 +6,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
 
+# `--doctest-modules` would import these files a second time, under one name.
+collect_ignore_glob = ["*/conftest.py"]
+
 
 def _whole(name):
     return property(lambda generator: getattr(generator, name))
