@@ -63,7 +63,7 @@ EPOCHS = {
     "lora": {100: 6, 1000: 3, 7000: 1},
     "full": {100: 6, 1000: 3, 7000: 1},
 }
-LEARNING_RATES = {"lstm": 2e-3, "scratch": 1e-3, "pretrained": 3e-4, "lora": 5e-4, "full": 5e-5}
+LEARNING_RATES = {"lstm": 2e-3, "scratch": 1e-3, "pretrained": 1e-3, "lora": 5e-4, "full": 5e-5}
 
 
 def main() -> None:
@@ -318,7 +318,7 @@ def token_rows(data, texts, tokenizer, question="") -> list[list[int]]:
 
 
 def network(data, examples, method, seed, smollm2):
-    question, batch_size, weight = "", 32, 0.0
+    question, batch_size = "", 32
     if method in ("lora", "full"):
         model = gk.GPTCausalLM.from_preset(smollm2)
         question, batch_size = data.question, 16
@@ -334,10 +334,7 @@ def network(data, examples, method, seed, smollm2):
             model = gk.GPTCausalLM(small_config(), tokenizer)
             if method == "pretrained":
                 model.set_weights(weights)
-                weight = 0.5  # as GPT-1
-    classifier = gk.GPTClassifier(
-        model, class_names=data.class_names, language_modeling_weight=weight
-    )
+    classifier = gk.GPTClassifier(model, class_names=data.class_names)
     if question:
         answers = [data.answers[name] for name in data.class_names]
         tokens = [ids[0] for ids in model.tokenizer.encode(answers)]
