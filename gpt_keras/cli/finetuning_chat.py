@@ -5,6 +5,7 @@ import itertools
 from .answers import answer, choose_questions, report_answers
 from .finetuning_run import (
     LEARNING_RATES,
+    LONGEST_CONVERSATION,
     Run,
     check_adapters,
     check_table,
@@ -22,8 +23,6 @@ from .finetuning_run import (
     print_use,
 )
 from .package import gk
-
-_LONGEST = 1024
 
 
 def finetune_chat(
@@ -62,7 +61,7 @@ def finetune_chat(
             data,
             language_model,
             sequence_length=longest_row(
-                sequence_length, language_model.max_sequence_length, _LONGEST
+                sequence_length, language_model.max_sequence_length, LONGEST_CONVERSATION
             ),
             validation_fraction=validation_fraction,
             seed=seed,

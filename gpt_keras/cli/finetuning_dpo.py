@@ -2,6 +2,7 @@
 
 from .answers import answer, choose_questions, report_answers
 from .finetuning_run import (
+    LONGEST_CONVERSATION,
     PREFERENCE_LEARNING_RATES,
     Run,
     check_adapters,
@@ -21,8 +22,6 @@ from .finetuning_run import (
     report_scores,
 )
 from .package import gk
-
-_LONGEST = 1024
 
 
 def finetune_dpo(
@@ -63,7 +62,7 @@ def finetune_dpo(
             data,
             language_model,
             sequence_length=longest_row(
-                sequence_length, language_model.max_sequence_length, _LONGEST
+                sequence_length, language_model.max_sequence_length, LONGEST_CONVERSATION
             ),
             validation_fraction=validation_fraction,
             seed=seed,

@@ -23,6 +23,9 @@ LEARNING_RATES = {"adapters": 5e-4, "head": 1e-3, "all": 6.25e-5}
 # As in `DPO` and `GRPO`: 1e-6 is the learning rate of both papers.
 PREFERENCE_LEARNING_RATES = {"adapters": 1e-5, "all": 1e-6}
 
+# Default of the largest number of tokens of a conversation or a preference.
+LONGEST_CONVERSATION = 1024
+
 
 class Run(NamedTuple):
     """A run of the command.

@@ -84,7 +84,9 @@ def describe_adapter(source: str) -> dict[str, str] | None:
     Args:
         source: A path.
     """
-    path = pathlib.Path(source) / "adapter_config.json"
+    from gpt_keras.convert.peft import CONFIG, HEAD
+
+    path = pathlib.Path(source) / CONFIG
     if not path.is_file():
         return None
     try:
@@ -94,7 +96,7 @@ def describe_adapter(source: str) -> dict[str, str] | None:
         raise ValueError(f"{str(path)!r} does not describe a LoRA adapter: {error!r}.") from error
     patterns = (config.get("rank_pattern") or {}).values()
     ranks = sorted({rank, *patterns})
-    head = (path.parent / "head.safetensors").is_file()
+    head = (path.parent / HEAD).is_file()
     return {
         "adapter": f"LoRA of rank {' or '.join(map(str, ranks))}, lora_alpha {alpha:g}",
         "layers": targets if isinstance(targets, str) else f"{len(targets)}: {_short(targets)}",

@@ -19,11 +19,13 @@ from gpt_keras.convert.name_map import assign, check_fits, collect, tensor_shape
 from gpt_keras.convert.safetensors_files import SafetensorsFolder, weights_dtype, write_safetensors
 from gpt_keras.models import GPTCausalLM
 from gpt_keras.models.gpt import random_weights
+from gpt_keras.tokenizers.folder_settings import (
+    CONFIG,
+    GENERATION_CONFIG,
+    SPECIAL_TOKENS,
+    TOKENIZER_CONFIG,
+)
 
-CONFIG = "config.json"
-GENERATION_CONFIG = "generation_config.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
-SPECIAL_TOKENS = "special_tokens_map.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 
 # The special tokens that a chat template can use as variables.

@@ -9,7 +9,7 @@ import numpy as np
 from gpt_keras.records import Row
 from gpt_keras.tokenizers.texts import as_list_of_texts
 
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 
 
 def label_name(row: Row, column: str) -> str:
@@ -73,7 +73,7 @@ def number_labels(
     """
     if class_names is None:
         found = set(names)
-        are_integers = all(_INTEGER.fullmatch(name) for name in found)
+        are_integers = all(INTEGER.fullmatch(name) for name in found)
         class_names = sorted(found, key=int if are_integers else None)
     else:
         class_names = [name.strip() for name in as_list_of_texts("class_names", class_names)]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from gpt_keras.datasets.class_labels import INTEGER
 from gpt_keras.records import read_rows
 from gpt_keras.tokenizers.texts import describe, is_unicode
 
 TYPES = ("bool", "int", "float", "str", "any")
 
 # Numbers in CSV files. A field with a leading zero or plus is a code, such as a postal code.
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _TRUTH_VALUES = {"true": True, "True": True, "TRUE": True}
 _TRUTH_VALUES |= {"false": False, "False": False, "FALSE": False}
@@ -247,7 +247,7 @@ def _plain(value: Any, column: str, place: str) -> Any:
 
 def _fitting_types(value: Any, is_typed: bool) -> set[str]:
     if isinstance(value, str) and not is_typed:
-        found = {"bool": value in _TRUTH_VALUES, "int": _INTEGER.fullmatch(value)}
+        found = {"bool": value in _TRUTH_VALUES, "int": INTEGER.fullmatch(value)}
         found |= {"float": _NUMBER.fullmatch(value), "str": True}
         return {name for name, fits in found.items() if fits}
     if isinstance(value, int) and not isinstance(value, bool):
@@ -270,7 +270,7 @@ def _typed(value: Any, kind: str, column: str, place: str) -> Any:
     if isinstance(value, str):
         if kind == "bool":
             typed = _TRUTH_VALUES.get(value, value)
-        elif kind == "int" and _INTEGER.fullmatch(value):
+        elif kind == "int" and INTEGER.fullmatch(value):
             typed = int(value)
         elif kind == "float" and _NUMBER.fullmatch(value):
             typed = float(value)

@@ -9,13 +9,11 @@ from keras import ops
 
 from gpt_keras.checks import check_positive, check_token_ids, token_id_error
 from gpt_keras.datasets import PreferencePairs
-from gpt_keras.finetuning.fine_tuner import FineTuner
+from gpt_keras.finetuning.fine_tuner import BATCH_SIZE, FineTuner
 from gpt_keras.layers.lora import adapters_disabled
 from gpt_keras.models import CausalLM
 from gpt_keras.models.batches import plain_errors
 from gpt_keras.training.losses import cross_entropy, precise_dtype
-
-_BATCH_SIZE = 8
 
 _METRICS = ("accuracy", "margin", "chosen_reward", "rejected_reward", "kl")
 
@@ -193,7 +191,7 @@ class DPO(FineTuner):
         with plain_errors():
             return super().evaluate(x, verbose=verbose, **kwargs)
 
-    def rewards(self, pairs: PreferencePairs, batch_size: int = _BATCH_SIZE) -> np.ndarray:
+    def rewards(self, pairs: PreferencePairs, batch_size: int = BATCH_SIZE) -> np.ndarray:
         """Return the rewards of both answers of each pair, in the order of the pairs.
 
         A reward is `beta * (log p(answer) - log p_ref(answer))`.
@@ -217,7 +215,7 @@ class DPO(FineTuner):
         return self._of_each_pair(pairs, batch_size, rewards)
 
     def with_reference(
-        self, pairs: PreferencePairs, batch_size: int = _BATCH_SIZE
+        self, pairs: PreferencePairs, batch_size: int = BATCH_SIZE
     ) -> PreferencePairs:
         """Return pairs with the log-probabilities of the reference, computed now.
 
@@ -297,7 +295,7 @@ class DPO(FineTuner):
             raise ValueError("`y` must be None: preferences have no targets.")
         if isinstance(x, PreferencePairs):
             self._check_pairs(name, x)
-            return x.batches(_BATCH_SIZE if batch_size is None else batch_size, seed=seed)
+            return x.batches(BATCH_SIZE if batch_size is None else batch_size, seed=seed)
         if isinstance(x, tf.data.Dataset):
             self._check_spec(name, x.element_spec)
             return x.map(tf.autograph.experimental.do_not_convert(self._checked))

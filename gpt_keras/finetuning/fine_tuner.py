@@ -12,6 +12,9 @@ from gpt_keras.training.losses import precise_dtype
 from gpt_keras.training.metrics import MeanLoss
 from gpt_keras.training.optimizers import MeasuredOptimizer, bare_optimizer
 
+# Default number of rows in a batch.
+BATCH_SIZE = 8
+
 
 class FineTuner(keras.Model):
     """Training of a causal model with a fixed loss; base class of `DPO`, `GRPO`.

@@ -12,7 +12,7 @@ from keras import ops
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.checks import check_at_least_0, check_positive, check_positive_int, check_seed
 from gpt_keras.datasets.length_buckets import bucketed_indices
-from gpt_keras.finetuning.fine_tuner import FineTuner
+from gpt_keras.finetuning.fine_tuner import BATCH_SIZE, FineTuner
 from gpt_keras.finetuning.rollouts import (
     TrainingPrompts,
     group_advantages,
@@ -26,8 +26,6 @@ from gpt_keras.generation.backbone import fixed_length
 from gpt_keras.layers.lora import adapters_disabled
 from gpt_keras.models import CausalLM
 from gpt_keras.training.losses import cross_entropy, precise_dtype
-
-_BATCH_SIZE = 8
 
 # Metrics of the sampled completions, and metrics that the step computes.
 _OF_SAMPLES = ("reward", "reward_std", "frac_reward_zero_std", "completion_length", "ended")
@@ -307,7 +305,7 @@ class GRPO(FineTuner):
             check_positive_int("batch_size", batch_size)
         prompts = training_prompts(name, x, self.model, self.max_new_tokens)
         num_prompts = len(prompts.rows)
-        size = min(batch_size or _BATCH_SIZE, num_prompts)
+        size = min(batch_size or BATCH_SIZE, num_prompts)
         return prompts, bucketed_indices(np.zeros(num_prompts, np.int64), size, seed)
 
     def _roll_out(self, prompts: TrainingPrompts, numbers: np.ndarray, seed: int) -> dict:

@@ -12,6 +12,7 @@ from gpt_keras.atomic import atomic_directory
 from gpt_keras.checks import check_at_least_0, check_int64, check_positive_int, check_token_ids
 from gpt_keras.datasets.document_ids import document_ids
 from gpt_keras.generation.arguments import read_prompts
+from gpt_keras.tokenizers.tokenizer import FILE_NAME
 
 _COUNTS = "ngrams.npz"
 
@@ -341,7 +342,7 @@ class NGramLM:
             [0, 1, 0]
         """
         folder = pathlib.Path(directory)
-        has_tokenizer = (folder / "tokenizer.json").exists()
+        has_tokenizer = (folder / FILE_NAME).exists()
         tokenizer = tokenizers.load(folder) if has_tokenizer else None
         try:
             with np.load(folder / _COUNTS) as stored:

@@ -11,14 +11,14 @@ from gpt_keras import tokenizers
 from gpt_keras.atomic import atomic_directory
 from gpt_keras.config import GPTConfig
 from gpt_keras.models.tokenizer_config import tokenizer_beside_config
+from gpt_keras.tokenizers.tokenizer import FILE_NAME
 from gpt_keras.version import __version__
 
 CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
 WEIGHTS = "model.weights.h5"
 
 # Keras stores the files of `save_assets` in this folder of the archive.
-_ARCHIVED_TOKENIZER = f"assets/{TOKENIZER}"
+_ARCHIVED_TOKENIZER = f"assets/{FILE_NAME}"
 
 
 def write_preset(model, directory) -> None:
@@ -41,7 +41,7 @@ def write_preset(model, directory) -> None:
             json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8"
         )
         if model.tokenizer is not None:
-            model.tokenizer.save(folder / TOKENIZER)
+            model.tokenizer.save(folder / FILE_NAME)
         model.save_weights(folder / WEIGHTS)
 
 
@@ -77,8 +77,8 @@ def read_preset(path, dtype=None):
     if dtype is not None:
         _set_dtype(config, dtype, path)
     model = _load(meaning, path / CONFIG, lambda: keras.saving.deserialize_keras_object(config))
-    if (path / TOKENIZER).exists():
-        model.tokenizer = tokenizers.load(path / TOKENIZER)
+    if (path / FILE_NAME).exists():
+        model.tokenizer = tokenizers.load(path / FILE_NAME)
     _load(
         "is damaged or belongs to another model",
         path / WEIGHTS,

@@ -16,6 +16,7 @@ from gpt_keras.models.tokenizer_config import (
     tokenizer_beside_config,
     tokenizer_from_json,
 )
+from gpt_keras.tokenizers.tokenizer import FILE_NAME
 from gpt_keras.training.losses import (
     check_loss,
     divisor_of_mean,
@@ -200,11 +201,11 @@ class TextModel(Adaptable, keras.Model):
     def save_assets(self, directory):
         """Write the tokenizer into a `.keras` file; Keras calls this method."""
         if self.tokenizer is not None:
-            self.tokenizer.save(pathlib.Path(directory) / "tokenizer.json")
+            self.tokenizer.save(pathlib.Path(directory) / FILE_NAME)
 
     def load_assets(self, directory):
         """Read the tokenizer from a `.keras` file; Keras calls this method."""
-        path = pathlib.Path(directory) / "tokenizer.json"
+        path = pathlib.Path(directory) / FILE_NAME
         if path.exists():
             self.tokenizer = tokenizers.load(path)
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 
 from gpt_keras import tokenizers
+from gpt_keras.tokenizers.tokenizer import FILE_NAME
 
 _BESIDE_CONFIG = contextvars.ContextVar("tokenizer_beside_config", default=False)
 
@@ -39,6 +40,6 @@ def serialized_tokenizer(tokenizer: tokenizers.Tokenizer | None) -> dict[str, st
 def tokenizer_from_json(text: str) -> tokenizers.Tokenizer:
     """Return the tokenizer of a JSON text, the result of its `to_json`."""
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "tokenizer.json"
+        path = pathlib.Path(folder) / FILE_NAME
         path.write_text(text, encoding="utf-8")
         return tokenizers.load(path)

@@ -13,8 +13,12 @@ from gpt_keras.tokenizers.tokenizer import Tokenizer
 from gpt_keras.tokenizers.vocabulary_files import naming
 
 # In the order of precedence: the first file with a setting decides.
-_TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
-_MODEL_FILES = ("generation_config.json", "config.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+SPECIAL_TOKENS = "special_tokens_map.json"
+GENERATION_CONFIG = "generation_config.json"
+CONFIG = "config.json"
+_TOKENIZER_FILES = (TOKENIZER_CONFIG, SPECIAL_TOKENS)
+_MODEL_FILES = (GENERATION_CONFIG, CONFIG)
 
 
 class FolderSettings(NamedTuple):
@@ -84,12 +88,12 @@ def read_folder_settings(folder: Path) -> FolderSettings:
         ValueError: A file is damaged; the message names it.
     """
     files = {name: _read(folder / name) for name in (*_TOKENIZER_FILES, *_MODEL_FILES)}
-    config = files["tokenizer_config.json"]
+    config = files[TOKENIZER_CONFIG]
     tokens = [files[name] for name in _TOKENIZER_FILES]
     models = [files[name] for name in _MODEL_FILES]
     adds = config.get("add_bos_token")
     added = _read(folder / "added_tokens.json")
-    with naming(folder / "tokenizer_config.json"):
+    with naming(folder / TOKENIZER_CONFIG):
         added_tokens = _added_tokens(config, added)
     return FolderSettings(
         start_of_text=_first_text(tokens, "bos_token"),

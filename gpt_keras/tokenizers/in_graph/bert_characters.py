@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import normalizers, pre_tokenizers
 
+from gpt_keras.tokenizers.in_graph.code_point_table import PAGE
+
 NUM_CODE_POINTS = 0x110000
-_PAGE = 256
 
 # Kinds of characters: part of a word, a word by itself, white space.
 INSIDE, ALONE, SPACE = range(3)
@@ -157,9 +158,9 @@ def _pages(end: int) -> Iterator[range]:
 
     Surrogates are not text and are left out.
     """
-    for start in range(0, end, _PAGE):
+    for start in range(0, end, PAGE):
         if not 0xD800 <= start < 0xE000:
-            yield range(start, start + _PAGE)
+            yield range(start, start + PAGE)
 
 
 def _text(code_points: Iterable[int]) -> str:

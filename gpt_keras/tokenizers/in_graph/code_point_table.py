@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-_PAGE = 256
+PAGE = 256
 
 
 class CodePointTable(tf.Module):
@@ -21,8 +21,8 @@ class CodePointTable(tf.Module):
         super().__init__()
         begins: dict[bytes, int] = {}  # of distinct pages; np.unique is slow
         begin = [
-            begins.setdefault(page.tobytes(), len(begins) * _PAGE)
-            for page in values.reshape(-1, _PAGE)
+            begins.setdefault(page.tobytes(), len(begins) * PAGE)
+            for page in values.reshape(-1, PAGE)
         ]
         with tf.init_scope():  # must outlive a function that is being traced
             self._values = tf.constant(np.frombuffer(b"".join(begins), values.dtype))
@@ -30,5 +30,5 @@ class CodePointTable(tf.Module):
 
     def __call__(self, code_points: tf.Tensor) -> tf.Tensor:
         """Return the values of int32 code points."""
-        begins = tf.gather(self._begins, code_points // _PAGE)
-        return tf.gather(self._values, begins + code_points % _PAGE)
+        begins = tf.gather(self._begins, code_points // PAGE)
+        return tf.gather(self._values, begins + code_points % PAGE)
