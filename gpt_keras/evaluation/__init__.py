@@ -8,7 +8,7 @@ from gpt_keras.evaluation.classification import (
 )
 from gpt_keras.evaluation.comparison import Comparison, MetricDifference, compare
 from gpt_keras.evaluation.contamination import DocumentOverlap, NgramOverlap, ngram_overlap
-from gpt_keras.evaluation.counterfactuals import (
+from gpt_keras.evaluation.counterfactual_generation import (
     CounterfactualPair,
     CounterfactualsResult,
     counterfactuals,

@@ -1,7 +1,7 @@
 """Memorization: runs of generated text that stand in the training text."""
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,9 @@ import numpy as np
 from gpt_keras.evaluation.text_tokens import rows_of_ids
 from gpt_keras.tokenizers.text_files import corpus_entries, read_text
 from gpt_keras.tokenizers.texts import as_list_of_texts
+
+# Number of suffixes that are filtered at once.
+_PIECE = 1 << 20
 
 
 class LongestMatch(NamedTuple):
@@ -86,17 +89,17 @@ class TextIndex:
             raise ValueError("`documents` must hold at least one character or id, got none.")
         # Different symbols, sorted. A symbol's code is its rank, from 1; 0 separates documents.
         self._symbols = np.unique(np.concatenate([np.unique(_numbers(row)) for row in rows]))
-        # The highest code is for symbols that no document has.
-        dtype = np.min_scalar_type(len(self._symbols) + 1)
+        # The highest code is for symbols that no document has. Bytes compare as the numbers do if
+        # the highest byte of a number stands first.
+        dtype = np.min_scalar_type(len(self._symbols) + 1).newbyteorder(">")
         codes = np.zeros(self.num_symbols + self.num_documents, dtype)
         lengths = np.array([len(row) for row in rows], np.int64)
         self._starts = np.cumsum(lengths + 1) - lengths
         for start, row in zip(self._starts, rows):
             codes[start : start + len(row)] = self._codes_of(_numbers(row))
-        self._suffixes = divsufsort(codes)
-        # Bytes compare as the numbers do if the highest byte of a number stands first.
         self._width = codes.itemsize
-        self._codes = codes.astype(codes.dtype.newbyteorder(">")).tobytes()
+        self._suffixes = _sorted_suffixes(divsufsort, codes)
+        self._codes = codes.tobytes()
 
     @property
     def nbytes(self) -> int:
@@ -174,6 +177,18 @@ class TextIndex:
         ranks = np.searchsorted(self._symbols, numbers)
         is_known = self._symbols[np.minimum(ranks, len(self._symbols) - 1)] == numbers
         return np.where(is_known, ranks + 1, len(self._symbols) + 1)
+
+
+def _sorted_suffixes(divsufsort: Callable, codes: np.ndarray) -> np.ndarray:
+    """Return the positions of all codes, sorted by the codes from there on."""
+    suffixes = divsufsort(codes.view(np.uint8))
+    if codes.itemsize == 1:
+        return suffixes
+    # The suffixes that begin inside a code are dropped, a piece at a time to save memory.
+    pieces = np.array_split(suffixes, 1 + len(suffixes) // _PIECE)
+    return np.concatenate(
+        [piece[piece % codes.itemsize == 0] // codes.itemsize for piece in pieces]
+    )
 
 
 def _whole_text(entry: str | Path, keep_line_ends: bool) -> str:

@@ -75,4 +75,4 @@ def _ids(row: Any) -> np.ndarray | None:
         return None
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         return None
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)

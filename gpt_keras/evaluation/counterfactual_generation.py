@@ -198,7 +198,7 @@ def swap_words(texts: Sequence[str], swaps: Mapping[str, str]) -> list[str]:
         ValueError: `swaps` is empty, or has something else than texts that are not empty.
 
     Example:
-        >>> from gpt_keras.evaluation.counterfactuals import swap_words
+        >>> from gpt_keras.evaluation.counterfactual_generation import swap_words
         >>> swap_words(["He hid the hen. HE did.", "他来了"], {"he": "she", "她": "他", "他": "她"})
         ['She hid the hen. SHE did.', '她来了']
     """
