@@ -1,6 +1,13 @@
 """Evaluation: tasks, perplexity, answers, statistics, bias, memorization."""
 
 from gpt_keras.evaluation.bootstrap import Interval, bootstrap_estimate, bootstrap_interval
+from gpt_keras.evaluation.calibration_error import (
+    Calibration,
+    CalibrationBin,
+    calibration,
+    choice_confidences,
+)
+from gpt_keras.evaluation.canaries import CanaryExposure, canary_exposure
 from gpt_keras.evaluation.classification import (
     ClassificationReport,
     ClassScores,
@@ -28,6 +35,9 @@ __all__ = [
     "Answer",
     "AnswersResult",
     "BleuScore",
+    "Calibration",
+    "CalibrationBin",
+    "CanaryExposure",
     "ClassScores",
     "ClassificationReport",
     "Comparison",
@@ -51,6 +61,9 @@ __all__ = [
     "bleu",
     "bootstrap_estimate",
     "bootstrap_interval",
+    "calibration",
+    "canary_exposure",
+    "choice_confidences",
     "chrf",
     "classification_report",
     "compare",

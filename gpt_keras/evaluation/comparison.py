@@ -91,8 +91,8 @@ def compare(a: TaskResult, b: TaskResult, metric: str | None = None) -> Comparis
         metric: Name of a metric. Default: all metrics that both results have for each item.
 
     Returns:
-        A `Comparison`. Metrics of a whole corpus, such as BLEU, have no value for each item and are
-        not compared.
+        A `Comparison` of means over the items. Metrics of a whole corpus, such as BLEU, have no
+        value for each item and are not compared.
 
     Raises:
         ValueError: The results are of different items, or have no value of `metric` for each item.

@@ -45,7 +45,7 @@ LETTERS = "ab月明𠀀\ud800 "
 )
 @example(["a", "b"], "ab")  # no run crosses from one document to the next
 @example(["ab", "", "ba"], "xx")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_longest_runs_of_texts(documents, text):
     index = evaluation.TextIndex(documents)
     assert index.num_documents == len(documents)
@@ -58,7 +58,7 @@ def test_longest_runs_of_texts(documents, text):
     st.lists(st.integers(-1, 4), max_size=15),
     st.sampled_from([1, 1000, 100_000]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_longest_runs_of_ids(documents, ids, factor):
     # As strings, the rows have the same runs.
     documents = [[factor * i for i in row] for row in documents]
@@ -157,7 +157,7 @@ def grams(text, n):
     st.lists(st.text("Ab.明 \n", max_size=24), max_size=4),
     st.integers(1, 6),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_ngrams_by_brute_force(test, training, n):
     rows = [grams(text, n) for text in test]
     if not any(rows):
