@@ -48,9 +48,9 @@ class TextIndex:
     longest run, one of them is given.
 
     Memory is linear in the number of characters: 5 bytes for each character if there are at most
-    254 different ones, as in English; 6 bytes up to 65,534, as in Chinese; and 8 bytes beyond. While
-    it is built, it needs about 7, 18 and 24 bytes for each character. Five million characters take
-    about a second.
+    254 different ones, as in English; 6 bytes up to 65,534, as in Chinese; and 8 bytes beyond.
+    Building needs about 7, 18 and 24 bytes for each character, and about a second for five million
+    characters.
 
     A long run alone does not prove memorization: stock phrases, quotations and lists recur. Compare
     with the runs of human text that the model has not seen.
