@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpt_keras.evaluation.estimate import Estimate, mean_estimate
+from gpt_keras.evaluation.estimate import Estimate
 from gpt_keras.evaluation.evaluation_task import TaskResult
+from gpt_keras.evaluation.term_means import term_mean_estimate
 
 # Keys of a record that say which item it is.
-_IDENTITY = ("prompt", "choices")
+_IDENTITY = ("prompt", "choices", "target")
 
 
 class MetricDifference(NamedTuple):
@@ -91,8 +92,9 @@ def compare(a: TaskResult, b: TaskResult, metric: str | None = None) -> Comparis
         metric: Name of a metric. Default: all metrics that both results have for each item.
 
     Returns:
-        A `Comparison` of means over the items. Metrics of a whole corpus, such as BLEU, have no
-        value for each item and are not compared.
+        A `Comparison` of means over the items, or over target terms if the records have a `target`,
+        as in StereoSet. Metrics of a whole corpus, such as BLEU, have no value for each item and
+        are not compared.
 
     Raises:
         ValueError: The results are of different items, or have no value of `metric` for each item.
@@ -168,19 +170,32 @@ def _metrics_by_item(name: str, result: TaskResult) -> list[str]:
 
 
 def _difference(a: Sequence[Mapping], b: Sequence[Mapping], name: str) -> MetricDifference:
-    values = [
+    first, second = (
         np.array([record["scores"][name] for record in records], np.float64) for records in (a, b)
-    ]
-    differences = values[0] - values[1]
-    difference = mean_estimate(differences)
-    if _is_sign_test(differences):
-        test, p_value = "sign test", _sign_test(differences)
-    else:
-        test = "normal"
-        p_value = math.erfc(abs(difference.value / difference.standard_error) / math.sqrt(2))
-    return MetricDifference(
-        mean_estimate(values[0]), mean_estimate(values[1]), difference, p_value, test
     )
+    terms = [record.get("target") for record in a]
+    has_terms = any(term is not None for term in terms)
+    difference = term_mean_estimate(first - second, terms)
+    if not has_terms and _is_sign_test(first - second):
+        test, p_value = "sign test", _sign_test(first - second)
+    else:
+        test, p_value = "normal", _normal_test(difference)
+    return MetricDifference(
+        term_mean_estimate(first, terms),
+        term_mean_estimate(second, terms),
+        difference,
+        p_value,
+        test,
+    )
+
+
+def _normal_test(difference: Estimate) -> float:
+    """Return the two-sided p-value of the normal approximation."""
+    if difference.value == 0:
+        return 1.0
+    if not difference.standard_error > 0:  # no error to compare with
+        return math.nan
+    return math.erfc(abs(difference.value / difference.standard_error) / math.sqrt(2))
 
 
 def _is_sign_test(differences: np.ndarray) -> bool:

@@ -162,6 +162,27 @@ def test_other_metrics_are_compared_by_the_paired_normal_test():
     assert margin.test == "normal"
 
 
+def test_terms_have_equal_weight():
+    generator = np.random.default_rng(0)
+    terms = ["nurse"] * 30 + ["smith"] * 90
+    a, b = (
+        result([{"ss": float(x)} for x in generator.binomial(1, share, 120)])
+        for share in (0.7, 0.4)
+    )
+    for found in (a, b):
+        for record, term in zip(found.records, terms, strict=True):
+            record["target"] = term
+    found = evaluation.compare(a, b).metrics["ss"]
+    differences = values(a, "ss") - values(b, "ss")
+    parts = differences[:30], differences[30:]
+    assert found.difference.value == pytest.approx(np.mean([part.mean() for part in parts]))
+    expected = math.sqrt(sum(part.var() / len(part) for part in parts)) / 2
+    assert found.difference.standard_error == pytest.approx(expected, rel=0.1)
+    z = found.difference.value / found.difference.standard_error
+    assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(z))
+    assert found.test == "normal"
+
+
 def test_the_p_value_of_equal_models_is_not_too_small_too_often():
     generator = np.random.default_rng(0)
     small = 0

@@ -192,6 +192,13 @@ def test_results_can_be_compared(model):
     result = evaluation.evaluate(model, task, PAIRS)
     found = evaluation.compare(result, result)
     assert list(found.metrics) == ["pct_stereotype", "likelihood_diff"]
+    # With target terms, the compared figures are those of the task, means over the terms.
+    triples = evaluation.evaluate(model, load("stereoset"), TRIPLES)
+    compared = evaluation.compare(triples, triples).metrics
+    assert list(compared) == ["lms", "ss"]
+    for name, difference in compared.items():
+        assert difference.a == triples.metrics[name]
+        assert (difference.p_value, difference.test) == (1.0, "normal")
     other = [PAIRS[1], *PAIRS[1:]]
     with pytest.raises(ValueError, match="the choices of item 0"):
         evaluation.compare(result, evaluation.evaluate(model, task, other))
