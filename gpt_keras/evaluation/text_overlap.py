@@ -89,12 +89,8 @@ def bleu(
         (61.3, 'tok:zh')
     """
     predictions, references = read_pairs(predictions, references)
-    if tokenize is None:
-        texts = [text for row in references for text in row]
-        num_chinese = sum(CHARACTER.search(text) is not None for text in texts)
-        tokenize = "zh" if 2 * num_chinese > len(texts) else "13a"
-    check_choice("tokenize", tokenize, BLEU_TOKENIZERS)
-    metric = _sacrebleu().BLEU(tokenize=tokenize)
+    tokenize = bleu_tokenizer(tokenize, [text for row in references for text in row])
+    metric = import_sacrebleu().BLEU(tokenize=tokenize)
     found = metric.corpus_score(predictions, _streams(references))
     return BleuScore(
         score=float(found.score),
@@ -137,7 +133,7 @@ def chrf(
     predictions, references = read_pairs(predictions, references)
     if isinstance(word_order, bool) or word_order not in (0, 1, 2):
         raise ValueError(f"`word_order` must be 0, 1 or 2, got {word_order!r}.")
-    metric = _sacrebleu().CHRF(word_order=word_order)
+    metric = import_sacrebleu().CHRF(word_order=word_order)
     return float(metric.corpus_score(predictions, _streams(references)).score)
 
 
@@ -213,7 +209,17 @@ def _streams(references: list[list[str]]) -> list[list[str | None]]:
     return [[row[i] if i < len(row) else None for row in references] for i in range(most)]
 
 
-def _sacrebleu():
+def bleu_tokenizer(tokenize: str | None, texts: Sequence[str]) -> str:
+    """Return a tokenizer of sacrebleu; the default depends on the texts."""
+    if tokenize is None:
+        num_chinese = sum(CHARACTER.search(text) is not None for text in texts)
+        tokenize = "zh" if 2 * num_chinese > len(texts) else "13a"
+    check_choice("tokenize", tokenize, BLEU_TOKENIZERS)
+    return tokenize
+
+
+def import_sacrebleu():
+    """Import sacrebleu, or raise an error with the line that installs it."""
     try:
         import sacrebleu
     except ImportError as error:

@@ -7,6 +7,7 @@ readable in black and white. The colours are the Okabe-Ito palette, which is saf
 readers.
 """
 
+from gpt_keras.plots.calibration import reliability
 from gpt_keras.plots.classification import confusion_matrix
 from gpt_keras.plots.curves import learning_rate, loss_by_position, training
 from gpt_keras.plots.figure import STYLES, Figure
@@ -37,6 +38,7 @@ __all__ = [
     "logit_lens",
     "loss_by_position",
     "next_tokens",
+    "reliability",
     "scaling_law",
     "tokenization",
     "training",
