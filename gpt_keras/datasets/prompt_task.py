@@ -13,7 +13,7 @@ from gpt_keras.datasets.templates import Templates
 from gpt_keras.records import Row, read_rows
 from gpt_keras.tokenizers.texts import as_texts, describe
 
-_SHIPPED = Path(__file__).parent / "data" / "tasks"
+SHIPPED = Path(__file__).parent / "data" / "tasks"
 
 
 class PromptExample(NamedTuple):
@@ -138,7 +138,7 @@ class PromptTask:
             >>> task.columns, task.metrics
             (('en', 'zh'), ('bleu', 'chrf'))
         """
-        file = read_task_file(find_task_file(source, _SHIPPED))
+        file = read_task_file(find_task_file(source, SHIPPED))
         return file.build(cls, file.values)
 
     def replace(self, **changes: Any) -> "PromptTask":

@@ -1,4 +1,4 @@
-"""YAML files that describe tasks: values with their lines, and errors that name both."""
+"""YAML files that describe tasks: values, and the lines that they stand on."""
 
 import dataclasses
 import os
@@ -81,25 +81,25 @@ def _is_key(field: dataclasses.Field) -> bool:
     return field.init and field.metadata.get("is_key", True)
 
 
-def find_task_file(source: str | os.PathLike, shipped: Path) -> Path:
+def find_task_file(source: str | os.PathLike, *shipped: Path) -> Path:
     """Return the path of a task file.
 
     Args:
         source: Name of a file of this package, or the path of a YAML file.
-        shipped: Folder of the files of this package.
+        *shipped: Folders of the files of this package.
 
     Raises:
         ValueError: There is no such name or file.
     """
     path = Path(source)
     if path.suffix not in SUFFIXES:
-        names = sorted(found.stem for found in shipped.glob("*.yaml"))
-        if str(source) not in names:
+        files = {found.stem: found for folder in shipped for found in folder.glob("*.yaml")}
+        if str(source) not in files:
             raise ValueError(
-                f"`source` must be one of {', '.join(names)}, or a path that ends in .yaml; "
-                f"got {str(source)!r}."
+                f"`source` must be one of {', '.join(sorted(files))}, or a path that ends in "
+                f".yaml; got {str(source)!r}."
             )
-        path = shipped / f"{source}.yaml"
+        path = files[str(source)]
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}.")
     return path
@@ -136,7 +136,7 @@ def read_task_file(path: Path) -> TaskFile:
 
 
 def _collect_lines(path: Path, node: Any, keys: tuple, lines: dict[tuple, int]) -> None:
-    """Add the lines of all keys and list items below a node; a key may not stand there twice."""
+    """Add the lines of all keys and list items below a node; refuse a key twice."""
     if node.id == "mapping":
         children = [(key.value, key, value) for key, value in node.value]
     elif node.id == "sequence":

@@ -11,7 +11,7 @@ from gpt_keras.tokenizers.texts import as_texts
 class Templates:
     """Compiled templates and expressions of a task, and the columns that they use.
 
-    The templates are those of the task files of lm-evaluation-harness, and run in a sandbox.
+    Templates have the form of the task files of lm-evaluation-harness, and run in a sandbox.
 
     Attributes:
         columns: Names of the columns that the templates use, sorted.
@@ -95,7 +95,7 @@ class Templates:
             raise ValueError(f"{row.place}: `{name}` fails: {error}") from error
 
     def texts(self, name: str, row: Row) -> list[str]:
-        """Return the value of an expression for a row as a list of texts, from one text or several.
+        """Return the texts of an expression, which gives one text or several.
 
         Raises:
             ValueError: As in `value`, or the value holds something else than texts.
