@@ -58,6 +58,18 @@ class FewShotTask(EvaluationTask):
                 f"`num_examples` must be an integer of at least 0, got {self.num_examples!r}."
             )
 
+    def replace(self, **changes: Any) -> "FewShotTask":
+        """Return a copy with other values of some arguments.
+
+        Args:
+            **changes: Arguments of the class.
+
+        Raises:
+            ValueError: As in the class.
+            TypeError: There is no argument of that name.
+        """
+        return dataclasses.replace(self, **changes)
+
     def with_examples(self, num_examples: int | None = None, table: Any = None) -> "FewShotTask":
         """Return a copy with another number or another table of solved examples.
 

@@ -38,7 +38,8 @@ def score_texts(
         For each item a `ContinuationScore` for each continuation.
 
     Raises:
-        ValueError: The tokenizer encodes a continuation to no ids. The message gives the place.
+        ValueError: The tokenizer does not know a character, or encodes a continuation to no ids.
+            The message gives the place.
     """
     requests: list[tuple[list[int], list[list[int]]]] = []
     sources = []  # for each item the requests of its continuations, and the numbers in them
@@ -46,7 +47,10 @@ def score_texts(
         own = {}
         source = []
         for text in item.continuations:
-            context_ids, ids = encode_pair(model.tokenizer, item.context, text)
+            try:
+                context_ids, ids = encode_pair(model.tokenizer, item.context, text)
+            except ValueError as error:  # characters that the tokenizer does not know
+                raise ValueError(f"{item.place}: {error}") from error
             if not context_ids or not ids:
                 raise ValueError(f"{item.place}: the tokenizer encodes {text!r} to no ids.")
             # The ids of a context can depend on the continuation if the context is empty.

@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import numpy as np
+import pandas
 import pytest
 
 import gpt_keras as gk
@@ -78,7 +80,6 @@ def test_metrics_are_those_of_the_harness_on_the_same_log_likelihoods(name, numb
 
 def test_rows_of_csv_files_give_the_same_requests(tmp_path):
     """In CSV, numbers are texts, and an empty field is missing."""
-    pandas = pytest.importorskip("pandas")
     for name in ("piqa", "boolq", "ceval", "blimp", "lambada"):
         task, examples, _ = harness_items(name, 0)
         path = tmp_path / f"{name}.csv"
@@ -87,16 +88,19 @@ def test_rows_of_csv_files_give_the_same_requests(tmp_path):
             assert example._replace(place=expected.place) == expected
 
 
-def test_rows_of_parquet_files_give_the_same_requests(tmp_path):
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
+def test_frames_of_parquet_files_give_the_same_requests():
+    """`pandas.read_parquet` reads lists as arrays."""
+
+    def with_arrays(value):
+        if isinstance(value, dict):
+            return {key: with_arrays(item) for key, item in value.items()}
+        return np.array(value, object) if isinstance(value, list) else value
+
     for name in ("openbookqa", "commonsenseqa", "arc_easy", "hellaswag"):
         task, examples, _ = harness_items(name, 0)
-        path = tmp_path / f"{name}.parquet"
-        pandas.DataFrame(TASKS[name]["rows"]).to_parquet(path)
-        for source in (path, pandas.read_parquet(path)):
-            for example, expected in zip(task.examples(source), examples, strict=True):
-                assert example._replace(place=expected.place) == expected
+        frame = pandas.DataFrame([with_arrays(row) for row in TASKS[name]["rows"]])
+        for example, expected in zip(task.examples(frame), examples, strict=True):
+            assert example._replace(place=expected.place) == expected
 
 
 def test_names_files_and_sources():
