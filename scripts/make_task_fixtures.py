@@ -1,4 +1,4 @@
-"""Write tests/fixtures/evaluation_tasks.json: prompts and metrics of lm-evaluation-harness.
+"""Write tests/fixtures/evaluation_tasks.json with lm-evaluation-harness.
 
 Run this script once, in a separate environment. The tests need only the file that it writes:
 
