@@ -37,12 +37,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     arguments = parser.parse_args()
     model = gk.CausalLM.from_preset(arguments.model)
-    columns = (
-        f"{'task':14} {'items':>6} {'cut':>4} {'acc':>15} {'acc_norm':>15} {'acc_per_token':>15}"
+    metrics = ("acc", "acc_norm", "acc_per_token")
+    head = " ".join(f"{metric:>15}" for metric in metrics)
+    print(
+        f"{'task':14} {'items':>6} {'cut':>4} {head} {'published':>14} {'seconds':>8}", flush=True
     )
-    print(f"{columns} {'published':>14} {'seconds':>8}", flush=True)
     for name in TASKS:
-        task = gk.evaluation.load_task(name).replace(metrics=("acc", "acc_norm", "acc_per_token"))
+        task = gk.evaluation.load_task(name).replace(metrics=metrics)
         began = time.perf_counter()
         result = gk.evaluation.evaluate(
             model,

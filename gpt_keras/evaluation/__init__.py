@@ -8,7 +8,7 @@ from gpt_keras.evaluation.classification import (
     classification_report,
 )
 from gpt_keras.evaluation.continuation_task import ContinuationExample, ContinuationTask
-from gpt_keras.evaluation.estimate import Estimate
+from gpt_keras.evaluation.estimate import Estimate, mean_estimate
 from gpt_keras.evaluation.evaluation_task import EvaluationTask, TaskResult
 from gpt_keras.evaluation.few_shot import FewShotTask
 from gpt_keras.evaluation.generated_answers import Answer, AnswersResult, answers
@@ -49,6 +49,7 @@ __all__ = [
     "fit_power_law",
     "load_suite",
     "load_task",
+    "mean_estimate",
     "perplexity",
     "rouge",
     "token_f1",

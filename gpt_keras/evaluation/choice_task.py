@@ -27,6 +27,14 @@ class ChoiceExample(NamedTuple):
         choices: The choices, without the delimiter.
         answer: Number of the right choice, from 0.
         place: File and line of the row, or its number.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> task = gk.evaluation.load_task("boolq")
+        >>> rows = [{"passage": "Oaks are trees.", "question": "are oaks fish", "label": 0}]
+        >>> [example] = task.examples(rows)
+        >>> example.choices[example.answer], example.place
+        ('no', '`source`, row 0')
     """
 
     context: str

@@ -30,6 +30,13 @@ class ContinuationExample(NamedTuple):
         prompt: The prompt.
         target: The continuation, delimiter included.
         place: File and line of the row, or its number.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> task = gk.evaluation.load_task("lambada")
+        >>> [example] = task.examples([{"text": "He said no"}])
+        >>> example.prompt, example.target
+        ('He said', ' no')
     """
 
     context: str

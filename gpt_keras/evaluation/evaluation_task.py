@@ -18,6 +18,14 @@ class TaskResult(NamedTuple):
         records: One record for each item, in the order of the rows. A record can be written as
             JSON.
         num_cut: Number of items that were longer than the context and lost tokens on the left.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> acc = gk.evaluation.Estimate(0.5, 0.5, 2)
+        >>> records = [{"scores": {"acc": 1.0}}, {"scores": {"acc": 0.0}}]
+        >>> print(gk.evaluation.TaskResult("quiz", {"acc": acc}, records, num_cut=0))
+        quiz: 2 items, 0 cut on the left
+        acc 0.500 ± 0.500
     """
 
     task: str
@@ -44,6 +52,25 @@ class EvaluationTask(abc.ABC):
         source: Where the table comes from, in words, or None.
         examples_file: Name of the file with solved examples, in the same folder, or None.
         num_examples: Number of solved examples before a prompt.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> class Length(gk.evaluation.EvaluationTask):
+        ...     name, columns = "length", ("text",)
+        ...     def examples(self, source):
+        ...         return list(gk.records.read_rows(source, self.columns))
+        ...     def run(self, model, examples, *, batch_size=8):
+        ...         lengths = [len(model.tokenizer.encode(row["text"])) for row in examples]
+        ...         return [{"scores": {"tokens": n}, "was_cut": False} for n in lengths]
+        ...     def summarize(self, records):
+        ...         scores = [record["scores"]["tokens"] for record in records]
+        ...         return {"tokens": gk.evaluation.mean_estimate(scores)}
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("ab")
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=2)
+        >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+        >>> print(gk.evaluation.evaluate(model, Length(), [{"text": "ab"}, {"text": "abba"}]))
+        length: 2 items, 0 cut on the left
+        tokens 3.000 ± 1.000
     """
 
     name: str

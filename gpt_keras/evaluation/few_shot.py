@@ -34,6 +34,21 @@ class FewShotTask(EvaluationTask):
     Raises:
         ValueError: An argument has another type, or a template is broken.
         ImportError: Jinja2 is not installed.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> rows = [{"passage": "Oaks are trees.", "question": "are oaks fish", "label": 0}]
+        >>> other = {"passage": "Rome lies on a river.", "question": "is it dry", "label": 0}
+        >>> task = gk.evaluation.load_task("boolq").with_examples(1, rows)
+        >>> [example] = task.examples([other])
+        >>> print(example.context + example.prompt)
+        Oaks are trees.
+        Question: are oaks fish?
+        Answer: no
+        <BLANKLINE>
+        Rome lies on a river.
+        Question: is it dry?
+        Answer:
     """
 
     name: str

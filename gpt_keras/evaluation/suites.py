@@ -22,6 +22,12 @@ class SuiteEntry(NamedTuple):
         file: Name of the table's file.
         examples_file: Name of the file with solved examples, or None if the task needs none.
         limit: Number of rows to use, the first ones, or None for all.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> entry = gk.evaluation.load_suite("quick").entries[0]
+        >>> entry.file, entry.examples_file, entry.limit
+        ('piqa.jsonl', None, 100)
     """
 
     task: EvaluationTask

@@ -106,6 +106,8 @@ def _with_examples(
             )
         return task
     task = task.with_examples(num_examples, examples)
+    if examples is not None and not task.num_examples:
+        raise ValueError("`num_examples` must be at least 1 where `examples` are given, got 0.")
     is_path = isinstance(source, str | os.PathLike)
     if task.num_examples and task.example_table is None and task.examples_file and is_path:
         task = task.with_examples(table=Path(source).parent / task.examples_file)

@@ -304,6 +304,8 @@ def test_other_errors_of_evaluate(spread_model):
         evaluate(spread_model, COLORS, [])
     with pytest.raises(ValueError, match=r"`task` must be an evaluation task .*got 3"):
         evaluate(spread_model, 3, ROWS)
+    with pytest.raises(ValueError, match="`num_examples` must be at least 1 where `examples`"):
+        evaluate(spread_model, COLORS, ROWS, examples=ROWS)
     with pytest.raises(ValueError, match="row 0: the template `target` gives an empty text"):
         evaluate(spread_model, LAST_WORD, [{"text": "ends with a space "}])
     task = LAST_WORD.replace(target_delimiter="")
