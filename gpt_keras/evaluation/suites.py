@@ -73,7 +73,7 @@ class Suite(NamedTuple):
             source = entry.task.source or f"the task {entry.task.name} does not say where it is"
             for file in (entry.file, entry.examples_file):
                 if file is not None and not (Path(folder) / file).is_file():
-                    is_examples = file == entry.examples_file
+                    is_examples = file != entry.file
                     missing[file] = f"{source} (solved examples)" if is_examples else source
         return missing
 
