@@ -3,16 +3,17 @@
 import dataclasses
 import functools
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpt_keras.checks import check_positive_int
+from gpt_keras.datasets.task_files import find_task_file, read_task_file
+from gpt_keras.datasets.templates import Templates
 from gpt_keras.records import Row, read_rows
 from gpt_keras.tokenizers.texts import as_texts, describe
 
-_SHIPPED = Path(__file__).parent / "data" / "tasks"
+SHIPPED = Path(__file__).parent / "data" / "tasks"
 
 
 class PromptExample(NamedTuple):
@@ -103,7 +104,7 @@ class PromptTask:
         for field in ("metrics", "stop"):
             object.__setattr__(self, field, _several(field, getattr(self, field)))
         check_positive_int("max_new_tokens", self.max_new_tokens)
-        if not self._templates.columns_of_prompt:
+        if not self._templates.columns_of("prompt"):
             raise ValueError(
                 f"`prompt` must use a column of the table, such as {{{{ question }}}}; got "
                 f"{self.prompt!r}."
@@ -137,35 +138,8 @@ class PromptTask:
             >>> task.columns, task.metrics
             (('en', 'zh'), ('bleu', 'chrf'))
         """
-        path = Path(source)
-        if path.suffix not in (".yaml", ".yml"):
-            names = sorted(found.stem for found in _SHIPPED.glob("*.yaml"))
-            if str(source) not in names:
-                raise ValueError(
-                    f"`source` must be one of {', '.join(names)}, or a path that ends in .yaml; "
-                    f"got {str(source)!r}."
-                )
-            path = _SHIPPED / f"{source}.yaml"
-        if not path.is_file():
-            raise ValueError(f"There is no file {str(path)!r}.")
-        values, lines = _read_yaml(path)
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = next((key for key in values if key not in fields), None)
-        if unknown is not None:
-            raise ValueError(
-                f"{path}, line {lines[unknown]}: a key must be one of {', '.join(fields)}; got "
-                f"{unknown!r}."
-            )
-        for name, field in fields.items():
-            if name not in values and field.default is dataclasses.MISSING:
-                raise ValueError(f"{path} must have the key {name!r}.")
-        try:
-            return cls(**values)
-        except ValueError as error:
-            key = re.match(r"`(\w+)`", str(error))
-            line = lines.get(key[1]) if key else None
-            place = str(path) if line is None else f"{path}, line {line}"
-            raise ValueError(f"{place}: {error}") from error
+        file = read_task_file(find_task_file(source, SHIPPED))
+        return file.build(cls, file.values)
 
     def replace(self, **changes: Any) -> "PromptTask":
         """Return a copy with other values of some arguments.
@@ -252,11 +226,7 @@ class PromptTask:
         target = self._render("target", row)
         references = (target,)
         if self.references is not None:
-            try:
-                found = as_texts("references", self._templates.references(row))
-            except Exception as error:  # an expression can raise any exception
-                raise ValueError(f"{row.place}: `references` fails: {error}") from error
-            references = (found,) if isinstance(found, str) else tuple(found)
+            references = tuple(self._templates.texts("references", row))
             if not references or not all(text.strip() for text in references):
                 raise ValueError(
                     f"{row.place}: `references` must give at least one text, none of them empty; "
@@ -265,67 +235,15 @@ class PromptTask:
         return PromptExample(prompt, self.target_delimiter + target, references, row.place)
 
     def _render(self, field: str, row: Row) -> str:
-        try:
-            text = getattr(self._templates, field).render(row)
-        except Exception as error:  # a template can raise any exception
-            raise ValueError(f"{row.place}: the template `{field}` fails: {error}.") from error
+        text = self._templates.render(field, row)
         if not text.strip():
             raise ValueError(f"{row.place}: the template `{field}` gives an empty text.")
         return text
 
     @functools.cached_property
-    def _templates(self) -> "_Templates":
-        return _Templates(self.prompt, self.target, self.references)
-
-
-class _Templates:
-    """Compiled templates, and the columns that they use."""
-
-    def __init__(self, prompt: str, target: str, references: str | None):
-        try:
-            import jinja2
-            import jinja2.meta
-            import jinja2.sandbox
-        except ImportError as error:
-            raise ImportError(
-                "Task descriptions need jinja2: pip install 'gpt_keras[evaluation]'"
-            ) from error
-        # Like the environment of lm-evaluation-harness, but in a sandbox.
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_present
-        )
-        environment.globals.clear()  # a column may be named `range` or `dict`
-        environment.filters["regex_replace"] = _regex_replace
-        expression = None if references is None else f"{{{{ {references} }}}}"
-        sources = {"prompt": prompt, "target": target, "references": expression}
-        columns = {}
-        for name, source in sources.items():
-            if source is not None:
-                try:
-                    tree = environment.parse(source)
-                    columns[name] = jinja2.meta.find_undeclared_variables(tree)
-                    environment.from_string(source)
-                    if name == "references":
-                        self.references = environment.compile_expression(
-                            references, undefined_to_none=False
-                        )
-                    else:
-                        setattr(self, name, environment.from_string(source))
-                except (jinja2.TemplateError, SyntaxError) as error:
-                    raise ValueError(f"`{name}` is not a Jinja template: {error}.") from error
-        self.columns_of_prompt = columns["prompt"]
-        self.columns = tuple(sorted(set().union(*columns.values())))
-
-
-def _present(value: Any) -> Any:
-    """Return a value of a template, unless it is missing."""
-    if value is None:
-        raise ValueError("a value is missing")
-    return value
-
-
-def _regex_replace(text: str, pattern: str, repl: str, count: int = 0) -> str:
-    return re.sub(pattern, repl, text, count=count)
+    def _templates(self) -> Templates:
+        expressions = {} if self.references is None else {"references": self.references}
+        return Templates({"prompt": self.prompt, "target": self.target}, expressions)
 
 
 def _several(name: str, value: Any) -> tuple[str, ...]:
@@ -334,30 +252,3 @@ def _several(name: str, value: Any) -> tuple[str, ...]:
     if not all(texts) or (name == "metrics" and not texts):
         raise ValueError(f"`{name}` must hold texts that are not empty, got {value!r}.")
     return texts
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return the values of a YAML file by key, and the line of each key."""
-    try:
-        import yaml
-    except ImportError as error:
-        raise ImportError("YAML files need PyYAML: pip install 'gpt_keras[evaluation]'") from error
-    try:
-        text = path.read_text(encoding="utf-8")
-        values, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be UTF-8 ({error}).") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = str(path) if mark is None else f"{path}, line {mark.line + 1}"
-        raise ValueError(f"{place}: broken YAML ({getattr(error, 'problem', error)}).") from error
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{path} must hold keys and values, got {describe(values)}.")
-    lines: dict[str, int] = {}
-    for key, _ in tree.value:
-        if key.value in lines:
-            raise ValueError(
-                f"{path}, line {key.start_mark.line + 1}: the key {key.value!r} stands there twice."
-            )
-        lines[key.value] = key.start_mark.line + 1
-    return {str(key): value for key, value in values.items()}, lines

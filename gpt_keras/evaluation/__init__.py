@@ -1,5 +1,6 @@
-"""Evaluation: tasks, perplexity, answers, statistics, bias, memorization."""
+"""Evaluation: tasks, suites, perplexity, answers, statistics, bias, memorization."""
 
+from gpt_keras.evaluation.answer_task import AnswerTask
 from gpt_keras.evaluation.bootstrap import Interval, bootstrap_estimate, bootstrap_interval
 from gpt_keras.evaluation.calibration_error import (
     Calibration,
@@ -8,6 +9,7 @@ from gpt_keras.evaluation.calibration_error import (
     choice_confidences,
 )
 from gpt_keras.evaluation.canaries import CanaryExposure, canary_exposure
+from gpt_keras.evaluation.choice_task import ChoiceExample, ChoiceTask
 from gpt_keras.evaluation.classification import (
     ClassificationReport,
     ClassScores,
@@ -15,37 +17,48 @@ from gpt_keras.evaluation.classification import (
 )
 from gpt_keras.evaluation.comparison import Comparison, MetricDifference, compare
 from gpt_keras.evaluation.contamination import DocumentOverlap, NgramOverlap, ngram_overlap
+from gpt_keras.evaluation.continuation_task import ContinuationExample, ContinuationTask
 from gpt_keras.evaluation.counterfactual_generation import (
     CounterfactualPair,
     CounterfactualsResult,
     counterfactuals,
 )
 from gpt_keras.evaluation.diversity import distinct_n, repetition_rate, self_bleu
-from gpt_keras.evaluation.estimate import Estimate
-from gpt_keras.evaluation.evaluation_task import EvaluationTask, TaskResult, evaluate
+from gpt_keras.evaluation.estimate import Estimate, mean_estimate
+from gpt_keras.evaluation.evaluation_task import EvaluationTask, TaskResult
+from gpt_keras.evaluation.few_shot import FewShotTask
 from gpt_keras.evaluation.generated_answers import Answer, AnswersResult, answers
 from gpt_keras.evaluation.likelihood import PerplexityResult, perplexity
 from gpt_keras.evaluation.memorization import LongestMatch, TextIndex
 from gpt_keras.evaluation.scaling_law import PowerLaw, fit_power_law
 from gpt_keras.evaluation.short_answers import exact_match, token_f1
 from gpt_keras.evaluation.stereotypes import StereotypeReport, StereotypeTask
+from gpt_keras.evaluation.suites import Suite, SuiteEntry, load_suite
+from gpt_keras.evaluation.task_evaluation import evaluate
+from gpt_keras.evaluation.task_loading import load_task
 from gpt_keras.evaluation.text_overlap import BleuScore, RougeScores, bleu, chrf, rouge
 
 __all__ = [
     "Answer",
+    "AnswerTask",
     "AnswersResult",
     "BleuScore",
     "Calibration",
     "CalibrationBin",
     "CanaryExposure",
+    "ChoiceExample",
+    "ChoiceTask",
     "ClassScores",
     "ClassificationReport",
     "Comparison",
+    "ContinuationExample",
+    "ContinuationTask",
     "CounterfactualPair",
     "CounterfactualsResult",
     "DocumentOverlap",
     "Estimate",
     "EvaluationTask",
+    "FewShotTask",
     "Interval",
     "LongestMatch",
     "MetricDifference",
@@ -55,6 +68,8 @@ __all__ = [
     "RougeScores",
     "StereotypeReport",
     "StereotypeTask",
+    "Suite",
+    "SuiteEntry",
     "TaskResult",
     "TextIndex",
     "answers",
@@ -72,6 +87,9 @@ __all__ = [
     "evaluate",
     "exact_match",
     "fit_power_law",
+    "load_suite",
+    "load_task",
+    "mean_estimate",
     "ngram_overlap",
     "perplexity",
     "repetition_rate",

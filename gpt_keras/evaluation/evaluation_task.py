@@ -1,10 +1,10 @@
-"""The protocol of evaluation tasks, and `evaluate`."""
+"""The protocol of evaluation tasks, and their results."""
 
 import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gpt_keras.checks import check_positive_int
+from gpt_keras.datasets.task_files import TaskFile
 from gpt_keras.evaluation.estimate import Estimate
 from gpt_keras.models import CausalLM
 
@@ -18,6 +18,14 @@ class TaskResult(NamedTuple):
         records: One record for each item, in the order of the rows. A record can be written as
             JSON.
         num_cut: Number of items that were longer than the context and lost tokens on the left.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> acc = gk.evaluation.Estimate(0.5, 0.5, 2)
+        >>> records = [{"scores": {"acc": 1.0}}, {"scores": {"acc": 0.0}}]
+        >>> print(gk.evaluation.TaskResult("quiz", {"acc": acc}, records, num_cut=0))
+        quiz: 2 items, 0 cut on the left
+        acc 0.500 ± 0.500
     """
 
     task: str
@@ -40,10 +48,53 @@ class EvaluationTask(abc.ABC):
     Attributes:
         name: Name of the task.
         columns: Names of the columns of a row that the task uses, sorted.
+        file: Name of the table's file in a folder of evaluation data, or None.
+        source: Where the table comes from, in words, or None.
+        examples_file: Name of the file with solved examples, in the same folder, or None.
+        num_examples: Number of solved examples before a prompt.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> class Length(gk.evaluation.EvaluationTask):
+        ...     name, columns = "length", ("text",)
+        ...     def examples(self, source):
+        ...         return list(gk.records.read_rows(source, self.columns))
+        ...     def run(self, model, examples, *, batch_size=8):
+        ...         lengths = [len(model.tokenizer.encode(row["text"])) for row in examples]
+        ...         return [{"scores": {"tokens": n}, "was_cut": False} for n in lengths]
+        ...     def summarize(self, records):
+        ...         scores = [record["scores"]["tokens"] for record in records]
+        ...         return {"tokens": gk.evaluation.mean_estimate(scores)}
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("ab")
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=2)
+        >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+        >>> print(gk.evaluation.evaluate(model, Length(), [{"text": "ab"}, {"text": "abba"}]))
+        length: 2 items, 0 cut on the left
+        tokens 3.000 ± 1.000
     """
 
     name: str
     columns: tuple[str, ...]
+    file: str | None = None
+    source: str | None = None
+    examples_file: str | None = None
+    num_examples: int = 0
+
+    @classmethod
+    def from_file(cls, file: TaskFile) -> "EvaluationTask":
+        """Return the task that a YAML file describes.
+
+        The keys of the file are the fields of the class, which must be a dataclass.
+
+        Args:
+            file: The file. Its key `kind` has chosen the class.
+
+        Raises:
+            ValueError: A key is unknown or missing, or a value is wrong. The message gives file and
+                line.
+        """
+        values = {key: value for key, value in file.values.items() if key != "kind"}
+        return file.build(cls, values)
 
     @abc.abstractmethod
     def examples(self, source: Any) -> list[Any]:
@@ -68,36 +119,3 @@ class EvaluationTask(abc.ABC):
     @abc.abstractmethod
     def summarize(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
         """Return the metrics of records, each with its standard error."""
-
-
-def evaluate(
-    model: CausalLM,
-    task: EvaluationTask,
-    source: Any,
-    *,
-    limit: int | None = None,
-    batch_size: int = 8,
-) -> TaskResult:
-    """Evaluate a model on a task.
-
-    Args:
-        model: A `CausalLM` with a tokenizer, with or without a LoRA adapter.
-        task: The task.
-        source: A table as in `gk.records.read_rows`, with the task's columns.
-        limit: Number of rows to use, the first ones. Default: all.
-        batch_size: Number of rows in a batch.
-
-    Returns:
-        A `TaskResult`.
-
-    Raises:
-        ValueError: The model has no tokenizer, an argument is out of range, or a row is wrong.
-    """
-    check_positive_int("batch_size", batch_size)
-    examples = task.examples(source)
-    if limit is not None:
-        check_positive_int("limit", limit)
-        examples = examples[:limit]
-    records = task.run(model, examples, batch_size=batch_size)
-    num_cut = sum(bool(record["was_cut"]) for record in records)
-    return TaskResult(task.name, task.summarize(records), records, num_cut)

@@ -14,20 +14,20 @@ from gpt_keras.generation.text_pieces import cut_at_stop
 from gpt_keras.models import CausalLM
 
 # Scores of single answers, whose mean is the score of all.
-_OF_ANSWERS: dict[str, Callable[..., dict[str, float]]] = {
+ANSWER_METRICS: dict[str, Callable[..., dict[str, float]]] = {
     "exact_match": lambda *texts: {"exact_match": exact_match(*texts)},
     "token_f1": lambda *texts: {"token_f1": token_f1(*texts)},
     "rouge": lambda *texts: rouge(*texts)._asdict(),
 }
 
 # Scores of a whole corpus, which are no means over the answers.
-_OF_CORPUS: dict[str, Callable[..., float]] = {
+CORPUS_METRICS: dict[str, Callable[..., float]] = {
     "bleu": lambda *texts: bleu(*texts).score,
     "chrf": chrf,
 }
 
 # Names of metrics in a task.
-METRICS = (*_OF_ANSWERS, *_OF_CORPUS)
+METRICS = (*ANSWER_METRICS, *CORPUS_METRICS)
 
 
 class Answer(NamedTuple):
@@ -89,7 +89,7 @@ class AnswersResult(NamedTuple):
         )
         width = max(map(len, self.scores))
         rows = [
-            f"{name:{width}} {score:.{1 if name in _OF_CORPUS else 3}f}"
+            f"{name:{width}} {score:.{1 if name in CORPUS_METRICS else 3}f}"
             for name, score in self.scores.items()
         ]
         return "\n".join([head, *rows])
@@ -163,30 +163,78 @@ def answers(
     examples = list(task.examples(source))
     if not examples:
         raise ValueError("`source` must have rows, but is empty.")
-    prompts = _prompt_ids(model, examples, apply_chat_template)
-    prompts, num_cut = _cut(prompts, model.max_sequence_length, max_new_tokens)
-    settings = {"temperature": 0, "stop": task.stop} | settings
-    found = _generate(model, prompts, batch_size, max_new_tokens, seed, settings)
-    texts = [text for text, _ in found]
-    references = [list(example.references) for example in examples]
-    rows = [
-        _scores_of_answer(task, text, right) for text, right in zip(texts, references, strict=True)
-    ]
-    scores = {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
+    found, was_cut = generate_answers(
+        model,
+        task,
+        examples,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        apply_chat_template=apply_chat_template,
+        seed=seed,
+        settings=settings,
+    )
+    texts = [answer.text for answer in found]
+    references = [list(answer.references) for answer in found]
+    scores = {
+        name: statistics.fmean(answer.scores[name] for answer in found) for name in found[0].scores
+    }
     scores |= {
-        name: _OF_CORPUS[name](texts, references) for name in task.metrics if name in _OF_CORPUS
+        name: CORPUS_METRICS[name](texts, references)
+        for name in task.metrics
+        if name in CORPUS_METRICS
     }
     scores |= {name: float(function(texts, references)) for name, function in own.items()}
     return AnswersResult(
         task=task.name,
         scores=scores,
-        answers=[
-            Answer(example.prompt, text, example.references, row, has_stopped, example.place)
-            for example, (text, has_stopped), row in zip(examples, found, rows, strict=True)
-        ],
-        share_stopped=statistics.fmean(has_stopped for _, has_stopped in found),
-        num_cut=num_cut,
+        answers=found,
+        share_stopped=statistics.fmean(answer.has_stopped for answer in found),
+        num_cut=sum(was_cut),
     )
+
+
+def generate_answers(
+    model: CausalLM,
+    task: PromptTask,
+    examples: Sequence[PromptExample],
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    apply_chat_template: bool = False,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[list[Answer], list[bool]]:
+    """Generate and score an answer to each example; arguments as in `answers`.
+
+    Args:
+        model: A `CausalLM` with a tokenizer.
+        task: The task: metrics, stop strings.
+        examples: Prompts with their references, at least one.
+        batch_size: Number of prompts in a batch.
+        max_new_tokens: Largest number of tokens of an answer.
+        apply_chat_template: Whether each prompt is a message of the user.
+        seed: Seed of sampling.
+        settings: Other settings of `generate`.
+
+    Returns:
+        The answers, and for each prompt whether it lost tokens on the left.
+    """
+    prompts = _prompt_ids(model, examples, apply_chat_template)
+    prompts, was_cut = _cut(prompts, model.max_sequence_length, max_new_tokens)
+    settings = {"temperature": 0, "stop": task.stop} | dict(settings or {})
+    found = _generate(model, prompts, batch_size, max_new_tokens, seed, settings)
+    answers_found = [
+        Answer(
+            example.prompt,
+            text,
+            example.references,
+            _scores_of_answer(task, text, list(example.references)),
+            has_stopped,
+            example.place,
+        )
+        for example, (text, has_stopped) in zip(examples, found, strict=True)
+    ]
+    return answers_found, was_cut
 
 
 def _checked_metrics(task: PromptTask, metrics: Any) -> dict[str, Callable]:
@@ -228,17 +276,17 @@ def _prompt_ids(
 
 def _cut(
     prompts: list[list[int]], limit: int | None, max_new_tokens: int
-) -> tuple[list[list[int]], int]:
-    """Return the prompts with room for new tokens, and how many were cut."""
+) -> tuple[list[list[int]], list[bool]]:
+    """Return the prompts with room for new tokens, and which of them were cut."""
     if limit is None:
-        return prompts, 0
+        return prompts, [False] * len(prompts)
     room = limit - max_new_tokens
     if room < 1:
         raise ValueError(
             f"`max_new_tokens` must be less than the model's max_sequence_length={limit}, got "
             f"{max_new_tokens}."
         )
-    return [row[-room:] for row in prompts], sum(len(row) > room for row in prompts)
+    return [row[-room:] for row in prompts], [len(row) > room for row in prompts]
 
 
 def _generate(
@@ -277,6 +325,6 @@ def _generate(
 def _scores_of_answer(task: PromptTask, text: str, references: list[str]) -> dict[str, float]:
     scores = {}
     for name in task.metrics:
-        if name in _OF_ANSWERS:
-            scores |= _OF_ANSWERS[name]([text], [references])
+        if name in ANSWER_METRICS:
+            scores |= ANSWER_METRICS[name]([text], [references])
     return scores

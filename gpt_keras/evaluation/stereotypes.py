@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpt_keras.checks import check_choice
-from gpt_keras.datasets.task_files import TaskFile
 from gpt_keras.datasets.templates import Templates
 from gpt_keras.evaluation.bootstrap import Interval, bootstrap_estimate, bootstrap_interval
 from gpt_keras.evaluation.estimate import Estimate
@@ -171,18 +170,6 @@ class StereotypeTask(EvaluationTask):
                 raise ValueError(f"`{field.name}` must be a text, got {describe(value)}.")
         check_choice("normalization", self.normalization, ("none", "tokens"))
         self._templates  # noqa: B018 (a broken template is an error here, not at the first row)
-
-    @classmethod
-    def from_file(cls, file: TaskFile) -> "StereotypeTask":
-        """Return the task that a YAML file describes.
-
-        Args:
-            file: The file. Its key `kind` has chosen the class.
-
-        Raises:
-            ValueError: A key is unknown or missing, or a value is wrong.
-        """
-        return file.build(cls, {key: file.values[key] for key in file.values if key != "kind"})
 
     @property
     def columns(self) -> tuple[str, ...]:
