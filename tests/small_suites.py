@@ -19,6 +19,7 @@ class ChoiceTask(EvaluationTask):
 
     name: str
     separator: str = " "
+    source: str | None = "https://example.org/data"
     columns: tuple[str, ...] = ("answer", "question", "wrong")
 
     def examples(self, source):
@@ -52,17 +53,21 @@ class ChoiceTask(EvaluationTask):
 
 @dataclasses.dataclass(frozen=True)
 class LengthTask(ChoiceTask):
-    """Without a model: the length of each question, and the longest one of the corpus."""
+    """Without a model: the length of each question, and the longest one of the corpus.
+
+    The records depend on the block in which they are made.
+    """
 
     def run(self, model, examples, *, batch_size=8):
         return [
             {
                 "place": row.place,
                 "prompt": row["question"],
+                "block": (len(examples), i),
                 "scores": {"length": float(len(row["question"]))},
                 "was_cut": len(row["question"]) > 12,
             }
-            for row in examples
+            for i, row in enumerate(examples)
         ]
 
     def summarize(self, records):
@@ -76,7 +81,6 @@ class Entry(NamedTuple):
 
     task: EvaluationTask
     file: str
-    source: str = "https://example.org/data"
     examples_file: str | None = None
     limit: int | None = None
 
@@ -86,6 +90,15 @@ class Suite(NamedTuple):
 
     name: str
     entries: Sequence[Entry]
+
+    def missing_files(self, folder):
+        """Return the source of each missing file."""
+        return {
+            file: entry.task.source
+            for entry in self.entries
+            for file in (entry.file, entry.examples_file)
+            if file and not (pathlib.Path(folder) / file).is_file()
+        }
 
 
 def rows(count: int) -> list[dict[str, str]]:
@@ -108,12 +121,17 @@ def write_rows(path: pathlib.Path, found: Sequence[dict]) -> pathlib.Path:
     return path
 
 
-def write_suite(folder: pathlib.Path, num_rows: int = 20) -> Suite:
-    """Write the files of a suite of two tasks."""
-    write_rows(folder / "first.jsonl", rows(num_rows))
-    write_rows(folder / "lengths.jsonl", rows(num_rows)[3:])
-    entries = [
-        Entry(ChoiceTask("first"), "first.jsonl"),
-        Entry(LengthTask("长度"), "lengths.jsonl"),
-    ]
-    return Suite("small", entries)
+def write_suite(folder: pathlib.Path) -> Suite:
+    """Write the files of a suite of a choice and of lengths."""
+    write_rows(folder / "choice.jsonl", rows(12))
+    write_rows(folder / "lengths.jsonl", rows(20)[3:])
+    entries = [Entry(ChoiceTask("choice"), "choice.jsonl")]
+    return Suite("small", [*entries, Entry(LengthTask("长度"), "lengths.jsonl")])
+
+
+def write_lengths(folder: pathlib.Path) -> Suite:
+    """Write the files of a suite that needs no model; each task has three blocks of 8 items."""
+    write_rows(folder / "lengths.jsonl", rows(20))
+    write_rows(folder / "more.jsonl", rows(45)[25:])
+    entries = [Entry(LengthTask("lengths"), "lengths.jsonl")]
+    return Suite("lengths", [*entries, Entry(LengthTask("more"), "more.jsonl")])

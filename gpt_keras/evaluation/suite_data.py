@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpt_keras.checks import check_positive_int
+import numpy as np
+
+from gpt_keras.checks import check_positive_int, check_seed
 from gpt_keras.datasets.documents import document_digest
 from gpt_keras.evaluation.evaluation_task import EvaluationTask
 
@@ -41,29 +43,26 @@ def check_suite_files(suite, folder: str | os.PathLike) -> None:
     """
     if not Path(folder).is_dir():
         raise ValueError(f"`data` must be a folder, got {str(folder)!r}, which is no folder.")
-    missing = {}
-    for entry in suite.entries:
-        for name in filter(None, (entry.file, entry.examples_file)):
-            if not (Path(folder) / name).is_file():
-                missing[name] = entry.source
+    missing = suite.missing_files(folder)
     if missing:
-        listed = "; ".join(
-            f"{name} (from {source})" if source else name for name, source in missing.items()
-        )
+        listed = "; ".join(f"{file} ({source})" for file, source in missing.items())
         raise ValueError(
             f"`data` {str(folder)!r} lacks {len(missing)} "
             f"{'file' if len(missing) == 1 else 'files'} of the suite {suite.name!r}: {listed}."
         )
 
 
-def read_suite(suite, folder: str | os.PathLike, *, limit: int | None = None) -> list[TaskData]:
+def read_suite(
+    suite, folder: str | os.PathLike, *, limit: int | None = None, seed: int | None = None
+) -> list[TaskData]:
     """Read the data files of a suite.
 
     Args:
         suite: A suite, from `gk.evaluation.load_suite`.
         folder: Folder of the data files.
-        limit: Largest number of items of each task, the first ones. Default: the limit of the
-            suite's entry, or all.
+        limit: Largest number of items of each task. Default: the limit of the suite's entry, or
+            all.
+        seed: Seed that draws the items if there is a limit. Default: they are the first ones.
 
     Returns:
         The tasks with their examples, in the order of the suite.
@@ -73,8 +72,10 @@ def read_suite(suite, folder: str | os.PathLike, *, limit: int | None = None) ->
     """
     if limit is not None:
         check_positive_int("limit", limit)
+    if seed is not None:
+        check_seed(seed)
     check_suite_files(suite, folder)
-    found = [_read_entry(entry, Path(folder), limit) for entry in suite.entries]
+    found = [_read_entry(entry, Path(folder), limit, seed) for entry in suite.entries]
     names = [data.task.name for data in found]
     for i, name in enumerate(names):
         # The name is a part of a file's name.
@@ -85,21 +86,35 @@ def read_suite(suite, folder: str | os.PathLike, *, limit: int | None = None) ->
     return found
 
 
-def _read_entry(entry, folder: Path, limit: int | None) -> TaskData:
-    path = folder / entry.file
-    numbers = [number for number in (entry.limit, limit) if number is not None]
-    examples = entry.task.examples(path)[: min(numbers, default=None)]
+def _read_entry(entry, folder: Path, limit: int | None, seed: int | None) -> TaskData:
+    path, task = folder / entry.file, entry.task
+    if entry.examples_file:
+        task = task.with_examples(table=folder / entry.examples_file)
+    examples = task.examples(path)
+    limit = entry.limit if limit is None else limit
+    if limit is None or limit >= len(examples):
+        seed = None
+    elif seed is None:
+        examples = examples[:limit]
+    else:
+        drawn = np.random.default_rng(seed).permutation(len(examples))[:limit]
+        examples = [examples[i] for i in sorted(drawn)]
     description = {
         "description_sha256": task_digest(entry.task),
         "file": entry.file,
         "sha256": document_digest(path).hex(),
-        "source": entry.source,
+        "source": task.source,
         "num_items": len(examples),
+        "seed": seed,
     }
     if entry.examples_file:
         description["examples_file"] = entry.examples_file
         description["examples_sha256"] = document_digest(folder / entry.examples_file).hex()
-    return TaskData(entry.task, examples, description)
+    return TaskData(task, examples, description)
+
+
+# Fields of a task that say where its data come from: the data have a digest of their own.
+_OF_DATA = ("file", "source", "examples_file", "example_table")
 
 
 def task_digest(task: EvaluationTask) -> str:
@@ -128,7 +143,7 @@ def _described(value: Any) -> Any:
         return f"{value.__module__}.{value.__qualname__}"
     name = _described(type(value))
     if dataclasses.is_dataclass(value):
-        fields = [field.name for field in dataclasses.fields(value)]
+        fields = [field.name for field in dataclasses.fields(value) if field.name not in _OF_DATA]
         return [name, {field: _described(getattr(value, field)) for field in fields}]
     if isinstance(value, EvaluationTask):
         return [name, {field: _described(part) for field, part in sorted(vars(value).items())}]

@@ -17,7 +17,7 @@ RESULTS = "results.json"
 REPORT = "report.md"
 
 _KEYS = {"suite", "finished", "began", "model", "settings", "versions", "machine", "tasks"}
-_TASK_KEYS = {"description_sha256", "file", "sha256", "source", "num_items"}
+_TASK_KEYS = {"description_sha256", "file", "sha256", "source", "num_items", "seed"}
 _TASK_KEYS |= {"num_done", "seconds", "batch_sizes"}
 _FINISHED_KEYS = {"metrics", "num_cut"}
 

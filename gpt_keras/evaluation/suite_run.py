@@ -42,6 +42,7 @@ def evaluate_suite(
     output: str | os.PathLike,
     *,
     limit: int | None = None,
+    seed: int | None = None,
     batch_size: int = 8,
     settings: Mapping[str, Any] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -58,8 +59,10 @@ def evaluate_suite(
         suite: A suite, from `gk.evaluation.load_suite`.
         data: Folder of the suite's data files.
         output: Folder for the results: a new or an empty one, or the folder of an interrupted run.
-        limit: Largest number of items of each task, the first ones. Default: all, or the number
-            that the suite gives.
+        limit: Largest number of items of each task. Default: all, or the number that the suite
+            gives.
+        seed: Seed that draws the items if there is a limit. Default: they are the first ones.
+            Nothing else is random.
         batch_size: Number of items in a batch. It may change between the parts of a run: it moves
             log-likelihoods only by rounding. The record names all sizes.
         settings: Further settings for the record that JSON can hold, such as the model's path.
@@ -75,7 +78,7 @@ def evaluate_suite(
             other tasks or other data. The message names the difference.
     """
     check_positive_int("batch_size", batch_size)
-    tasks = read_suite(suite, data, limit=limit)
+    tasks = read_suite(suite, data, limit=limit, seed=seed)
     return run_tasks(
         model,
         suite.name,
@@ -168,6 +171,8 @@ def _differences(earlier: Mapping[str, Any], data: TaskData) -> list[str]:
             found.append(f"the {meaning} of {name} were others")
     if earlier["num_items"] != len(data.examples):
         found.append(f"{name} had {earlier['num_items']} items, not {len(data.examples)}")
+    if earlier["seed"] != data.description["seed"]:
+        found.append(f"the items of {name} had the seed {earlier['seed']}")
     return found
 
 
