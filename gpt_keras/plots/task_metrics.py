@@ -1,6 +1,8 @@
 """Figure of evaluation results: metrics with intervals, models side by side."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +25,9 @@ def evaluation(
 ) -> Figure:
     """Draw metrics of tasks with their 95% intervals, models side by side.
 
-    Each metric has a panel, and each of its tasks a row there. The intervals overlap even if a
-    paired test finds a difference: use `gk.evaluation.compare` to decide which model is better.
+    Each metric has a panel, and each of its tasks a row there. The metric of a group, such as
+    `ss (gender)`, is a row in the panel of `ss`. Intervals may overlap although a paired test finds
+    a difference: use `gk.evaluation.compare` to decide which model is better.
 
     Args:
         results: For each name of a model its results: a `SuiteResult`, several `TaskResult`s, or a
@@ -51,57 +54,64 @@ def evaluation(
     """
     if not 1 <= len(results) <= len(STYLES):
         raise ValueError(f"`results` must hold 1 to {len(STYLES)} models, got {len(results)}.")
-    metrics = {model: _estimates(found) for model, found in results.items()}
-    panels: dict[str, list[str]] = {}
-    for tasks in metrics.values():
-        for task, found in tasks.items():
-            for metric in found:
-                if task not in panels.setdefault(metric, []):
-                    panels[metric].append(task)
+    points = {model: dict(_points(found)) for model, found in results.items()}
+    panels: dict[str, dict[str, None]] = {}  # the rows of each panel, in order
+    for panel, row in (place for found in points.values() for place in found):
+        panels.setdefault(panel, {})[row] = None
     if not panels:
         raise ValueError("`results` must hold a metric of a task, got none.")
-    fonts = fonts_for(
-        "".join([*metrics, *panels, *(task for tasks in metrics.values() for task in tasks)])
-    )
+    names = [*points, *panels, *(row for rows in panels.values() for row in rows)]
+    fonts = fonts_for("".join(names))
+    levels = dict(_places(chance or {}))
 
-    row = _ROW_HEIGHT + _MODEL_HEIGHT * len(metrics)
-    heights = [len(tasks) * row for tasks in panels.values()]
-    size = (6.4, sum(heights) + 0.7 * len(panels) + (0.5 if len(metrics) > 1 else 0))
+    height = _ROW_HEIGHT + _MODEL_HEIGHT * len(points)
+    heights = [len(rows) * height for rows in panels.values()]
+    size = (6.4, sum(heights) + 0.7 * len(panels) + (0.5 if len(points) > 1 else 0))
     figure = Figure(figsize=size, layout="constrained")
     all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (metric, tasks) in zip(all_axes, panels.items(), strict=True):
-        for number, (model, found) in enumerate(metrics.items()):
-            _draw_points(axes, tasks, metric, found, number, len(metrics), drawable(model, fonts))
-        levels = [(chance or {}).get(task, {}).get(metric) for task in tasks]
-        _draw_chance(axes, levels)
-        axes.set_yticks(range(len(tasks)), [drawable(task, fonts) for task in tasks])
-        axes.set_ylim(len(tasks) - 0.5, -0.5)  # the first task is on top
-        axes.set_xlabel(drawable(metric, fonts))
+    for axes, (panel, rows) in zip(all_axes, panels.items(), strict=True):
+        places = [(panel, row) for row in rows]
+        for number, (model, found) in enumerate(points.items()):
+            estimates = [found.get(place) for place in places]
+            _draw_points(axes, estimates, number, len(points), drawable(model, fonts))
+        _draw_chance(axes, [levels.get(place) for place in places])
+        axes.set_yticks(range(len(rows)), [drawable(row, fonts) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row is on top
+        axes.set_xlabel(drawable(panel, fonts))
         axes.grid(axis="x", alpha=0.3)
         for text in (*axes.get_yticklabels(), axes.xaxis.label):
             text.set(fontfamily=fonts, parse_math=False)
-    _draw_legend(figure, all_axes, [drawable(model, fonts) for model in metrics], fonts)
+    _draw_legend(figure, all_axes, [drawable(model, fonts) for model in points], fonts)
     return figure
 
 
-def _estimates(found: _Results) -> dict[str, Mapping[str, Estimate]]:
-    """Return the metrics of each task."""
+def _points(found: _Results) -> Iterator[tuple[tuple[str, str], Estimate]]:
+    """Yield panel and row of each estimate, and the estimate."""
     if isinstance(found, SuiteResult):
-        found = found.tasks.values()
-    if isinstance(found, Mapping):
-        return {
+        found = found.tasks
+    if not isinstance(found, Mapping):
+        found = {result.task: result for result in found}
+    return _places(
+        {
             task: metrics.metrics if isinstance(metrics, TaskResult) else metrics
             for task, metrics in found.items()
         }
-    return {result.task: result.metrics for result in found}
+    )
 
 
-def _draw_points(axes, tasks, metric, found, number, num_models, label) -> None:
+def _places(values: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str], Any]]:
+    for task, metrics in values.items():
+        for metric, value in metrics.items():
+            group = re.fullmatch(r"(.+?) (\(.+\))", metric)
+            yield (group[1], f"{task} {group[2]}") if group else (metric, task), value
+
+
+def _draw_points(axes, estimates, number, num_models, label) -> None:
     """Draw the points of a model, below those of the models before it."""
-    places = [i for i, task in enumerate(tasks) if metric in found.get(task, {})]
+    places = [i for i, estimate in enumerate(estimates) if estimate is not None]
     if not places:
         return
-    estimates = [found[tasks[i]][metric] for i in places]
+    estimates = [estimates[i] for i in places]
     offset = (number - (num_models - 1) / 2) * 0.7 / num_models
     style = STYLES[number]
     axes.errorbar(
