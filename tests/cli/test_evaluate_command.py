@@ -51,16 +51,33 @@ def other_model(language_model, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def loaded_once(monkeypatch, language_model, shared_model):
+    """The command gets a model that has compiled its functions already."""
+    real = gk.CausalLM.from_preset
+
+    def from_preset(source, *arguments):
+        is_shared = str(source) == str(language_model)
+        return shared_model if is_shared else real(source, *arguments)
+
+    monkeypatch.setattr(gk.CausalLM, "from_preset", from_preset)
+
+
+@pytest.fixture(scope="module")
+def shared_model(language_model):
+    return gk.CausalLM.from_preset(language_model)
+
+
 def options(place, output):
     return ["--suite", place / "suite.yaml", "--data", place / "data", "--output", output]
 
 
 @pytest.fixture(scope="module")
-def done(place, language_model, tmp_path_factory):
+def done(place, shared_model, tmp_path_factory):
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("done") / "base"
     gk.evaluation.evaluate_suite(
-        gk.CausalLM.from_preset(language_model),
+        shared_model,
         gk.evaluation.load_suite(place / "suite.yaml"),
         place / "data",
         folder,
@@ -87,6 +104,7 @@ def test_a_run(run, language_model, place, done, tmp_path):
     assert "first: 12 items, done before\n" in out
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_limit_and_seed(run, language_model, place, tmp_path):
     arguments = ["--limit", 3, "--seed", 1]
     code, _, err = run("evaluate", language_model, *options(place, tmp_path / "a"), *arguments)
@@ -152,6 +170,7 @@ def test_perplexity_with_an_adapter(run, language_model, tmp_path):
     assert f"perplexity          {found.perplexity:.4f}\n" in out
 
 
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("block", [1, 2])
 def test_ctrl_c(run, language_model, place, done, tmp_path, monkeypatch, block):
     calls, real = [], suite_run.append_items
@@ -178,6 +197,7 @@ def test_ctrl_c(run, language_model, place, done, tmp_path, monkeypatch, block):
     assert str(gk.evaluation.load_results(done)) in out
 
 
+@pytest.mark.usefixtures("loaded_once")
 def test_a_progress_bar_on_a_terminal(run, language_model, place, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     arguments = ["--limit", 3, "--batch-size", 1]
@@ -229,10 +249,11 @@ evaluate {{m}} {S} --compare-with unfinished  | did not finish: 3 of 22 items ar
 evaluate {{c}} {S}                            | GPTClassifier
 evaluate nothing {S}                          | 'nothing'
 evaluate no_tokenizer {S}                     | `model` must have a tokenizer
-evaluate {{m}} {S} --suit quick               | --suit
+evaluate {{m}} {S} --tasks quick              | --tasks
 """
 
 
+@pytest.mark.usefixtures("loaded_once")
 @pytest.mark.parametrize("case", BAD.strip().split("\n"), ids=lambda case: case.split(" |")[1])
 def test_bad_input_gives_one_line(
     run, language_model, other_model, classifier, place, done, tmp_path, monkeypatch, case
