@@ -54,7 +54,7 @@ def table_cell(value: Any) -> str:
 
 
 def code_block(text: str) -> list[str]:
-    """Return the lines of a Markdown code block, whose fence does not occur in the text."""
+    """Return the lines of a Markdown code block, with a fence that the text lacks."""
     fence = "```"
     while fence in text:
         fence += "`"

@@ -26,7 +26,7 @@ class SuiteComparison(NamedTuple):
         ...     return gk.evaluation.SuiteResult({"tasks": {"sums": entry}}, {"sums": task})
         >>> results = {"tuned": result(1, 1, 0, 1), "base": result(0, 1, 0, 1)}
         >>> print(gk.evaluation.compare_suites(results))
-        task  metric          tuned           base       difference     p
+        task  metric          tuned           base      difference      p
         sums  acc     0.750 ± 0.250  0.500 ± 0.250  +0.250 ± 0.250  1.000
     """
 

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: `results.json`, and a file of records for each task.
+"""Folder of an evaluation: `results.json`, and the records of each task.
 
 `results.json` counts the records that are complete. A record after these belongs to a block that
 was interrupted.

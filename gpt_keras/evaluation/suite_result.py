@@ -46,7 +46,7 @@ def result_rows(tasks: Mapping[str, TaskResult]) -> list[tuple[str, ...]]:
     rows = []
     for name, result in tasks.items():
         for i, (metric, estimate) in enumerate(result.metrics.items()):
-            # Items and cut items are those of the task, so they stand in its first row only.
+            # The numbers of items are the same for all metrics of a task: its first row has them.
             head = (name, f"{len(result.records):,}") if i == 0 else ("", "")
             cut = f"{result.num_cut:,}" if i == 0 else ""
             rows.append((*head, metric, str(estimate), interval_text(estimate), cut))
@@ -54,7 +54,7 @@ def result_rows(tasks: Mapping[str, TaskResult]) -> list[tuple[str, ...]]:
 
 
 def interval_text(estimate: Estimate) -> str:
-    """Return the 95% interval of an estimate, 1.96 standard errors to both sides, as text."""
+    """Return the interval of 1.96 standard errors to both sides as text."""
     if math.isnan(estimate.standard_error):
         return ""
     low, high = (estimate.value + side * 1.96 * estimate.standard_error for side in (-1, 1))
@@ -82,7 +82,7 @@ def aligned(titles, rows, sides: str) -> str:
 
 
 def _width(text: str) -> int:
-    """Return the number of columns of a text in a terminal; a Chinese character takes two."""
+    """Return the width of a text in a terminal; a Chinese character has two columns."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
@@ -119,6 +119,12 @@ def load_results(folder: str | os.PathLike) -> SuiteResult:
     Raises:
         ValueError: The folder holds no evaluation, an evaluation that did not finish, or a damaged
             file.
+
+    Example:
+        >>> import gpt_keras as gk
+        >>> gk.evaluation.load_results("no folder")
+        Traceback (most recent call last):
+        ValueError: 'no folder' holds no evaluation: it lacks results.json.
     """
     folder = Path(folder)
     record = read_results(folder)

@@ -47,7 +47,7 @@ def evaluate_suite(
     settings: Mapping[str, Any] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> SuiteResult:
-    """Evaluate a model on each task of a suite, and write the results to a folder.
+    r"""Evaluate a model on each task of a suite, and write the results to a folder.
 
     The folder gets `results.json` for programs, `report.md` for readers, and
     `items/TASK.jsonl` with a record for each item. After every eight batches the records are
@@ -76,6 +76,24 @@ def evaluate_suite(
         ValueError: A file of the suite is missing or wrong, an argument is out of range, or
             `output` holds something else: another folder, or an evaluation of another model, of
             other tasks or other data. The message names the difference.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import gpt_keras as gk
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("ab", end_of_text=True)
+        >>> config = gk.presets.get("tiny").replace(vocabulary_size=tokenizer.vocabulary_size)
+        >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+        >>> task = "{kind: choice, name: letters, prompt: '{{ text }}', choices: choices, "
+        >>> task += "answer: '0', metrics: acc, file: letters.jsonl}"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "letters.yaml").write_text(task)
+        ...     rows = '{"text": "a", "choices": ["b", "bb"]}\n' * 2
+        ...     _ = (Path(folder) / "letters.jsonl").write_text(rows)
+        ...     suite = gk.evaluation.load_suite(Path(folder) / "letters.yaml")
+        ...     print(gk.evaluation.evaluate_suite(model, suite, folder, Path(folder) / "results"))
+        task     items  metric          value    95% interval  cut
+        letters      2  acc     1.000 ± 0.000  1.000 to 1.000    0
     """
     check_positive_int("batch_size", batch_size)
     tasks = read_suite(suite, data, limit=limit, seed=seed)

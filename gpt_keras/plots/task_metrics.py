@@ -107,7 +107,7 @@ def _places(values: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[tuple[str
 
 
 def _draw_points(axes, estimates, number, num_models, label) -> None:
-    """Draw the points of a model, below those of the models before it."""
+    """Draw the points of a model, below the points of the models before it."""
     places = [i for i, estimate in enumerate(estimates) if estimate is not None]
     if not places:
         return
