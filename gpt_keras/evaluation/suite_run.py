@@ -81,7 +81,7 @@ def evaluate_suite(
         >>> import tempfile
         >>> from pathlib import Path
         >>> import gpt_keras as gk
-        >>> tokenizer = gk.tokenizers.CharacterTokenizer("ab", end_of_text=True)
+        >>> tokenizer = gk.tokenizers.CharacterTokenizer("ab ", end_of_text=True)
         >>> config = gk.presets.get("tiny").replace(vocabulary_size=tokenizer.vocabulary_size)
         >>> model = gk.GPTCausalLM(config, tokenizer=tokenizer)
         >>> task = "{kind: choice, name: letters, prompt: '{{ text }}', choices: choices, "

@@ -1,4 +1,4 @@
-"""Matplotlib figures of tokens, training, predictions, evaluation and interpretations.
+"""Matplotlib figures of tokens, training, predictions, evaluations, internals.
 
 The functions return figures. They do not use pyplot and do not display anything.
 
