@@ -1,6 +1,7 @@
 """The command `gpt-keras evaluate`: perplexity on text, and the tasks of a suite."""
 
 import pathlib
+import statistics
 import sys
 from typing import Any
 
@@ -109,7 +110,10 @@ def _evaluate_suite(settings: dict[str, Any], batch_size: int) -> None:
     tasks = read_suite(suite, settings["data"], limit=settings["limit"], seed=settings["seed"])
     check_evaluation_folder(output, tasks)
     check_writable(settings["output"])
-    others = _load_others(output, settings["compare_with"] or ())
+    name, others = "", {}
+    if settings["compare_with"]:
+        folders = [pathlib.Path(folder) for folder in settings["compare_with"]]
+        name, others = _load_others(output, folders, tasks)
     language_model = load_language_model(settings["model"], settings["adapter"])
     if language_model.tokenizer is None:
         raise ValueError(f"`model` must have a tokenizer, but {settings['model']!r} has none.")
@@ -121,7 +125,7 @@ def _evaluate_suite(settings: dict[str, Any], batch_size: int) -> None:
             tasks,
             output,
             batch_size=batch_size,
-            settings=settings,
+            settings=_for_record(settings),
             on_progress=progress,
         )
     except KeyboardInterrupt:
@@ -129,8 +133,8 @@ def _evaluate_suite(settings: dict[str, Any], batch_size: int) -> None:
         raise
     print(f"\n{result}\n")
     if others:
-        comparison = gk.evaluation.compare_suites({_name(output): result, **others})
-        _draw(output / "comparison.png", comparison.results)
+        comparison = gk.evaluation.compare_suites({name: result, **others})
+        _draw(output / "comparison.png", comparison)
         write_report(output, result, comparison, "comparison.png")
         print(f"{comparison}\n")
     for path in (output / "results.json", output / "report.md"):
@@ -146,30 +150,54 @@ def _load_suite(source: str) -> "gk.evaluation.Suite":
         raise ValueError(str(error).replace("`source`", "`suite`")) from error
 
 
-def _load_others(output: pathlib.Path, folders) -> dict[str, Any]:
-    """Return the results of earlier runs by the names of their folders."""
-    folders = [output, *map(pathlib.Path, folders)]
-    names = [_name(folder) for folder in folders]
-    if len(set(names)) < len(names):
-        names = [str(folder) for folder in folders]
-    if len({folder.absolute() for folder in folders}) < len(folders):
+def _for_record(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that the results depend on."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if value is not None and name != "compare_with"
+    }
+
+
+def _load_others(output: pathlib.Path, folders, tasks) -> tuple[str, dict[str, Any]]:
+    """Return a name for the results of this run, and the results of earlier runs by name."""
+    from gpt_keras.evaluation.suite_comparison import check_comparable
+
+    name, *others = _names([output, *folders])
+    if len(folders) >= len(gk.plots.STYLES):
+        most = len(gk.plots.STYLES) - 1
+        raise ValueError(f"`compare_with` must name at most {most} folders, got {len(folders)}.")
+    own = {data.task.name: data.description for data in tasks}
+    found = {}
+    for other, folder in zip(others, folders, strict=True):
+        found[other] = gk.evaluation.load_results(folder)
+        check_comparable(name, own, other, found[other].record["tasks"])
+    return name, found
+
+
+def _names(folders: list[pathlib.Path]) -> list[str]:
+    """Return the names of folders, or their paths if two have the same name."""
+    paths = [folder.resolve() for folder in folders]
+    if len(set(paths)) < len(paths):
         raise ValueError(
             f"`compare_with` must name other folders than `output`, each once, got "
             f"{', '.join(map(str, folders[1:]))}."
         )
-    return {
-        name: gk.evaluation.load_results(folder) for name, folder in zip(names[1:], folders[1:])
-    }
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else list(map(str, folders))
 
 
-def _name(folder: pathlib.Path) -> str:
-    return folder.absolute().name
-
-
-def _draw(path: pathlib.Path, results: dict[str, Any]) -> None:
+def _draw(path: pathlib.Path, comparison: "gk.evaluation.SuiteComparison") -> None:
     from gpt_keras.atomic import atomic_file
 
-    figure = gk.plots.evaluation(results)
+    chance = {}
+    for result in comparison.results.values():
+        for name, task in result.tasks.items():
+            # In tasks of choice, `chosen` is the choice by each accuracy.
+            if all("chosen" in record for record in task.records):
+                level = statistics.fmean(1 / len(record["choices"]) for record in task.records)
+                chance[name] = dict.fromkeys(task.records[0]["chosen"], level)
+    figure = gk.plots.evaluation(comparison.results, chance=chance)
     with atomic_file(path) as file:
         figure.savefig(file, dpi=150)
 

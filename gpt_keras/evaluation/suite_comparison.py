@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gpt_keras.evaluation.comparison import MetricDifference, compare
+from gpt_keras.evaluation.evaluation_task import TaskResult
 from gpt_keras.evaluation.suite_result import SuiteResult, aligned
 
 
@@ -93,29 +94,61 @@ def compare_suites(results: Mapping[str, SuiteResult]) -> SuiteComparison:
     if len(results) < 2:
         raise ValueError(f"`results` must hold two models or more, got {', '.join(results)}.")
     name, *others = results
+    entries = {model: result.record["tasks"] for model, result in results.items()}
     differences = {}
     for other in others:
-        common = [task for task in results[name].tasks if task in results[other].tasks]
-        if not common:
-            raise ValueError(
-                f"{name!r} and {other!r} must have a task in common, got "
-                f"{', '.join(results[name].tasks)} and {', '.join(results[other].tasks)}."
-            )
+        check_comparable(name, entries[name], other, entries[other])
         differences[other] = {
-            task: _differences(results[name], results[other], task, f"{name!r} and {other!r}")
-            for task in common
+            task: _differences(result, results[other].tasks[task], f"{name!r} and {other!r}")
+            for task, result in results[name].tasks.items()
+            if task in results[other].tasks
         }
     return SuiteComparison(name, dict(results), differences)
 
 
-def _differences(a: SuiteResult, b: SuiteResult, task: str, names: str) -> dict:
-    for key, meaning in (("sha256", "data"), ("description_sha256", "description")):
-        if a.record["tasks"][task][key] != b.record["tasks"][task][key]:
-            raise ValueError(f"{names} must have the same {meaning} of the task {task!r}.")
-    a, b = a.tasks[task], b.tasks[task]
+# Parts of the record of a task that must be the same in a comparison, and their names.
+_SAME = {
+    "description_sha256": "description",
+    "sha256": "data",
+    "examples_sha256": "examples",
+    "seed": "seed",
+    "num_items": "number of items",
+}
+
+
+def check_comparable(
+    name: str, tasks: Mapping[str, Mapping], other: str, others: Mapping[str, Mapping]
+) -> None:
+    """Check that the tasks of two runs can be compared item by item.
+
+    Args:
+        name: Name of the first model.
+        tasks: Its tasks, as in `results.json`.
+        other: Name of the other model.
+        others: Its tasks.
+
+    Raises:
+        ValueError: There is no task in common, or a task is of other items, other data or another
+            description.
+    """
+    common = [task for task in tasks if task in others]
+    if not common:
+        raise ValueError(
+            f"{name!r} and {other!r} must have a task in common, got {', '.join(tasks)} and "
+            f"{', '.join(others)}."
+        )
+    for task in common:
+        for key, meaning in _SAME.items():
+            if tasks[task].get(key) != others[task].get(key):
+                raise ValueError(
+                    f"{name!r} and {other!r} must have the same {meaning} of the task {task!r}."
+                )
+
+
+def _differences(a: TaskResult, b: TaskResult, names: str) -> dict[str, MetricDifference]:
     if not any("scores" in record and record["scores"] for record in a.records + b.records):
         return {}
     try:
         return compare(a, b).metrics
     except ValueError as error:
-        raise ValueError(f"{names}, task {task!r}: {error}") from error
+        raise ValueError(f"{names}, task {a.task!r}: {error}") from error

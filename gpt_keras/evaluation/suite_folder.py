@@ -110,7 +110,8 @@ def append_items(path: Path, size: int, records: Sequence[Mapping[str, Any]]) ->
     """
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+    path.touch()
+    with path.open("r+b") as file:
         file.truncate(size)
         file.seek(size)
         file.write(text.encode("utf-8", errors="surrogatepass"))

@@ -136,6 +136,28 @@ def test_comparison(run, other_model, place, done, tmp_path):
     assert "![metrics with 95% intervals](comparison.png)" in report
     picture = (tmp_path / "new" / "comparison.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
+    settings = results["new"].record["settings"]
+    assert {"model", "suite", "data", "output"} == set(settings)
+
+
+@pytest.mark.usefixtures("loaded_once")
+def test_folders_of_the_same_name(run, language_model, place, done, tmp_path, monkeypatch):
+    drawn, real = [], gk.plots.evaluation
+
+    def draw(results, chance):
+        drawn.append((list(results), chance))
+        return real(results, chance=chance)
+
+    monkeypatch.setattr(gk.plots, "evaluation", draw)
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", language_model, *options(place, "base"), "--compare-with", done]
+    code, out, err = run(*command)
+    assert (code, err) == (0, "")
+    [(names, chance)] = drawn
+    assert names == ["base", str(done)]
+    assert chance == {"first": {"acc": 0.5}, "长度": {"acc": 0.5}} or "acc_norm" in chance["first"]
+    assert f"wrote {tmp_path}" not in out
+    assert "wrote base/comparison.png" in out
 
 
 def test_an_adapter(run, language_model, place, tmp_path):
@@ -244,6 +266,9 @@ evaluate {{m}} {S} --compare-with             | `compare_with` must name a folde
 evaluate {{m}} {S} --compare-with full        | 'full' holds no evaluation
 evaluate {{m}} {S} --compare-with done new    | `compare_with` must name other folders than `output`
 evaluate {{m}} {S} --compare-with done done   | each once
+evaluate {{m}} {S} --compare-with done other  | 'new' and 'other' must have a task in common
+evaluate {{m}} {S} --limit 2 --compare-with done | 'new' and 'done' must have the same number of items
+evaluate {{m}} {S} --compare-with a b c d e   | `compare_with` must name at most 4 folders, got 5
 evaluate {{m}} {S} --compare-with broken      | results.json' is damaged
 evaluate {{m}} {S} --compare-with unfinished  | did not finish: 3 of 22 items are done
 evaluate {{c}} {S}                            | GPTClassifier
@@ -283,7 +308,8 @@ def write_folders(folder, line, done, language_model):
     (folder / "full").mkdir()
     (folder / "full" / "notes.txt").touch()
     record = json.loads((done / "results.json").read_text(encoding="utf-8"))
-    copies = {"done": record, "broken": None, "unfinished": unfinished(record)}
+    renamed = record | {"tasks": {"third": record["tasks"]["first"]}}
+    copies = {"done": record, "broken": None, "unfinished": unfinished(record), "other": renamed}
     for name, content in copies.items():
         if name in line:
             text = "{" if content is None else json.dumps(content)
@@ -291,6 +317,9 @@ def write_folders(folder, line, done, language_model):
             (folder / name / "results.json").write_text(text, encoding="utf-8")
             for path in (done / "items").iterdir():
                 (folder / name / "items" / path.name).write_bytes(path.read_bytes())
+            (folder / name / "items" / "third.jsonl").write_bytes(
+                (done / "items" / "first.jsonl").read_bytes()
+            )
     if "no_tokenizer" in line:
         model = gk.CausalLM.from_preset(language_model)
         gk.CausalLM(model.backbone).save_to_preset(folder / "no_tokenizer")
