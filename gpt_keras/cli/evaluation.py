@@ -160,7 +160,7 @@ def _for_record(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_others(output: pathlib.Path, folders, tasks) -> tuple[str, dict[str, Any]]:
-    """Return a name for the results of this run, and the results of earlier runs by name."""
+    """Return a name for this run, and the results of earlier runs by name."""
     from gpt_keras.evaluation.suite_comparison import check_comparable
 
     name, *others = _names([output, *folders])

@@ -268,7 +268,7 @@ evaluate {{m}} {S} --compare-with full        | 'full' holds no evaluation
 evaluate {{m}} {S} --compare-with done new    | `compare_with` must name other folders than `output`
 evaluate {{m}} {S} --compare-with done done   | each once
 evaluate {{m}} {S} --compare-with done other  | 'new' and 'other' must have a task in common
-evaluate {{m}} {S} --limit 2 --compare-with done | must have the same number of items of the task 'first'
+evaluate {{m}} {S} --limit 2 --compare-with done | must have the same number of items
 evaluate {{m}} {S} --compare-with a b c d e   | `compare_with` must name at most 4 folders, got 5
 evaluate {{m}} {S} --compare-with broken      | results.json' is damaged
 evaluate {{m}} {S} --compare-with unfinished  | did not finish: 3 of 22 items are done
