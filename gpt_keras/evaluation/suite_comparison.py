@@ -1,5 +1,6 @@
 """Comparison of several models on the tasks of a suite."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ class SuiteComparison(NamedTuple):
                     row += ["", ""]
                 else:
                     value, error, _ = found.difference
-                    row += [f"{value:+.3f} ± {error:.3f}", f"{found.p_value:.3f}"]
+                    row += [f"{value:+.3f} ± {error:.3f}", _p_value(found.p_value)]
             rows.append(row)
             last = task
         return titles, rows
@@ -68,6 +69,10 @@ class SuiteComparison(NamedTuple):
     def _value(self, name: str, task: str, metric: str) -> str:
         found = self.results[name].tasks.get(task)
         return str(found.metrics[metric]) if found and metric in found.metrics else ""
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def compare_suites(results: Mapping[str, SuiteResult]) -> SuiteComparison:
@@ -78,8 +83,8 @@ def compare_suites(results: Mapping[str, SuiteResult]) -> SuiteComparison:
             one is compared with each other one by `compare`.
 
     Returns:
-        A `SuiteComparison`. Tasks that only one of two models has, and metrics without a score for
-        each item, have no difference.
+        A `SuiteComparison`. Tasks that only one of two models has, and metrics that are no mean of
+        the scores of all items, have no difference.
 
     Raises:
         ValueError: There is a single result, two have no task in common, or a task of the same name
@@ -149,6 +154,16 @@ def _differences(a: TaskResult, b: TaskResult, names: str) -> dict[str, MetricDi
     if not any("scores" in record and record["scores"] for record in a.records + b.records):
         return {}
     try:
-        return compare(a, b).metrics
+        differences = compare(a, b).metrics
     except ValueError as error:
         raise ValueError(f"{names}, task {a.task!r}: {error}") from error
+    # A metric may be another figure than the mean of its scores, such as a mean of means by group.
+    return {
+        metric: found
+        for metric, found in differences.items()
+        if all(
+            metric in result.metrics
+            and math.isclose(mean.value, result.metrics[metric].value, abs_tol=1e-9)
+            for result, mean in ((a, found.a), (b, found.b))
+        )
+    }

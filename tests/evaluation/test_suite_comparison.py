@@ -49,6 +49,19 @@ def test_differences_are_paired():
     assert "+0.250 ± 0.250" in str(found)
 
 
+def test_a_metric_that_is_no_mean_of_its_scores_has_no_difference():
+    a, b = result(A), result(B)
+    b.tasks["sums"].metrics["acc"] = mean_estimate([0.4, 0.7])  # such as a mean over groups
+    found = gk.evaluation.compare_suites({"a": a, "b": b})
+    assert found.differences == {"b": {"sums": {}}}
+    assert found.table()[1][0][4:] == ["", ""]
+
+
+def test_a_small_p_value():
+    found = gk.evaluation.compare_suites({"a": result([1.0] * 20), "b": result([0.0] * 20)})
+    assert found.table()[1][0][-1] == "< 0.001"
+
+
 def test_tasks_that_only_one_model_has():
     other = result(B, "products")
     found = gk.evaluation.compare_suites({"a": both(result(A), other), "b": both(other)})
