@@ -419,7 +419,7 @@ generate {preset} a --draft nothing                     | nothing
 generate {preset} a --sliding_window true               | `sliding_window` must be False
 generate {preset} Q                                     | ['Q']
 generate {preset} ''                                    | empty
-evaluate {preset}                                       | required: corpus
+evaluate {preset}                                       | `corpus` or `suite` must be given
 evaluate {preset} nothing                               | shakespeare
 evaluate {preset} table.csv                             | records, not plain text
 evaluate {preset} {corpus} --stride 17                  | `stride` must be at most

@@ -5,22 +5,24 @@ import json
 import math
 import os
 import pathlib
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.callbacks.loss_watch import LossWatch
 from gpt_keras.callbacks.progress import SampleText
 from gpt_keras.checks import check_positive
-from gpt_keras.version import __version__
+from gpt_keras.run_files import (
+    code_block,
+    describe_machine,
+    json_text,
+    package_versions,
+    table_cell,
+)
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "tokenizers")
 _WATTS_PER_CORE, _WATTS_PER_GPU = 15, 300
 
 
@@ -98,12 +100,12 @@ class RunRecord(keras.callbacks.Callback):
         self._write()
 
     def on_train_begin(self, logs=None):
-        machine = _machine()
+        machine = describe_machine()
         self._began = time.perf_counter()
         self.record |= {
             "model": _model(self.model),
             "optimizer": keras.optimizers.serialize(self.model.optimizer),
-            "versions": _versions(),
+            "versions": package_versions(),
             "machine": machine,
             "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "finished": False,
@@ -141,9 +143,7 @@ class RunRecord(keras.callbacks.Callback):
             ] + added
         if self.watch is not None:
             record["incidents"] = self.watch.incidents
-        # A loss that is not finite becomes a string: JSON has no NaN and no infinity.
-        text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False)
-        self._write_file("run.json", text + "\n")
+        self._write_file("run.json", json_text(record))
         has_curve = self._draw()
         self._write_file("report.md", _report(record, has_curve))
 
@@ -174,29 +174,6 @@ def _model(model):
     }
 
 
-def _versions():
-    versions = {"python": platform.python_version(), "gpt_keras": __version__}
-    return versions | {name: metadata.version(name) for name in _PACKAGES}
-
-
-def _machine():
-    return {
-        "system": platform.platform(),
-        "cores": os.cpu_count() or 1,
-        "gpus": len(tf.config.list_physical_devices("GPU")),
-    }
-
-
-def _finite(value):
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
 def _report(record, has_curve) -> str:
     model, machine, history = record["model"], record["machine"], record["history"]
     state = "finished" if record["finished"] else "not finished"
@@ -214,10 +191,10 @@ def _report(record, has_curve) -> str:
     for title in ("results", "data", "settings"):
         if record.get(title):
             lines += ["", f"## {title.capitalize()}", "", "| | |", "|---|---|"]
-            lines += [f"| {name} | {_cell(value)} |" for name, value in record[title].items()]
+            lines += [f"| {name} | {table_cell(value)} |" for name, value in record[title].items()]
     if model["config"]:
         lines += ["", "## Shape of the model", "", "| | |", "|---|---|"]
-        lines += [f"| {name} | {_cell(value)} |" for name, value in model["config"].items()]
+        lines += [f"| {name} | {table_cell(value)} |" for name, value in model["config"].items()]
     if history:
         names = list(history)
         lines += ["", "## Losses", ""]
@@ -235,24 +212,10 @@ def _report(record, has_curve) -> str:
             lines.append(f"| {incident['step']} | {incident['loss']:.4g} | {incident['action']} |")
     samples = record.get("samples", [])
     for sample in [sample for sample in samples if "batches" in sample][-1:]:
-        fence = _fence(sample["text"])
         lines += ["", f"## Sample after {sample['batches']:,} batches", ""]
-        lines += [fence + "text", sample["text"], fence]
+        lines += code_block(sample["text"])
     for number, sample in enumerate(s for s in samples if "batches" not in s):
         lines += ["", f"## Sample {number + 1}"]
         for name, text in sample.items():
-            fence = _fence(text)
-            lines += ["", f"{name}:", "", fence + "text", text, fence]
+            lines += ["", f"{name}:", "", *code_block(text)]
     return "\n".join(lines) + "\n"
-
-
-def _cell(value) -> str:
-    return str(value).replace("|", "\\|").replace("\n", "⏎")
-
-
-def _fence(text) -> str:
-    """Return a Markdown fence with more backticks than the text has in a row."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return fence

@@ -20,8 +20,9 @@ from collections.abc import Callable, Sequence
 
 from . import tokenizers
 from .classification import classify
+from .evaluation import evaluate
 from .finetuning import finetune
-from .models import evaluate, explain, export, generate, info
+from .models import explain, export, generate, info
 from .package import run_file
 from .pretrain import train
 from .talk import chat
@@ -174,24 +175,34 @@ def _parser(arguments: Sequence[str]):
 
 
 def _add_arguments(parser, command: Callable, docs) -> None:
-    """Add a command's arguments; jsonargparse adds all except lists and `*args`."""
+    """Add a command's arguments.
+
+    jsonargparse adds all except lists, `*args` and positional-only arguments with a default.
+    """
     # `eval_str`: annotations are strings in modules that postpone their evaluation.
-    several = {
+    ours = {
         name: parameter
         for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
         if parameter.kind is parameter.VAR_POSITIONAL
+        or _is_optional_positional(parameter)
         or parameter.annotation in (list[str], list[str] | None)
     }
-    parser.add_function_arguments(command, as_group=False, as_positional=True, skip={*several})
+    parser.add_function_arguments(command, as_group=False, as_positional=True, skip={*ours})
     help_of = {doc.arg_name: doc.description for doc in docs.params}
-    for name, parameter in several.items():
+    for name, parameter in ours.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             nargs = "*" if command in _TEXTS_ELSEWHERE else "+"
             parser.add_argument(name, nargs=nargs, help=help_of[name])
+        elif _is_optional_positional(parameter):
+            parser.add_argument(name, nargs="?", default=parameter.default, help=help_of[name])
         else:
             parser.add_argument(
                 f"--{name}", nargs="*", default=parameter.default, help=help_of[name]
             )
+
+
+def _is_optional_positional(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is not parameter.empty
 
 
 def _run(commands: dict, settings) -> None:
@@ -204,7 +215,7 @@ def _run(commands: dict, settings) -> None:
     del values["config"]
     positional = []
     for name, parameter in inspect.signature(command).parameters.items():
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             positional.append(values.pop(name))
         elif parameter.kind is parameter.VAR_POSITIONAL:
             positional.extend(values.pop(name))
@@ -218,10 +229,13 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _fail(error: object) -> int:
-    message = str(error)
+    message, longest = str(error), 4000
     if isinstance(error, argparse.ArgumentError):  # show "corpus" instead of "train.corpus"
         names = "|".join({*_COMMANDS, *_COMMANDS["tokenizer"]})
         message = re.sub(rf"\b({names})\.", "", message)
+        longest = 500  # jsonargparse lists all that it tried
     message = re.sub(r"typing\.|<class '(\w+)'>", r"\1", message)
-    print("gpt-keras: error:", textwrap.shorten(message, 500, placeholder="..."), file=sys.stderr)
+    print(
+        "gpt-keras: error:", textwrap.shorten(message, longest, placeholder="..."), file=sys.stderr
+    )
     return 2

@@ -1,4 +1,4 @@
-"""Commands for trained models: generate, evaluate, explain, export, info."""
+"""Commands for trained models: generate, explain, export, info."""
 
 import pathlib
 import time
@@ -9,7 +9,6 @@ from .files import (
     check_writable,
     describe_size,
     print_written,
-    read_corpus,
     read_prompts,
 )
 from .package import gk
@@ -84,45 +83,6 @@ def generate(
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
-
-
-def evaluate(
-    model: str,
-    corpus: str,
-    *,
-    stride: int | None = None,
-    batch_size: int = 8,
-    keep_line_ends: bool = False,
-) -> None:
-    """Measure a model's perplexity on text; each token is scored once.
-
-    For example: gpt-keras evaluate my_model new_text.txt
-
-    Args:
-        model: Directory written by gpt-keras train or save_to_preset, or a .keras file.
-        corpus: Held-out text, which the model was not trained on: a text file, a directory with
-            .txt and .md files (each file is a document), or a bundled corpus (shakespeare or
-            tang_poems).
-        stride: Number of tokens between the starts of two windows of a long document. A smaller
-            stride gives the tokens more context but takes longer. The default is the model's
-            context length, so that windows do not overlap.
-        batch_size: Number of windows per batch.
-        keep_line_ends: Whether to keep CRLF and CR line ends in files instead of converting them
-            to LF. Use the same value as in training.
-    """
-    documents = read_corpus(corpus)
-    found = gk.evaluation.perplexity(
-        gk.CausalLM.from_preset(model),
-        documents,
-        stride=stride,
-        batch_size=batch_size,
-        keep_line_ends=keep_line_ends,
-    )
-    print(f"perplexity          {found.perplexity:.4f}")
-    print(f"loss                {found.loss:.4f} nats per token")
-    print(f"bits per character  {found.bits_per_character:.4f}")
-    print(f"bits per byte       {found.bits_per_byte:.4f}")
-    print(f"tokens              {found.num_tokens:,} in {len(documents):,} documents")
 
 
 def explain(model: str, text: str, output: str = "explanation.html") -> None:

@@ -33,6 +33,9 @@ from gpt_keras.evaluation.memorization import LongestMatch, TextIndex
 from gpt_keras.evaluation.scaling_law import PowerLaw, fit_power_law
 from gpt_keras.evaluation.short_answers import exact_match, token_f1
 from gpt_keras.evaluation.stereotypes import StereotypeReport, StereotypeTask
+from gpt_keras.evaluation.suite_comparison import SuiteComparison, compare_suites
+from gpt_keras.evaluation.suite_result import SuiteResult, load_results
+from gpt_keras.evaluation.suite_run import evaluate_suite
 from gpt_keras.evaluation.suites import Suite, SuiteEntry, load_suite
 from gpt_keras.evaluation.task_evaluation import evaluate
 from gpt_keras.evaluation.task_loading import load_task
@@ -69,7 +72,9 @@ __all__ = [
     "StereotypeReport",
     "StereotypeTask",
     "Suite",
+    "SuiteComparison",
     "SuiteEntry",
+    "SuiteResult",
     "TaskResult",
     "TextIndex",
     "answers",
@@ -82,11 +87,14 @@ __all__ = [
     "chrf",
     "classification_report",
     "compare",
+    "compare_suites",
     "counterfactuals",
     "distinct_n",
     "evaluate",
+    "evaluate_suite",
     "exact_match",
     "fit_power_law",
+    "load_results",
     "load_suite",
     "load_task",
     "mean_estimate",

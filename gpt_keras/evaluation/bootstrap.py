@@ -1,5 +1,6 @@
 """Bootstrap: intervals and standard errors by resampling the items."""
 
+import math
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

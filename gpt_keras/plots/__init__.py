@@ -1,4 +1,4 @@
-"""Matplotlib figures of tokens, training, predictions and interpretations.
+"""Matplotlib figures of tokens, training, predictions, evaluations, internals.
 
 The functions return figures. They do not use pyplot and do not display anything.
 
@@ -22,6 +22,7 @@ from gpt_keras.plots.interpretation import (
 )
 from gpt_keras.plots.prediction import next_tokens
 from gpt_keras.plots.scaling import scaling_law
+from gpt_keras.plots.task_metrics import evaluation
 from gpt_keras.plots.tokens import tokenization
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "chinese_font",
     "confusion_matrix",
     "embeddings",
+    "evaluation",
     "learning_rate",
     "logit_lens",
     "loss_by_position",
