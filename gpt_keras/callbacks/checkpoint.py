@@ -244,7 +244,7 @@ class Checkpoint(keras.callbacks.Callback):
             "data": _described_data(self._data),
             "place": list(self._data.place(is_end_of_epoch=batch == 0)),
             "seeds": seeds(),
-            "callbacks": callback_states(self._others, arrays),
+            "callbacks": callback_states([*self._others, self.model], arrays),
             "seconds": time.time(),
         }
         number = self._counter.total
@@ -336,7 +336,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _set_callback_states(self):
         waiting = self._waiting
-        set_callback_states(self._others, waiting["state"]["callbacks"], waiting["arrays"])
+        set_callback_states(
+            [*self._others, self.model], waiting["state"]["callbacks"], waiting["arrays"]
+        )
 
     # Signals
 

@@ -108,8 +108,8 @@ def callback_states(callbacks: Sequence[keras.callbacks.Callback], arrays: list)
     """Return the state of each callback as JSON can hold it.
 
     Args:
-        callbacks: The callbacks. One with the methods `get_state` and `set_state` gives its own
-            state. Of Keras's callbacks, the changing attributes are the state.
+        callbacks: The callbacks, or a model. An object with the methods `get_state` and `set_state`
+            gives its own state. Of Keras's callbacks, the changing attributes are the state.
         arrays: List to which the arrays of the states are added.
 
     Returns:

@@ -167,3 +167,233 @@ def test_continues_exactly_in_mid_epoch(case, tmp_path):
     resumed = train(make_model, data, tmp_path, every_steps=4)
     assert min(resumed[0]) > (0, 0)
     assert_equal(resumed, whole)
+
+
+# Callbacks with a state, and the end of a training
+
+
+class Counted(keras.callbacks.Callback):
+    """A user's callback that takes part in checkpoints."""
+
+    def __init__(self):
+        super().__init__()
+        self.sums = np.zeros(2)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.sums += [1, batch]
+
+    def get_state(self):
+        return {"sums": self.sums}
+
+    def set_state(self, state):
+        self.sums = np.array(state["sums"])
+
+
+def stateful_callbacks():
+    return [
+        gk.callbacks.LossWatch(print_fn=lambda _: None),
+        keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=0, min_delta=10),
+        keras.callbacks.EarlyStopping("loss", patience=2, min_delta=10, restore_best_weights=True),
+        Counted(),
+    ]
+
+
+@pytest.mark.parametrize("stop_after", [14, 25])
+def test_callbacks_continue_with_their_state(tmp_path, stop_after):
+    def fit(folder=None, stop_after=None):
+        callbacks = stateful_callbacks()
+        found = train(plain_language_model, data, folder, stop_after, callbacks, epochs=9)
+        return found, callbacks
+
+    def plain_language_model():
+        return language_model(lambda: keras.optimizers.Adam(1e-3))
+
+    def data():
+        return {"x": shuffled()}
+
+    whole, expected = fit()
+    fit(tmp_path, stop_after)
+    resumed, callbacks = fit(tmp_path)
+    assert_equal(resumed, whole)
+    assert len(whole[1]["loss"]) == 3  # EarlyStopping ended it
+    watch, plateau, stopping, counted = callbacks
+    assert watch._mean == expected[0]._mean
+    assert plateau.best == expected[1].best
+    assert plateau.wait == expected[1].wait
+    assert stopping.stopped_epoch == expected[2].stopped_epoch == 2
+    np.testing.assert_array_equal(counted.sums, expected[3].sums)
+
+
+def test_a_training_that_has_ended_is_not_repeated(tmp_path):
+    def data():
+        return {"x": shuffled()}
+
+    whole = train(language_model, data, tmp_path, epochs=2)
+    again = train(language_model, data, tmp_path, epochs=2)
+    assert again[0] == {}
+    assert again[1] == whole[1]
+    longer = train(language_model, data, tmp_path, epochs=3)
+    assert_equal(longer, train(language_model, data, epochs=3))
+
+
+def test_keeps_the_newest_and_the_best(tmp_path):
+    def data():
+        return {"x": shuffled(), "validation_data": shuffled()}
+
+    checkpoint = gk.callbacks.Checkpoint(tmp_path, every_steps=4, keep=2, keep_best="val_loss")
+    values = iter([3.0, 1.0, 2.0, 4.0])
+
+    class Values(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = next(values)
+            weights.append([np.array(w) for w in self.model.get_weights()])
+
+    weights = []
+    model = language_model()
+    model.fit(**data(), epochs=4, verbose=0, callbacks=[checkpoint, Values()])
+    found = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert found == ["checkpoint-00000020", "checkpoint-00000036", "checkpoint-00000040"]
+    other = language_model()
+    assert checkpoint.restore_weights(other, "best") == 20
+    for a, b in zip(other.get_weights(), weights[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert checkpoint.restore_weights(other) == 40
+
+
+# What goes wrong
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A folder with the checkpoints 4, 8 and 12 of a training that was interrupted."""
+    train(language_model, lambda: {"x": shuffled()}, tmp_path, stop_after=14, every_steps=4)
+    return tmp_path
+
+
+def other_rows():
+    rows = ids(1)
+    dataset = tf.data.Dataset.from_tensor_slices((rows[:, :-1], rows[:, 1:]))
+    return dataset.shuffle(40, seed=3).batch(4)
+
+
+def no_seed():
+    rows = ids(0)
+    dataset = tf.data.Dataset.from_tensor_slices((rows[:, :-1], rows[:, 1:]))
+    return dataset.shuffle(40, seed=np.random.randint(1, 10**6)).batch(4)
+
+
+def wider():
+    config = gk.presets.get("tiny").replace(
+        vocabulary_size=VOCABULARY_SIZE, hidden_dim=32, dropout=0.1
+    )
+    model = gk.GPTCausalLM(config)
+    model.compile(gk.training.adamw(1e-2), jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make_model", "x", "message"),
+    [
+        (language_model, other_rows, "the data changed .* differs"),
+        (language_model, lambda: no_seed().skip(1), "the data changed .* give each shuffle a seed"),
+        (language_model, lambda: shuffled().take(1), "the data changed .* differs|fewer than"),
+        (language_model, lambda: shuffled().unbatch().batch(5), "the data changed"),
+        (
+            language_model,
+            lambda: shuffled().map(lambda x, y: (x, y, tf.ones_like(x))),
+            "the batches changed .*int32 .*now",
+        ),
+        (wider, shuffled, r"the model or its optimizer changed \(now .*32.* before .*16"),
+        (
+            lambda: language_model(lambda: gk.training.muon(1e-2)),
+            shuffled,
+            "the model or its optimizer changed",
+        ),
+    ],
+    ids=["rows", "order", "fewer", "batch size", "weights", "model", "optimizer"],
+)
+def test_refuses_another_training(interrupted, make_model, x, message):
+    with pytest.raises(ValueError, match="Cannot continue the training in") as error:
+        train(make_model, lambda: {"x": x()}, interrupted)
+    assert error.match("changed")
+    # The folder is as before, and the right training continues.
+    assert len(list(interrupted.glob("checkpoint-*"))) == 3
+
+
+@pytest.mark.parametrize("name", ["arrays.npz", "state.json", "sha256.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "changed"])
+def test_falls_back_to_the_checkpoint_before(interrupted, name, damage):
+    file = interrupted / "checkpoint-00000012" / name
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        half = len(content) // 2
+        changed = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+        file.write_bytes(content[:half] if damage == "cut" else changed)
+    checkpoint = gk.callbacks.Checkpoint(interrupted)
+    model = language_model()
+    with pytest.warns(UserWarning, match="damaged.* The checkpoint before it is used"):
+        model.fit(shuffled(), epochs=1, verbose=0, callbacks=[checkpoint])
+    assert checkpoint.resumed_from == 8
+
+
+def test_only_damaged_checkpoints_are_an_error(interrupted):
+    for file in interrupted.glob("checkpoint-*/arrays.npz"):
+        file.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(ValueError, match="holds only damaged checkpoints"),
+    ):
+        train(language_model, lambda: {"x": shuffled()}, interrupted)
+
+
+def test_a_full_disk_does_not_end_the_training(tmp_path, monkeypatch):
+    calls = []
+
+    def full(*args, **kwargs):
+        calls.append(args)
+        raise OSError(28, "No space left on device")
+
+    def data():
+        return {"x": shuffled()}
+
+    train(language_model, data, tmp_path, stop_after=5, every_steps=4)
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.warns(UserWarning, match="could not be written .*No space left") as warned:
+        found = train(language_model, data, tmp_path, epochs=1)
+    assert len(warned) == len(calls) == 1
+    assert found[1]["loss"]
+    assert [path.name for path in tmp_path.glob("*check*")] == ["checkpoint-00000004"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every_steps": 0}, "`every_steps` must be a positive integer, got 0"),
+        ({"every_minutes": -1}, "`every_minutes` must be"),
+        ({"keep": 0}, "`keep` must be a positive integer"),
+        ({"keep_best": 3}, "`keep_best` must be a name such as 'val_loss', got 3"),
+    ],
+)
+def test_wrong_arguments(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        gk.callbacks.Checkpoint(tmp_path, **settings)
+
+
+def test_an_unknown_value_for_the_best(tmp_path):
+    with pytest.raises(ValueError, match=r"`keep_best` must be one of .*loss.*, got 'val_los'"):
+        train(language_model, lambda: {"x": shuffled()}, tmp_path, keep_best="val_los")
+
+
+def test_no_checkpoint_to_restore(tmp_path):
+    checkpoint = gk.callbacks.Checkpoint(tmp_path / "none")
+    with pytest.raises(ValueError, match="holds no newest checkpoint"):
+        checkpoint.restore_weights(language_model())
+    with pytest.raises(ValueError, match="`which` must be 'newest' or 'best'"):
+        checkpoint.restore_weights(language_model(), "last")
+
+
+def test_restored_weights_must_fit(interrupted):
+    with pytest.raises(ValueError, match="`model` differs from the checkpoint"):
+        gk.callbacks.Checkpoint(interrupted).restore_weights(wider())
