@@ -540,9 +540,9 @@ def test_ctrl_c_keeps_the_model(capsys, corpus, tmp_path, monkeypatch):
                 saved.append(sorted(file.name for file in folder.iterdir()))
                 os.kill(os.getpid(), signal.SIGINT)  # the batch ends, and is saved
 
-    monkeypatch.setattr(gk.callbacks, "Throughput", Interrupter)
     arguments = ["train", corpus, folder, *flags(SMALL)]
-    with ctrl_c_works():
+    with ctrl_c_works(), monkeypatch.context() as patch:
+        patch.setattr(gk.callbacks, "Throughput", Interrupter)
         code, _, err = run(capsys, *arguments)
     assert code == 130
     assert in_order(err, "new holds the model after 3 of 4 steps;", "--resume\n")
@@ -559,7 +559,6 @@ def test_ctrl_c_keeps_the_model(capsys, corpus, tmp_path, monkeypatch):
     assert "There is no model in it" in run(capsys, *arguments)[2]
 
     # The training continues, and equals one that was not interrupted.
-    monkeypatch.undo()
     code, out, _ = run(capsys, *arguments, "--resume")
     assert (code, "trained 4 steps" in out) == (0, True)
     whole = tmp_path / "whole"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .files import print_written
 from .package import gk
-from .runs import new_checkpoint, new_keeper, write_settings
+from .runs import CHECKPOINTS, new_checkpoint, new_keeper, write_settings
 from .task_models import counted
 
 AGAIN = "gpt-keras finetune --config {settings} MODEL DATA NEW_OUTPUT"
@@ -213,7 +213,7 @@ def print_measuring() -> None:
 
 def print_use(run: Run, model=None) -> None:
     """Print the written files, and the command that uses the model."""
-    print_written(run.output)
+    print_written(run.output, CHECKPOINTS)
     if model is None:
         use = f'classify {run.output} "..."'
     elif model.chat_template is not None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from .files import beginning, check_output, print_written, read_corpus
 from .package import gk
 from .runs import (
+    CHECKPOINTS,
     check_no_run,
     interrupted_settings,
     new_checkpoint,
@@ -245,7 +246,7 @@ def train(
     if validation is not None:
         loss, perplexity = history["val_loss"][-1], history["val_perplexity"][-1]
         print(f"validation loss {loss:.4f}, perplexity {perplexity:.2f}")
-    print_written(output)
+    print_written(output, CHECKPOINTS)
 
 
 def _num_evaluations(steps: int, most: int) -> int:
