@@ -538,24 +538,47 @@ def test_ctrl_c_keeps_the_model(capsys, corpus, tmp_path, monkeypatch):
             self.batches += 1
             if self.batches == 3:  # an evaluation came after two
                 saved.append(sorted(file.name for file in folder.iterdir()))
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(10)
+                os.kill(os.getpid(), signal.SIGINT)  # the batch ends, and is saved
 
-    monkeypatch.setattr(gk.callbacks, "Throughput", Interrupter)
     arguments = ["train", corpus, folder, *flags(SMALL)]
-    with ctrl_c_works():
+    with ctrl_c_works(), monkeypatch.context() as patch:
+        patch.setattr(gk.callbacks, "Throughput", Interrupter)
         code, _, err = run(capsys, *arguments)
     assert code == 130
-    assert "new holds the model after 2 of 4 steps\n" in err
+    assert in_order(err, "new holds the model after 3 of 4 steps;", "--resume\n")
     assert {"config.json", "model.weights.h5", "tokenizer.json"} <= set(saved[0])
     model = gk.GPTCausalLM.from_preset(folder)
     assert model.generate("the cat", max_new_tokens=3)
     assert not json.loads((folder / "run.json").read_text())["finished"]
     code, _, err = run(capsys, *arguments)
     assert code == 2
-    assert in_order(err, "did not finish", f"gpt-keras generate {folder}", "--config", "NEW_OUTPUT")
+    assert in_order(
+        err, "did not finish", f"gpt-keras generate {folder}", "--resume", "--config", "NEW_OUTPUT"
+    )
     (folder / "config.json").unlink()
     assert "There is no model in it" in run(capsys, *arguments)[2]
+
+    # The training continues, and equals one that was not interrupted.
+    code, out, _ = run(capsys, *arguments, "--resume")
+    assert (code, "trained 4 steps" in out) == (0, True)
+    whole = tmp_path / "whole"
+    assert run(capsys, "train", corpus, whole, *flags(SMALL))[0] == 0
+    records = [json.loads((path / "run.json").read_text()) for path in (folder, whole)]
+    names = ("loss", "val_loss")
+    assert [records[0]["history"][n] for n in names] == [records[1]["history"][n] for n in names]
+    assert len(records[0]["interruptions"]) == 1
+    assert "## Interruptions" in (folder / "report.md").read_text()
+    weights = [gk.CausalLM.from_preset(path).get_weights() for path in (folder, whole)]
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    # More steps, with as many steps between evaluations.
+    code, _, err = run(capsys, *arguments, "--resume", "--steps", 5)
+    assert (code, "`steps` must be a multiple of 2" in err) == (2, True)
+    code, _, err = run(capsys, *arguments, "--resume", "--hidden_dim", 32)
+    assert (code, "`hidden_dim` must be 16 to continue the training" in err) == (2, True)
+    code, out, _ = run(capsys, *arguments, "--resume", "--steps", 6)
+    assert (code, "trained 6 steps" in out) == (0, True)
 
 
 def test_without_jsonargparse(capsys, monkeypatch):

@@ -73,10 +73,30 @@ class LossWatch(keras.callbacks.Callback):
             self.model.stop_training = True
         else:
             self._mean = loss if self._mean is None else self._mean + 0.01 * (loss - self._mean)
+        self._remember_metrics()
+
+    def _remember_metrics(self):
+        metric = perplexity_of(self.model)
         self._before = number(metric.total), number(metric.count)
         self._values = [
             ops.convert_to_numpy(ops.convert_to_tensor(v)) for v in self._metric_variables()
         ]
+
+    def get_state(self) -> dict:
+        """Return what `Checkpoint` saves."""
+        return {
+            "counter": self._counter.get_state(),
+            "incidents": self.incidents,
+            "mean": self._mean,
+            "num_skipped": self._num_skipped,
+        }
+
+    def set_state(self, state: dict) -> None:
+        """Continue with a saved state; called by `Checkpoint`, after the metrics are restored."""
+        self._counter.set_state(state["counter"])
+        self.incidents[:] = state["incidents"]
+        self._mean, self._num_skipped = state["mean"], state["num_skipped"]
+        self._remember_metrics()
 
     def _metric_variables(self):
         return [variable for metric in self.model.metrics for variable in metric.variables]

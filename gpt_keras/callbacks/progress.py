@@ -43,6 +43,19 @@ class BatchCounter:
         self.total += batch - self._batch  # more than 1 with steps_per_execution
         self._batch = batch
 
+    def get_state(self) -> list[int]:
+        """Return the number of batches so far, and the number of the newest in its epoch."""
+        return [self.total, self._batch]
+
+    def set_state(self, state: list[int]) -> None:
+        """Continue with a saved state.
+
+        Args:
+            state: The result of `get_state`.
+        """
+        self.total, self._batch = state
+        self._before = self.total
+
     def has_passed(self, every: int) -> bool:
         """Return whether the last `end` reached or passed a multiple of `every`.
 
@@ -109,6 +122,15 @@ class SampleText(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.every is None:
             self._sample()
+
+    def get_state(self) -> dict:
+        """Return what `Checkpoint` saves."""
+        return {"samples": self.samples, "counter": self._counter.get_state()}
+
+    def set_state(self, state: dict) -> None:
+        """Continue with a saved state; called by `Checkpoint`."""
+        self.samples = [(batches, text) for batches, text in state["samples"]]
+        self._counter.set_state(state["counter"])
 
     def _sample(self):
         text = self.model.generate(self.prompt, **self.settings)

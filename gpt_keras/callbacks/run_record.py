@@ -107,7 +107,7 @@ class RunRecord(keras.callbacks.Callback):
             "optimizer": keras.optimizers.serialize(self.model.optimizer),
             "versions": package_versions(),
             "machine": machine,
-            "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "began": _time_of(time.time()),
             "finished": False,
             "assumed_watts": self.watts
             or machine["gpus"] * _WATTS_PER_GPU
@@ -116,6 +116,27 @@ class RunRecord(keras.callbacks.Callback):
         }
         self.directory.mkdir(parents=True, exist_ok=True)
         self._time()
+        self._write()
+
+    def get_state(self) -> dict:
+        """Return what `Checkpoint` saves."""
+        self._time()
+        names = ("began", "history", "interruptions", "seconds")
+        state = {name: self.record[name] for name in names if name in self.record}
+        return {**state, "now": time.time()}
+
+    def set_state(self, state: dict) -> None:
+        """Continue the record of an interrupted training; called by `Checkpoint`."""
+        before = {name: value for name, value in state.items() if name != "now"}
+        self._began -= before["seconds"]
+        self.record |= before
+        pause = {
+            "stopped": _time_of(state["now"]),
+            "continued": _time_of(time.time()),
+            "after_seconds": before["seconds"],
+            "pause_seconds": round(time.time() - state["now"], 1),
+        }
+        self.record["interruptions"] = [*before.get("interruptions", []), pause]
         self._write()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -174,6 +195,10 @@ def _model(model):
     }
 
 
+def _time_of(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
+
+
 def _report(record, has_curve) -> str:
     model, machine, history = record["model"], record["machine"], record["history"]
     state = "finished" if record["finished"] else "not finished"
@@ -206,6 +231,14 @@ def _report(record, has_curve) -> str:
                 for name in names
             ]
             lines.append(f"| {epoch + 1} | " + " | ".join(values) + " |")
+    if record.get("interruptions"):
+        lines += ["", "## Interruptions", ""]
+        lines += ["| last checkpoint | after | continued | pause |", "|---|--:|---|--:|"]
+        for pause in record["interruptions"]:
+            lines.append(
+                f"| {pause['stopped']} | {pause['after_seconds']:,.1f} s | {pause['continued']} | "
+                f"{pause['pause_seconds']:,.1f} s |"
+            )
     if record.get("incidents"):
         lines += ["", "## Incidents", "", "| step | loss | what happened |", "|--:|--:|---|"]
         for incident in record["incidents"]:

@@ -102,6 +102,15 @@ class TensorBoard(keras.callbacks.TensorBoard):
                     tf.summary.image(f"attention/layer_{layer}", picture[None], step=step)
         self._own_writer.flush()
 
+    def get_state(self) -> dict:
+        """Return what `Checkpoint` saves."""
+        return {"counter": self._counter.get_state(), "num_samples": self._num_samples}
+
+    def set_state(self, state: dict) -> None:
+        """Continue with a saved state; called by `Checkpoint`."""
+        self._counter.set_state(state["counter"])
+        self._num_samples = state["num_samples"]
+
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
         self._own_writer.close()

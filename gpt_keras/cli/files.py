@@ -76,9 +76,19 @@ def describe_size(num_bytes: int) -> str:
     return f"{num_bytes / 1024**power:,.1f} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
-def print_written(path: str | pathlib.Path) -> None:
-    """Print the path and size of a file, or of each file in a directory."""
+def print_written(path: str | pathlib.Path, *folders: str) -> None:
+    """Print the path and size of a file, or of each file in a directory.
+
+    Args:
+        path: The file or directory.
+        *folders: Names of folders in the directory whose size is printed, without their files.
+    """
     path = pathlib.Path(path)
+    sizes = {}
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
-            print(f"wrote {file} ({describe_size(file.stat().st_size)})")
+            first = file.relative_to(path).parts[:1]
+            shown = path / first[0] if first and first[0] in folders else file
+            sizes[shown] = sizes.get(shown, 0) + file.stat().st_size
+    for shown, size in sizes.items():
+        print(f"wrote {shown} ({describe_size(size)})")

@@ -11,7 +11,7 @@ from .finetuning_classification import finetune_classifier
 from .finetuning_dpo import finetune_dpo
 from .finetuning_grpo import finetune_grpo
 from .finetuning_run import AGAIN, Run
-from .runs import check_no_run
+from .runs import check_no_run, interrupted_settings
 from .task_models import check_no_task
 
 # The keyword arguments of a task's function are the options of the task, with their defaults.
@@ -63,6 +63,7 @@ def finetune(
     reward: str | None = None,
     num_generations: int | None = None,
     temperature: float | None = None,
+    resume: bool = False,
 ) -> None:
     """Fine-tune a language model, and save it.
 
@@ -72,7 +73,7 @@ def finetune(
     data is held out, and the model is measured on it. By default LoRA adapters are trained, which
     needs little memory. The output directory contains the model (adapters included), report.md,
     run.json and run.yaml. The model is saved after each epoch. Ctrl-C stops training and saves the
-    current model.
+    current model. The same command with --resume continues an interrupted training exactly.
 
     For a classifier: gpt-keras finetune smollm2_135m_instruct reviews.csv my_classifier --text
     review --label stars. For a chat model: gpt-keras finetune my_model conversations.jsonl
@@ -152,6 +153,9 @@ def finetune(
         num_generations: For grpo, the number of completions of each prompt that are compared. The
             default is 8.
         temperature: For grpo, the temperature of sampling. The default is 1.
+        resume: Whether to continue the training in output, from its newest checkpoint. The other
+            arguments must be as before, but epochs may be larger. The learning-rate schedule then
+            follows the new number of epochs.
     """
     given = dict(locals())
     began = time.perf_counter()
@@ -159,13 +163,16 @@ def finetune(
     from gpt_keras.checks import check_positive_int, check_seed
 
     # All arguments are checked before training, and the cheap checks come first.
-    check_no_run(output, AGAIN, _USES[task])
-    check_output(output)
+    settings = {"model": model, "data": data, "output": output, "task": task} | options
+    if resume:
+        interrupted_settings(output, settings, ("epochs",))
+    else:
+        check_no_run(output, AGAIN, _USES[task])
+        check_output(output)
     for name in ("epochs", "batch_size"):
         check_positive_int(name, options[name])
     check_seed(seed)
     check_no_task(model)
-    settings = {"model": model, "data": data, "output": output, "task": task} | options
     _TASKS[task](model, data, Run(output, settings, began), **options)
 
 

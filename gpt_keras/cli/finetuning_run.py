@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .files import print_written
 from .package import gk
-from .runs import new_keeper, write_settings
+from .runs import CHECKPOINTS, new_checkpoint, new_keeper, write_settings
 from .task_models import counted
 
 AGAIN = "gpt-keras finetune --config {settings} MODEL DATA NEW_OUTPUT"
@@ -161,17 +161,18 @@ def fit(
     record = gk.callbacks.RunRecord(run.output, run.settings, files)
     notice = gk.callbacks.CompileNotice(lambda text: print(text, flush=True))
     keeper = new_keeper(run.output, model=saved)
+    checkpoint = new_checkpoint(run.output)
     write_settings(run.output, run.settings, AGAIN)
     began = time.perf_counter()
     try:
         model.fit(
             data,
             epochs=epochs,
-            callbacks=[notice, keras.callbacks.TerminateOnNaN(), record, keeper],
+            callbacks=[notice, keras.callbacks.TerminateOnNaN(), record, keeper, checkpoint],
             verbose=1 if sys.stdout.isatty() else 2,
             **arguments,
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         print(keeper.interrupted(steps), file=sys.stderr)
         raise
     print(f"trained {steps:,} steps in {time.perf_counter() - began:.1f} s", flush=True)
@@ -212,7 +213,7 @@ def print_measuring() -> None:
 
 def print_use(run: Run, model=None) -> None:
     """Print the written files, and the command that uses the model."""
-    print_written(run.output)
+    print_written(run.output, CHECKPOINTS)
     if model is None:
         use = f'classify {run.output} "..."'
     elif model.chat_template is not None:

@@ -8,7 +8,14 @@ from typing import Any, Literal
 
 from .files import beginning, check_output, print_written, read_corpus
 from .package import gk
-from .runs import check_no_run, new_keeper, write_settings
+from .runs import (
+    CHECKPOINTS,
+    check_no_run,
+    interrupted_settings,
+    new_checkpoint,
+    new_keeper,
+    write_settings,
+)
 
 # Default learning rates of a new model.
 _LEARNING_RATES = {"muon": 0.02, "adamw": 0.001}
@@ -48,12 +55,14 @@ def train(
     tensorboard: bool = False,
     keep_line_ends: bool = False,
     seed: int = 0,
+    resume: bool = False,
 ) -> None:
     """Train a new GPT on text, or go on with a trained one, and save it with a report.
 
     The output directory contains the model, report.md, run.json and run.yaml. To repeat a run:
     gpt-keras train --config my_model/run.yaml shakespeare another_model. The model is saved after
-    each evaluation. Ctrl-C stops training and saves the current model.
+    each evaluation. Ctrl-C stops training and saves the current model. The same command with
+    --resume continues an interrupted training exactly, as if it had not been interrupted.
 
     For example: gpt-keras train shakespeare my_model --steps 500
 
@@ -108,8 +117,12 @@ def train(
         keep_line_ends: Whether to keep CRLF and CR line ends in files instead of converting them
             to LF.
         seed: Random seed of the whole run. The same seed gives the same training.
+        resume: Whether to continue the training in output, from its newest checkpoint. The other
+            arguments must be as before, but steps may be larger. The learning-rate schedule then
+            follows the new number of steps.
     """
     settings = dict(locals())
+    del settings["resume"]
     began = time.perf_counter()
     import keras
 
@@ -117,8 +130,12 @@ def train(
     from gpt_keras.checks import check_positive_int, check_rate, check_seed
 
     # All arguments are checked here, so that an error appears before any long work.
-    check_no_run(output, _AGAIN, 'gpt-keras generate {output} "..."')
-    check_output(output)
+    before = settings
+    if resume:
+        before = interrupted_settings(output, settings, ("steps",))
+    else:
+        check_no_run(output, _AGAIN, 'gpt-keras generate {output} "..."')
+        check_output(output)
     check_cache_dir(default_cache_dir())
     documents = read_corpus(corpus)
     shape = {"num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim}
@@ -133,8 +150,17 @@ def train(
         check_positive_int(name, settings[name])
     check_rate("validation_fraction", validation_fraction)
     check_seed(seed)
+    epochs = _num_evaluations(before["steps"], evaluations)
+    if resume:
+        interval = before["steps"] // epochs
+        if steps % interval or steps < before["steps"]:
+            raise ValueError(
+                f"`steps` must be a multiple of {interval}, the steps between two evaluations, and "
+                f"at least {before['steps']} to continue the training in {output!r}; got {steps}."
+            )
+        epochs = steps // interval
     if warmup_steps is None:
-        warmup_steps = min(steps // 10, 100)
+        warmup_steps = min(before["steps"] // 10, 100)
     if not 0 <= warmup_steps < steps:
         raise ValueError(f"`warmup_steps` must be from 0 to below {steps}, got {warmup_steps!r}.")
     make_optimizer = {"adamw": gk.training.adamw, "muon": gk.training.muon}[optimizer]
@@ -195,7 +221,6 @@ def train(
     print(f"prepared in {time.perf_counter() - began:.1f} s", flush=True)
 
     began = time.perf_counter()
-    epochs = max(n for n in range(1, min(evaluations, steps) + 1) if steps % n == 0)
     keeper = new_keeper(output, accumulate)
     try:
         history = model.fit(
@@ -203,10 +228,10 @@ def train(
             validation_data=validation,
             epochs=epochs,
             steps_per_epoch=steps // epochs * accumulate,
-            callbacks=[*callbacks, keeper],
+            callbacks=[*callbacks, keeper, new_checkpoint(output)],
             verbose=1 if sys.stdout.isatty() else 2,
         ).history
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         print(keeper.interrupted(steps), file=sys.stderr)
         raise
     print(f"trained {steps:,} steps in {time.perf_counter() - began:.1f} s")
@@ -221,7 +246,12 @@ def train(
     if validation is not None:
         loss, perplexity = history["val_loss"][-1], history["val_perplexity"][-1]
         print(f"validation loss {loss:.4f}, perplexity {perplexity:.2f}")
-    print_written(output)
+    print_written(output, CHECKPOINTS)
+
+
+def _num_evaluations(steps: int, most: int) -> int:
+    """Return the largest number up to `most` that divides `steps`."""
+    return max(n for n in range(1, min(most, steps) + 1) if steps % n == 0)
 
 
 def _config(preset: str | None, shape: Mapping[str, Any], **changes) -> "gk.GPTConfig":

@@ -3,12 +3,16 @@
 import json
 import os
 import pathlib
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SETTINGS = "run.yaml"
 _RECORD = "run.json"
+
+# Folder of the checkpoints in the directory of a run.
+CHECKPOINTS = "checkpoints"
 
 
 def check_no_run(output: str, again: str, use: str) -> None:
@@ -19,6 +23,8 @@ def check_no_run(output: str, again: str, use: str) -> None:
         again: Command that repeats the run, with `{settings}` for the file of its settings.
         use: Command that uses the model of the run, with `{output}` for its directory.
     """
+    from gpt_keras.callbacks.checkpoint_folder import checkpoint_numbers
+
     folder = pathlib.Path(output)
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
@@ -29,10 +35,63 @@ def check_no_run(output: str, again: str, use: str) -> None:
     found = "There is no model in it."
     if (folder / "config.json").exists():
         found = f"Its model can be used: {use.format(output=output)}."
+    if checkpoint_numbers(folder / CHECKPOINTS):
+        found += " To continue it, repeat the command with --resume."
     raise ValueError(
         f"`output` {output!r} holds a training that did not finish. {found} To train from the "
         f"beginning, delete it, or name another output: {again.format(settings=folder / _SETTINGS)}"
     )
+
+
+def interrupted_settings(
+    output: str, settings: Mapping[str, Any], changeable: Sequence[str]
+) -> dict[str, Any]:
+    """Return the settings of the training in `output`, which continues.
+
+    Args:
+        output: Directory of the run.
+        settings: Value of each argument of the command.
+        changeable: Names of the settings that may have another value than before.
+
+    Raises:
+        ValueError: There is no training to continue, or a setting has another value.
+    """
+    import yaml  # comes with jsonargparse
+
+    from gpt_keras.callbacks.checkpoint_folder import checkpoint_numbers
+
+    folder = pathlib.Path(output)
+    try:
+        before = yaml.safe_load((folder / _SETTINGS).read_text(encoding="utf-8"))
+    except OSError:
+        raise ValueError(
+            f"`resume` needs an interrupted training in `output`, but {output!r} has no "
+            f"{_SETTINGS}. Leave out --resume to begin one."
+        ) from None
+    if not checkpoint_numbers(folder / CHECKPOINTS):
+        raise ValueError(
+            f"`resume` needs a checkpoint in {str(folder / CHECKPOINTS)!r}, but there is none. "
+            f"Delete {output!r} and leave out --resume to begin again."
+        )
+    for name, value in settings.items():
+        # An option of a newer version is not among the settings of an older one.
+        if name not in changeable and before.get(name, value) != value:
+            raise ValueError(
+                f"`{name}` must be {before[name]!r} to continue the training in {output!r}, got "
+                f"{value!r}. Only {' and '.join(changeable)} may change."
+            )
+    return before
+
+
+def new_checkpoint(output: str):
+    """Return the callback that saves a run each minute, and continues an interrupted one.
+
+    Args:
+        output: Directory of the run.
+    """
+    from gpt_keras.callbacks import Checkpoint
+
+    return Checkpoint(pathlib.Path(output) / CHECKPOINTS, every_minutes=1, keep=2)
 
 
 def new_keeper(output: str, accumulate: int = 1, model=None):
@@ -50,8 +109,10 @@ def new_keeper(output: str, accumulate: int = 1, model=None):
     folder = pathlib.Path(output)
 
     class ModelKeeper(keras.callbacks.Callback):
-        saved_step = 0
-        _counter = BatchCounter()
+        def __init__(self):
+            super().__init__()
+            self.saved_step = 0
+            self._counter = BatchCounter()
 
         @property
         def step(self):
@@ -73,12 +134,21 @@ def new_keeper(output: str, accumulate: int = 1, model=None):
                 # Nothing was learned. Without these files, the user can run the command again.
                 for name in (_SETTINGS, _RECORD, "report.md"):
                     (folder / name).unlink(missing_ok=True)
+                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
                 return "gpt-keras: nothing was trained yet, and nothing is kept"
             if self.step > self.saved_step:
                 self._save()
             return (
-                f"gpt-keras: {output} holds the model after {self.saved_step:,} of {steps:,} steps"
+                f"gpt-keras: {output} holds the model after {self.saved_step:,} of {steps:,} "
+                "steps; to continue, repeat the command with --resume"
             )
+
+        def get_state(self):
+            return {"saved_step": self.saved_step, "counter": self._counter.get_state()}
+
+        def set_state(self, state):
+            self.saved_step = state["saved_step"]
+            self._counter.set_state(state["counter"])
 
         def _save(self):
             _save(self.model if model is None else model, folder)

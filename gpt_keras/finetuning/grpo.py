@@ -355,6 +355,14 @@ class GRPO(FineTuner):
         arrays = {**arrays, "old": found["log_probabilities"]}
         return {**arrays, "reference": found["reference"]} if self.beta else arrays
 
+    def get_state(self) -> dict:
+        """Return what `gk.callbacks.Checkpoint` saves beside the variables."""
+        return {"num_sampled": self._num_sampled}
+
+    def set_state(self, state: dict) -> None:
+        """Continue with a saved state; called by `gk.callbacks.Checkpoint`."""
+        self._num_sampled = state["num_sampled"]
+
     # Keras's hooks
 
     def make_train_function(self, force=False):

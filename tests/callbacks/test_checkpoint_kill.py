@@ -1,0 +1,155 @@
+"""A training in its own process that is killed, and continued by the same command."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SCRIPT = """
+import json, os, sys, time
+import keras
+import numpy as np
+import gpt_keras as gk
+
+folder, losses, when = sys.argv[1:4]
+keras.utils.set_random_seed(3)
+tokenizer = gk.tokenizers.CharacterTokenizer("abcdefgh ")
+train, validation = gk.datasets.language_modeling(
+    "abcdefgh hgfedcba " * 60,
+    tokenizer,
+    sequence_length=8,
+    batch_size=4,
+    seed=1,
+    cache_dir=folder + "/cache",
+)
+config = gk.presets.get("tiny").replace(vocabulary_size=tokenizer.vocabulary_size, dropout=0.1)
+model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+optimizer = gk.training.adamw(
+    1e-2, warmup_steps=5, total_steps=60, gradient_accumulation_steps=3, skip_above=3.0
+)
+model.compile(optimizer, jit_compile=when == "xla")
+
+class Losses(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        with open(losses, "a") as file:
+            file.write(json.dumps([self.epoch, batch, float(logs["loss"]).hex()]) + "\\n")
+        time.sleep(0.01)
+
+if when == "slow write":  # kill it while it writes
+    savez = np.savez
+
+    def slow(path, **arrays):
+        savez(path, **arrays)
+        with open(folder + "/writing", "a") as file:
+            file.write("x")
+        time.sleep(0.2)
+
+    np.savez = slow
+
+callbacks = [Losses()]
+if when != "whole":
+    callbacks.append(gk.callbacks.Checkpoint(folder + "/checkpoints", every_steps=5))
+model.fit(train, validation_data=validation, epochs=3, verbose=0, callbacks=callbacks)
+weights = [float(np.abs(w).astype("float64").sum()).hex() for w in model.get_weights()]
+print(json.dumps(weights))
+"""
+
+
+def run(folder, when="", losses="losses"):
+    (folder / "script.py").write_text(SCRIPT)
+    return subprocess.Popen(
+        [sys.executable, folder / "script.py", folder, folder / losses, when],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
+    )
+
+
+def read(path):
+    """Return the losses by their place; a batch that was repeated must have the same loss."""
+    found = {}
+    for line in path.read_text().splitlines():
+        epoch, batch, loss = json.loads(line)
+        assert found.setdefault((epoch, batch), loss) == loss
+    return found
+
+
+def wait_for(path, size, process):
+    while not path.exists() or path.stat().st_size < size:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.002)
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return json.loads(output)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return finish(run(folder, "whole")), read(folder / "losses")
+
+
+def kill_and_continue(folder, num_kills, when, choose):
+    for _ in range(num_kills):
+        process = run(folder, when)
+        if when == "slow write":
+            marks = folder / "writing"
+            wait_for(marks, (marks.stat().st_size if marks.exists() else 0) + choose(4), process)
+        else:
+            losses = folder / "losses"
+            lines = losses.read_text().count("\n") if losses.exists() else 0
+            wanted = lines + choose(25)
+            while not losses.exists() or losses.read_text().count("\n") < wanted:
+                if process.poll() is not None:
+                    break
+                time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    return finish(run(folder)), read(folder / "losses")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["", "slow write"])
+def test_a_killed_training_equals_one_that_was_not(tmp_path, whole, when):
+    assert kill_and_continue(tmp_path, 1, when, lambda n: n) == whole
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("when", ["", "slow write"])
+def test_fifteen_kills_at_random_moments(tmp_path, whole, when):
+    generator = random.Random(0)
+    found = kill_and_continue(tmp_path, 15, when, lambda n: generator.randint(1, n))
+    assert found == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+def test_signals_save_and_end(tmp_path, whole, number, code):
+    process = run(tmp_path)
+    wait_for(tmp_path / "losses", 400, process)
+    second = run(tmp_path, losses="others")  # two processes in one folder
+    errors = second.communicate()[1]
+    assert second.returncode == 1
+    assert "is in use by process" in errors
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode in (code, -number), errors
+    count = (tmp_path / "losses").read_text().count("\n")
+    assert finish(run(tmp_path)) == whole[0]
+    lines = (tmp_path / "losses").read_text().splitlines()
+    assert len(lines) == len(whole[1])  # no batch was repeated
+    assert 0 < count < len(lines)
+    assert read(tmp_path / "losses") == whole[1]
