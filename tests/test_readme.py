@@ -31,7 +31,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys, few_steps):
     reviews = [f"{n} fools,{'bad' if n % 3 else 'good'}" for n in range(60)]
     (tmp_path / "reviews.csv").write_text("\n".join(["review,verdict", *reviews]), "utf-8")
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(examples) == 14
+    assert len(examples) == 16
     names = {}
     for number, example in enumerate(examples):
         exec(compile(example, f"README example {number + 1}", "exec"), names)

@@ -17,6 +17,7 @@ _ATTRIBUTES = {
         "best_weights",
         "stopped_epoch",
     ),
+    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
     keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
     keras.callbacks.ModelCheckpoint: (
         "best",

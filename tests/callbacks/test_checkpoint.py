@@ -158,7 +158,12 @@ def assert_equal(resumed, whole):
         np.testing.assert_array_equal(a, b, a.path)
 
 
-@pytest.mark.parametrize("case", CASES)
+FAST = ("one iterator", "accumulation", "plain Keras")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in FAST else pytest.mark.slow) for c in CASES]
+)
 def test_continues_exactly_in_mid_epoch(case, tmp_path):
     make_model, data = CASES[case]
     size = 2 if case == "several steps" else 1
@@ -222,6 +227,24 @@ def test_callbacks_continue_with_their_state(tmp_path, stop_after):
     assert plateau.wait == expected[1].wait
     assert stopping.stopped_epoch == expected[2].stopped_epoch == 2
     np.testing.assert_array_equal(counted.sums, expected[3].sums)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_after", [11, 14])  # the newest checkpoint is that of batch 10
+def test_swapped_averages(tmp_path, stop_after):
+    def fit(folder=None, stop_after=None):
+        def data():
+            return {"x": shuffled(), "validation_data": shuffled()}
+
+        def make_model():
+            return language_model(lambda: gk.training.adamw(1e-2, use_ema=True))
+
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        return train(make_model, data, folder, stop_after, [swap])
+
+    whole = fit()
+    fit(tmp_path, stop_after)
+    assert_equal(fit(tmp_path), whole)
 
 
 def test_a_training_that_has_ended_is_not_repeated(tmp_path):
