@@ -48,8 +48,8 @@ class Checkpoint(keras.callbacks.Callback):
     A checkpoint holds the weights, the optimizer with its schedule, accumulated gradients, moving
     averages and loss scale, the random seeds, dropout's included, the place in the data, the
     metrics, and the state of the callbacks `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`,
-    `SwapEMAWeights`, `History` and of this package's. Another callback can take part: its method `get_state` returns
-    what JSON can hold, or NumPy arrays, and `set_state` receives it.
+    `SwapEMAWeights`, `History` and of this package's. Another callback can take part: its method
+    `get_state` returns what JSON can hold, or NumPy arrays, and `set_state` receives it.
 
     The data must come in the same order again. The datasets of `gk.datasets` do; a dataset of your
     own does if its shuffles have seeds. The callback compares digests of batches, and refuses data
