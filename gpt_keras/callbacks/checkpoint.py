@@ -52,8 +52,8 @@ class Checkpoint(keras.callbacks.Callback):
     `get_state` returns what JSON can hold, or NumPy arrays, and `set_state` receives it.
 
     The data must come in the same order again. The datasets of `gk.datasets` do; a dataset of your
-    own does if its shuffles have seeds. The callback compares digests of batches, and refuses data
-    that differ.
+    own does if its shuffles have seeds, and arrays do after `keras.utils.set_random_seed`. The
+    callback compares digests of batches, and refuses data that differ.
 
     Ctrl-C and SIGTERM let the current batch end, write a checkpoint and stop: Ctrl-C with
     `KeyboardInterrupt`, SIGTERM with the exit code 143. A second Ctrl-C stops at once. A damaged
@@ -80,9 +80,10 @@ class Checkpoint(keras.callbacks.Callback):
 
     Example:
         >>> import tempfile
-        >>> import gpt_keras as gk, numpy as np
+        >>> import gpt_keras as gk, keras, numpy as np
         >>> ids = np.arange(40).reshape(8, 5) % 7
         >>> def train(folder, epochs):
+        ...     keras.utils.set_random_seed(0)
         ...     model = gk.GPTCausalLM(gk.presets.get("tiny").replace(vocabulary_size=7))
         ...     model.compile(jit_compile=False)
         ...     checkpoint = gk.callbacks.Checkpoint(folder)
@@ -296,13 +297,15 @@ class Checkpoint(keras.callbacks.Callback):
                 raise ValueError(f"{self._cannot()}: {name} changed ({detail}).")
         for (_, variable), value in zip(variables, arrays):
             variable.assign(value)
+        _build_metrics(self.model, self._data.element_spec)
         place = DataPlace(*state["place"])
         try:
             self._data.go_to(place, state["batch"])
         except OtherData as error:
             raise ValueError(
-                f"{self._cannot()}: the data changed ({error}). If they are the same files, their "
-                "order is not: give each shuffle a seed."
+                f"{self._cannot()}: the data changed ({error}). If they are the same data in "
+                "another order, give each shuffle a seed. For arrays, which Keras shuffles, call "
+                "keras.utils.set_random_seed before `fit`."
             ) from None
         self._counter.total = state["batches"]
         self.resumed_from = state["batches"]
@@ -319,7 +322,6 @@ class Checkpoint(keras.callbacks.Callback):
         """Restore what Keras and the callbacks reset when an epoch begins."""
         state, arrays = self._waiting["state"], self._waiting["arrays"]
         if state["batch"] > 0:  # in the middle of an epoch
-            _build_metrics(self.model, self._data.element_spec)
             metrics = metric_variables(self.model)
             if _described(metrics) != state["metrics"]:
                 raise ValueError(
