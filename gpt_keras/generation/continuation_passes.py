@@ -103,9 +103,7 @@ class CachedPasses:
     @functools.cached_property
     def fill(self):
         """`fill(token_ids, starts, length) -> cache`, compiled; see `_fill`."""
-        return tf.function(
-            self._fill, input_signature=[_MATRIX, _VECTOR, _SCALAR], autograph=False
-        )
+        return tf.function(self._fill, input_signature=[_MATRIX, _VECTOR, _SCALAR], autograph=False)
 
     @functools.cached_property
     def take(self):
