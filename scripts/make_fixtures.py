@@ -663,7 +663,7 @@ def _harness_results(folder, rows, has_chat):
 
 
 def _likelihoods(folder, number, draw):
-    """Return random contexts and continuations with their log-likelihoods, without the harness."""
+    """Return contexts and continuations with their log-likelihoods, by transformers."""
     load = transformers.AutoModelForCausalLM.from_pretrained
     model = load(folder, dtype=torch.float32, attn_implementation="eager").eval()
     items = []

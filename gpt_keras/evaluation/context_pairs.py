@@ -8,7 +8,9 @@ from gpt_keras.tokenizers import Tokenizer
 def encode_pair(
     tokenizer: Tokenizer, context: str, continuation: str
 ) -> tuple[list[int], list[int]]:
-    """Return the token ids of a context and of its continuation, as lm-evaluation-harness does.
+    """Return the token ids of a context and of its continuation.
+
+    They are the ids of lm-evaluation-harness (`HFLM` with its default settings).
 
     Spaces at the end of the context move to the continuation. Both are encoded as one text, which
     is then cut where the ids of the context alone end. The text begins with the start-of-text token
@@ -46,7 +48,9 @@ def encode_pair(
 def encode_pairs(
     tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]
 ) -> list[tuple[list[int], list[int]]]:
-    """Return `encode_pair` of many pairs; a text that occurs several times is encoded once.
+    """Return `encode_pair` of many pairs.
+
+    All texts are encoded in one batch, and equal texts once.
 
     Args:
         tokenizer: The tokenizer.

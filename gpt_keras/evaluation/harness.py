@@ -40,12 +40,15 @@ _BATCHES = 64
 
 
 class HarnessModel(TemplateLM):
-    """Model for lm-evaluation-harness: `lm_eval.simple_evaluate(model=HarnessModel(model), ...)`.
+    """Model for lm-evaluation-harness.
 
-    It runs every task of text: log-likelihoods of choices, rolling log-likelihoods, and generated
-    answers, with few-shot examples and with the model's chat template (`apply_chat_template=True`).
-    Texts are encoded and cut as in the harness's `HFLM`, so figures can be compared with figures of
-    the same weights in transformers. A context runs once for all its continuations.
+    `lm_eval.simple_evaluate(model=gk.evaluation.HarnessModel(model), tasks=[...])` evaluates it.
+
+    The harness runs every task of text with it: log-likelihoods of choices, rolling
+    log-likelihoods, and generated answers, with few-shot examples and with the model's chat
+    template (`apply_chat_template=True`). Texts are encoded and cut as in the harness's `HFLM`, so
+    figures can be compared with figures of the same weights in transformers. A context runs once
+    for all its continuations.
 
     A model with a LoRA adapter is evaluated in the same way. Sampled answers depend on `seed` and
     on the number of the request, so a second run gives the same answers.
@@ -90,7 +93,7 @@ class HarnessModel(TemplateLM):
 
     @property
     def eot_token_id(self) -> int | None:
-        """Id of the end-of-text token; None if the tokenizer has none."""
+        """Id of the end-of-text token; None if the tokenizer lacks one."""
         return self.tokenizer.end_of_text_id
 
     @property
@@ -284,12 +287,12 @@ class HarnessModel(TemplateLM):
 
     @property
     def tokenizer_name(self) -> str:
-        """Name of the tokenizer and the chat template, for the harness's cache of requests."""
+        """Name of tokenizer and chat template, for the harness's cache of requests."""
         content = f"{self.tokenizer.digest()}\n{self.model.chat_template}"
         return f"gpt_keras-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
     def chat_template(self, chat_template: bool | str = False) -> str:
-        """Return the source of the model's chat template, or an empty text if it has none.
+        """Return the source of the model's chat template, or an empty text.
 
         Args:
             chat_template: Ignored, because a model has one template.

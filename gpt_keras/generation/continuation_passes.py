@@ -19,7 +19,7 @@ _CHUNK = 256
 
 
 class Targets(NamedTuple):
-    """Tokens whose log-probabilities are computed, as three vectors of the same length.
+    """Tokens whose log-probabilities are computed: three vectors.
 
     Attributes:
         rows: Row of the batch.
@@ -92,7 +92,7 @@ class CachedPasses:
 
     @functools.cached_property
     def bytes_per_column(self) -> int:
-        """Memory of one row of the cache for each column, in bytes; unknown sizes count as 1."""
+        """Bytes of one column of one row of the cache; unknown sizes count as 1."""
         return sum(
             part.dtype.size * math.prod(size or 1 for size in part.shape)
             for part in tf.nest.flatten(self._cache_spec)
@@ -129,7 +129,7 @@ class CachedPasses:
         Args:
             token_ids: `(rows, columns)`.
             starts: `(rows,)`, column of each row's first token.
-            length: Number of columns of the cache, at least those of `token_ids`.
+            length: Number of columns of the cache, at least as many as in `token_ids`.
         """
         end = tf.shape(token_ids)[1]
 

@@ -126,7 +126,7 @@ class _Job:
 
 
 class _Target(NamedTuple):
-    """A token to predict: the column that predicts it, the token, and its continuation."""
+    """A token to predict, the column that predicts it, and its continuation."""
 
     column: int
     token_id: int
@@ -170,7 +170,10 @@ def _checked(name, token_ids, model):
 
 
 def _groups(jobs: Sequence[_Job]) -> list[list[_Row]]:
-    """Return the rows of each head, the shortest head first, without rows that others contain."""
+    """Return the rows of each head, without rows that others contain.
+
+    The shortest head is first.
+    """
     by_head: dict[tuple, list[_Job]] = {}
     for job in jobs:
         by_head.setdefault(job.head, []).append(job)
@@ -267,7 +270,7 @@ def _batches(rows, limit, batch_size):
 
 
 def _targets(rows, first, end):
-    """Return the targets in the columns from `first` to `end`, and `(row, target)` of each."""
+    """Return `(row, target)` of each target in a range of columns, and `Targets`."""
     owners, cells = [], []
     for i, row in enumerate(rows):
         for k, target in enumerate(row.targets):

@@ -1,4 +1,6 @@
-"""Scores of continuations equal a softmax over whole passes, in NumPy, and `model.score`."""
+"""Scores of continuations equal a softmax over whole passes, in NumPy."""
+
+from itertools import chain
 
 import keras
 import numpy as np
@@ -44,7 +46,7 @@ def plain_scores(model, requests, num_known=VOCABULARY):
 
 
 def whole_passes(model, rows):
-    """The logits of each row; in a causal model padding on the right changes none of them."""
+    """The logits of each row; padding on the right changes none of them."""
     length = getattr(model.backbone, "input_shape", (None, None))[1] or max(map(len, rows))
     padded = np.array([row + [0] * (length - len(row)) for row in rows], np.int32)
     logits = np.array(model(padded, training=False).numpy(), np.float64)
@@ -55,7 +57,7 @@ def check(model, requests, num_known=VOCABULARY, atol=1e-3, **kwargs):
     found = score_continuations(model, requests, **kwargs)
     expected = plain_scores(model, requests, num_known)
     assert [len(scores) for scores in found] == [len(scores) for scores in expected]
-    for score, right in zip(sum(found, []), sum(expected, []), strict=True):
+    for score, right in zip(chain(*found), chain(*expected), strict=True):
         assert score.log_probability == pytest.approx(right.log_probability, abs=atol)
         assert score[1:] == right[1:]
     return found
@@ -124,8 +126,8 @@ class WritesInExtend(Mine):
         # Fails if the new columns are outside of the cache.
         written = self.write(cache, update, index)
         new = tf.range(tf.shape(token_ids)[1]) + index
-        for part, given in zip(tf.nest.flatten(written), tf.nest.flatten(empty), strict=True):
-            tf.debugging.assert_equal(tf.shape(tf.gather(part, new, axis=2)), tf.shape(given))
+        for part, room in zip(tf.nest.flatten(written), tf.nest.flatten(empty), strict=True):
+            tf.debugging.assert_equal(tf.shape(tf.gather(part, new, axis=2)), tf.shape(room))
         return super().extend(token_ids, cache, index, starts)
 
 
@@ -151,7 +153,7 @@ def test_the_batch_size_changes_only_rounding(model):
     runs = [score_continuations(model, requests, batch_size=size) for size in (1, 3, 8)]
     runs += [[score_continuations(model, [one])[0] for one in requests]]
     for run in runs[1:]:
-        for score, other in zip(sum(runs[0], []), sum(run, []), strict=True):
+        for score, other in zip(chain(*runs[0]), chain(*run), strict=True):
             assert score.log_probability == pytest.approx(other.log_probability, abs=1e-4)
             assert score[1:] == other[1:]
     assert score_continuations(model, requests, batch_size=3) == runs[1]
@@ -187,7 +189,7 @@ def test_half_precision(dtype):
     model = gk.GPTCausalLM(tiny_config(), dtype=dtype)
     found = score_continuations(model, random_requests(2))
     expected = plain_scores(model, random_requests(2))
-    for score, right in zip(sum(found, []), sum(expected, []), strict=True):
+    for score, right in zip(chain(*found), chain(*expected), strict=True):
         assert score.log_probability == pytest.approx(right.log_probability, rel=1e-2, abs=0.1)
 
 
@@ -234,13 +236,13 @@ def test_weights_and_seeds_stay():
 
 
 def test_contexts_run_without_the_output_projection(model):
-    """TensorFlow removes it, so filling a cache does not fail with logits that cannot be made."""
+    """TensorFlow removes it, so logits that cannot be made are no error."""
     passes = continuations.CachedPasses(Breaks(), None)
     cache = passes.fill(np.ones((2, 5), np.int32), np.zeros(2, np.int32), 8)
     assert cache[0][0].shape == (2, 2, 8, 8)
     one = np.zeros(1, np.int32)
+    starts, targets = np.zeros(2, np.int32), continuations.Targets(one, one, one)
     with pytest.raises(tf.errors.InvalidArgumentError, match="reshape"):
-        starts, targets = np.zeros(2, np.int32), continuations.Targets(one, one, one)
         passes.score(np.ones((2, 1), np.int32), cache, 5, starts, targets)
 
 
