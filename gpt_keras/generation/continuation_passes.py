@@ -7,12 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from gpt_keras.generation.backbone import (
-    CACHE_METHODS,
-    fixed_length,
-    max_sequence_length,
-    missing,
-)
+from gpt_keras.generation.backbone import CACHE_METHODS, fixed_length, missing
 
 # Columns that one step of `fill` runs. They limit the memory for attention scores.
 _CHUNK = 256
@@ -37,12 +32,12 @@ _MATRIX = tf.TensorSpec([None, None], tf.int32)
 _SCALAR = tf.TensorSpec([], tf.int32)
 _TARGETS = Targets(_VECTOR, _VECTOR, _VECTOR)
 
+# All functions are ordinary graphs with dynamic shapes, which are traced once. XLA would compile
+# for each shape, and takes 12 s each time for a model of 135M parameters.
+
 
 class WholeRowPasses:
     """Passes of a model without a KV cache: each row runs from its first token.
-
-    The functions are ordinary graphs with dynamic shapes, traced once. XLA would compile for each
-    shape.
 
     Args:
         model: A Keras model from ids `(batch, length)` to logits.
@@ -57,7 +52,7 @@ class WholeRowPasses:
     @functools.cached_property
     def score(self):
         """`score(token_ids, targets) -> (log_probabilities, is_greedy)`, compiled."""
-        return tf.function(self._score, input_signature=[_MATRIX, _TARGETS], autograph=False)
+        return _compiled(self._score, _MATRIX, _TARGETS)
 
     def _score(self, token_ids, targets):
         if self._fixed_length is not None:
@@ -71,7 +66,8 @@ class WholeRowPasses:
 class CachedPasses:
     """Passes of a backbone with the cache protocol.
 
-    `fill` runs contexts and returns their cache. `score` runs continuations against it.
+    Attributes:
+        can_move: Whether the columns of a cache can be moved.
 
     Args:
         backbone: A model with `initial_cache`, `extend` and `write`.
@@ -81,13 +77,11 @@ class CachedPasses:
     def __init__(self, backbone: keras.Model, vocabulary_size: int | None = None):
         self._backbone = backbone
         self._vocabulary_size = vocabulary_size
-        self.limit = max_sequence_length(backbone)
         self.can_move = not missing(backbone, "move")
 
     @functools.cached_property
     def _cache_spec(self):
-        empty = tf.function(self._backbone.initial_cache, input_signature=[_SCALAR, _SCALAR])
-        cache = empty.get_concrete_function().structured_outputs
+        cache = self.empty.get_concrete_function().structured_outputs
         return tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), cache)
 
     @functools.cached_property
@@ -98,85 +92,92 @@ class CachedPasses:
             for part in tf.nest.flatten(self._cache_spec)
         )
 
-    # Each compiled function has an input signature, so it is traced once.
-
     @functools.cached_property
-    def fill(self):
-        """`fill(token_ids, starts, length) -> cache`, compiled; see `_fill`."""
-        return tf.function(self._fill, input_signature=[_MATRIX, _VECTOR, _SCALAR], autograph=False)
+    def empty(self):
+        """`empty(num_rows, length) -> cache`, compiled."""
+        return _compiled(self._backbone.initial_cache, _SCALAR, _SCALAR)
 
     @functools.cached_property
     def take(self):
-        """`take(cache, rows, length) -> cache`, compiled; see `_take`."""
-        return tf.function(
-            self._take, input_signature=[self._cache_spec, _VECTOR, _SCALAR], autograph=False
-        )
+        """`take(cache, rows, length, offsets) -> cache`, compiled; see `_take`."""
+        return _compiled(self._take, self._cache_spec, _VECTOR, _SCALAR, _VECTOR)
+
+    @functools.cached_property
+    def fill(self):
+        """`fill(token_ids, cache, index, starts) -> cache`, compiled; see `_fill`."""
+        return _compiled(self._fill, _MATRIX, self._cache_spec, _SCALAR, _VECTOR)
 
     @functools.cached_property
     def score(self):
         """`score(token_ids, cache, index, starts, targets)`, compiled; see `_score`."""
-        return tf.function(
-            self._score,
-            input_signature=[_MATRIX, self._cache_spec, _SCALAR, _VECTOR, _TARGETS],
-            autograph=False,
-        )
+        return _compiled(self._score, _MATRIX, self._cache_spec, _SCALAR, _VECTOR, _TARGETS)
 
-    def _fill(self, token_ids, starts, length):
-        """Run rows that are padded on the left and return their cache.
+    def _take(self, cache, rows, length, offsets):
+        """Return rows of a cache; an index may occur several times.
+
+        Args:
+            cache: The cache.
+            rows: `(rows,)`, indices of rows.
+            length: Number of columns of the new cache.
+            offsets: `(rows,)`, number of columns by which each row moves to the right. Length and
+                offsets have no effect if the cache cannot be moved.
+        """
+        cache = tf.nest.map_structure(lambda part: tf.gather(part, rows), cache)
+        return self._backbone.move(cache, length, offsets) if self.can_move else cache
+
+    def _fill(self, token_ids, cache, index, starts):
+        """Run tokens and return the cache with their part.
 
         Nothing reads the logits, so TensorFlow removes the output projection from the graph.
 
         Args:
-            token_ids: `(rows, columns)`.
-            starts: `(rows,)`, column of each row's first token.
-            length: Number of columns of the cache, at least as many as in `token_ids`.
-        """
-        end = tf.shape(token_ids)[1]
-
-        def run_chunk(index, cache):
-            chunk = token_ids[:, index : index + _CHUNK]
-            update = self._backbone.extend(chunk, cache, index, starts)[1]
-            return index + _CHUNK, self._backbone.write(cache, update, index)
-
-        cache = self._backbone.initial_cache(tf.shape(token_ids)[0], length)
-        return tf.while_loop(lambda index, _: index < end, run_chunk, (0, cache))[1]
-
-    def _take(self, cache, rows, length):
-        """Return rows of a cache with `length` columns; an index may occur several times."""
-        cache = tf.nest.map_structure(lambda part: tf.gather(part, rows), cache)
-        if not self.can_move:
-            return cache
-        return self._backbone.move(cache, length, tf.zeros_like(rows))
-
-    def _score(self, token_ids, cache, index, starts, targets):
-        """Run rows against their cache.
-
-        Args:
-            token_ids: `(rows, new)`, padded on the right.
+            token_ids: `(rows, new)`.
             cache: The cache of the rows, filled up to `index`.
             index: Scalar, column of the first new token.
             starts: `(rows,)`, column of each row's first token.
-            targets: `Targets`, whose columns count from `index`.
+        """
+        num_new = tf.shape(token_ids)[1]
+
+        def run_chunk(first, cache):
+            chunk = token_ids[:, first : first + _CHUNK]
+            update = self._backbone.extend(chunk, cache, index + first, starts)[1]
+            return first + _CHUNK, self._backbone.write(cache, update, index + first)
+
+        return tf.while_loop(lambda first, _: first < num_new, run_chunk, (0, cache))[1]
+
+    def _score(self, token_ids, cache, index, starts, targets):
+        """Run tokens and return the scores of `Targets`, and the cache with the tokens' part.
+
+        Args:
+            token_ids: `(rows, new)`.
+            cache: The cache of the rows, filled up to `index`.
+            index: Scalar, column of the first new token.
+            starts: `(rows,)`, column of each row's first token.
+            targets: The targets; their columns count from `index`.
 
         Returns:
-            `(log_probabilities, is_greedy, cache)`: two vectors, one number for each target, and
-            the cache filled up to `index + new`.
+            `(log_probabilities, is_greedy, cache)`: two vectors, and the cache.
         """
         logits, update = self._backbone.extend(token_ids, cache, index, starts)
-        return *_scores(logits, targets, self._vocabulary_size), update
-
-    @functools.cached_property
-    def write(self):
-        """`write(cache, update, index) -> cache`, compiled."""
-        return tf.function(self._backbone.write, autograph=False, reduce_retracing=True)
+        scores = _scores(logits, targets, self._vocabulary_size)
+        return *scores, self._backbone.write(cache, update, index)
 
 
 def make_passes(
     backbone: keras.Model, vocabulary_size: int | None = None
 ) -> CachedPasses | WholeRowPasses:
-    """Return the passes of a backbone, with its KV cache if it has one."""
+    """Return the passes of a backbone, with its KV cache if it has one.
+
+    Args:
+        backbone: A Keras model from ids to logits.
+        vocabulary_size: Ids from `vocabulary_size` on get probability 0. None: all logits count.
+    """
     kind = WholeRowPasses if missing(backbone, *CACHE_METHODS) else CachedPasses
     return kind(backbone, vocabulary_size)
+
+
+def _compiled(function, *specs):
+    return tf.function(function, input_signature=specs, autograph=False)
 
 
 def _scores(logits, targets, vocabulary_size):

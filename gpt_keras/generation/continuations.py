@@ -1,6 +1,8 @@
 """Log-probabilities of continuations, given their contexts."""
 
+import collections
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,15 +11,25 @@ import tensorflow as tf
 
 from gpt_keras.backend import require_tensorflow
 from gpt_keras.checks import check_positive_int, check_token_ids
-from gpt_keras.generation.continuation_passes import CachedPasses, Targets
+from gpt_keras.generation.continuation_passes import CachedPasses, Targets, WholeRowPasses
 
-# Memory for the logits of a pass, and for the KV cache of the contexts of a pool, in bytes.
+# Memory for the logits of a pass, and for the KV caches of a pool of trunks, in bytes.
 _LOGITS_BYTES = 300_000_000
 _POOL_BYTES = 300_000_000
 
-# A pool holds the caches of this many batches of contexts. Their continuations are sorted by
-# length, so that the rows of a batch need little padding.
-_POOL_BATCHES = 8
+# `batch_size` rows of this many tokens make a full batch. Batches of shorter rows have more rows,
+# because products of small matrices are slow.
+_ROW_TOKENS = 64
+
+# A pool holds the caches of this many full batches of trunks. Their branches are sorted by length,
+# so that the rows of a batch need little padding.
+_POOL_BATCHES = 4
+
+# Trunks that begin with the same tokens, at least so many, are neighbours in the order of work.
+_FAMILY_TOKENS = 32
+
+# A prefix that all trunks of a pool share is run once if this saves at least so many tokens.
+_LEAST_SAVED = 64
 
 
 class ContinuationScore(NamedTuple):
@@ -46,9 +58,9 @@ def score_continuations(
 ) -> list[list[ContinuationScore]]:
     """Return the score of each continuation of each context.
 
-    A context runs once for all its continuations, against a KV cache. Equal contexts share a pass,
-    and a continuation that is a prefix of another one costs nothing. Rows are sorted by length; the
-    results are in the given order.
+    Tokens that continuations of a context share are run once: the context, and the first tokens of
+    the continuations if they are equal. So is a prefix that many contexts share, such as the
+    examples of a few-shot prompt. Rows are sorted by length; the results are in the given order.
 
     A context that is too long together with a continuation loses tokens on the left, as in
     lm-evaluation-harness: the last `max_sequence_length + 1` tokens remain. The last token is only
@@ -57,7 +69,8 @@ def score_continuations(
     Args:
         model: A `CausalLM`.
         requests: Contexts with their continuations, all as token ids, none empty.
-        batch_size: Number of rows in a batch. It changes a result only by rounding errors.
+        batch_size: Number of rows in a batch. Rows of less than 64 tokens make larger batches. The
+            batch size changes a result only by rounding errors.
         progress: A function that is called after each batch with the number of continuations that
             are now finished; or None.
 
@@ -79,50 +92,58 @@ def score_continuations(
     require_tensorflow("Scoring")
     check_positive_int("batch_size", batch_size)
     passes = model._require_generators().continuation_passes
-    is_cached = isinstance(passes, CachedPasses)
-    jobs = list(_jobs(model, requests, is_cached))
-    groups = _groups(jobs)
-    if is_cached:
-        batches = _run_cached(passes, groups, model.vocabulary_size, batch_size)
+    jobs = list(_jobs(model, requests))
+    trees = _trees(jobs)
+    if isinstance(passes, CachedPasses):
+        work = _CachedWork(passes, model.max_sequence_length, model.vocabulary_size, batch_size)
     else:
-        batches = _run_whole(passes, groups, model.vocabulary_size, batch_size)
-    for rows, targets, log_probabilities, is_greedy in batches:
-        owners = [rows[i].targets[k].job for i, k in targets]
-        for job, log_probability, greedy in zip(owners, log_probabilities, is_greedy, strict=True):
-            job.log_probability += float(log_probability)
-            job.is_greedy &= bool(greedy)
-            job.num_open -= 1
+        work = _WholeWork(passes, model.vocabulary_size, batch_size)
+    for targets, log_probabilities, is_greedy in work.run(trees):
+        num_finished = 0
+        for target, log_probability, greedy in zip(
+            targets, log_probabilities.tolist(), is_greedy.tolist(), strict=True
+        ):
+            num_finished += target.job.add(log_probability, greedy)
         if progress is not None:
-            progress(sum(job.num_open == 0 for job in {id(job): job for job in owners}.values()))
+            progress(num_finished)
     found = [[] for _ in requests]
     for job in jobs:
-        found[job.request].append(
-            ContinuationScore(job.log_probability, job.num_tokens, job.is_greedy, job.was_cut)
-        )
+        found[job.request].append(job.score())
     return found
 
 
 @dataclasses.dataclass
 class _Job:
-    """One continuation: its rows of tokens, and its score so far.
+    """One continuation, and its score so far.
 
     Attributes:
-        request: Index of its request.
-        head: Tokens that fill the cache.
-        inputs: Tokens that run against the cache; the last ones predict the continuation.
-        continuation: Tokens of the continuation.
+        request: Number of its request.
+        context: Tokens before the continuation, after the cut.
+        continuation: Its tokens.
+        was_cut: Whether the context was cut.
     """
 
     request: int
-    head: tuple[int, ...]
-    inputs: tuple[int, ...]
+    context: tuple[int, ...]
     continuation: tuple[int, ...]
     was_cut: bool
-    log_probability: float = 0.0
-    is_greedy: bool = True
 
     def __post_init__(self):
-        self.num_tokens = self.num_open = len(self.continuation)
+        self._sum, self._is_greedy, self._num_open = 0.0, True, len(self.continuation)
+
+    @property
+    def inputs(self):
+        return self.context + self.continuation[:-1]
+
+    def add(self, log_probability: float, is_greedy: bool) -> bool:
+        """Add the score of one token, and return whether it was the last one."""
+        self._sum += log_probability
+        self._is_greedy &= is_greedy
+        self._num_open -= 1
+        return self._num_open == 0
+
+    def score(self) -> ContinuationScore:
+        return ContinuationScore(self._sum, len(self.continuation), self._is_greedy, self.was_cut)
 
 
 class _Target(NamedTuple):
@@ -134,14 +155,27 @@ class _Target(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A row of the second pass, which may serve several continuations."""
+    """Tokens to run, and the tokens that they predict."""
 
-    head: tuple[int, ...]
-    inputs: tuple[int, ...]
+    token_ids: tuple[int, ...]
     targets: list[_Target]
 
 
-def _jobs(model, requests, is_cached) -> Iterator[_Job]:
+class _Tree(NamedTuple):
+    """All continuations of one context: the tokens that they share, and the others.
+
+    Attributes:
+        trunk: The shared tokens.
+        first_scored: Column of the trunk's first target.
+        branches: The other tokens of each continuation; columns count from the end of the trunk.
+    """
+
+    trunk: _Row
+    first_scored: int
+    branches: list[_Row]
+
+
+def _jobs(model, requests) -> Iterator[_Job]:
     limit = model.max_sequence_length
     for i, (context, continuations) in enumerate(requests):
         context = _checked(f"`requests` must hold contexts; number {i}", context, model)
@@ -153,13 +187,8 @@ def _jobs(model, requests, is_cached) -> Iterator[_Job]:
                     f"A continuation must have at most {limit} tokens, the model's "
                     f"max_sequence_length; number {j} of context {i} has {len(continuation)}."
                 )
-            kept = context + continuation
-            if limit is not None:
-                kept = kept[-(limit + 1) :]
-            # The last token of the context predicts the first one of the continuation.
-            num_head = len(kept) - len(continuation) - 1 if is_cached else 0
-            was_cut = len(kept) < len(context) + len(continuation)
-            yield _Job(i, kept[:num_head], kept[num_head:-1], continuation, was_cut)
+            room = len(context) if limit is None else limit + 1 - len(continuation)
+            yield _Job(i, context[-room:], continuation, room < len(context))
 
 
 def _checked(name, token_ids, model):
@@ -169,120 +198,231 @@ def _checked(name, token_ids, model):
     return tuple(map(int, token_ids))
 
 
-def _groups(jobs: Sequence[_Job]) -> list[list[_Row]]:
-    """Return the rows of each head, without rows that others contain.
-
-    The shortest head is first.
-    """
-    by_head: dict[tuple, list[_Job]] = {}
+def _trees(jobs: Sequence[_Job]) -> list[_Tree]:
+    by_context: dict[tuple, list[_Job]] = {}
     for job in jobs:
-        by_head.setdefault(job.head, []).append(job)
-    groups = []
-    for head in sorted(by_head, key=len):
-        rows: list[_Row] = []
-        # In descending order, a row that begins with other inputs comes just before them.
-        for job in sorted(by_head[head], key=lambda job: job.inputs, reverse=True):
-            if not rows or rows[-1].inputs[: len(job.inputs)] != job.inputs:
-                rows.append(_Row(head, job.inputs, []))
-            first = len(job.inputs) - len(job.continuation)
-            rows[-1].targets.extend(
-                _Target(first + k, token_id, job) for k, token_id in enumerate(job.continuation)
-            )
-        groups.append(rows)
-    return groups
+        by_context.setdefault(job.context, []).append(job)
+    return [_tree(context, members) for context, members in by_context.items()]
 
 
-def _run_whole(passes, groups, vocabulary_size, batch_size):
-    """Yield `(rows, targets, log_probabilities, is_greedy)` of each batch."""
-    rows = sorted((row for group in groups for row in group), key=lambda row: len(row.inputs))
-    while rows:
-        batch = rows[:batch_size]
-        most = _LOGITS_BYTES // (4 * vocabulary_size * len(batch[-1].inputs))
-        batch = batch[: max(most, 1)]
-        rows = rows[len(batch) :]
-        owners, targets = _targets(batch, 0, len(batch[-1].inputs))
-        found = passes.score(_padded([row.inputs for row in batch]), targets)
-        yield batch, owners, *(part.numpy() for part in found)
+def _tree(context, jobs):
+    rows = [job.inputs for job in jobs]
+    trunk = _Row(_common_prefix(rows), [])
+    branches: list[_Row] = []
+    # In descending order, a row that begins with other tokens comes just before them.
+    for job in sorted(jobs, key=lambda job: job.inputs, reverse=True):
+        rest = job.inputs[len(trunk.token_ids) :]
+        if rest and (not branches or branches[-1].token_ids[: len(rest)] != rest):
+            branches.append(_Row(rest, []))
+        for column, token_id in enumerate(job.continuation, len(context) - 1):
+            if column < len(trunk.token_ids):
+                trunk.targets.append(_Target(column, token_id, job))
+            else:
+                column -= len(trunk.token_ids)
+                branches[-1].targets.append(_Target(column, token_id, job))
+    return _Tree(trunk, len(context) - 1, branches)
 
 
-def _run_cached(passes, groups, vocabulary_size, batch_size):
-    """Yield `(rows, targets, log_probabilities, is_greedy)` of each batch."""
-    for pool in _pools(groups, passes.bytes_per_column, batch_size):
-        heads = [group[0].head for group in pool]
-        rows = [(number, row) for number, group in enumerate(pool) for row in group]
-        rows.sort(key=lambda numbered: len(numbered[1].inputs))
-        width = max(1, *map(len, heads))
-        # A cache that cannot get more columns later has room for all continuations at once.
-        room = 0 if passes.can_move else len(rows[-1][1].inputs)
-        caches = [
-            passes.fill(
-                _padded(part, width, on_the_left=True),
-                np.array([width - len(head) for head in part], np.int32),
-                width + room,
-            )
-            for part in (heads[i : i + batch_size] for i in range(0, len(heads), batch_size))
+def _common_prefix(rows):
+    # Every row lies between the smallest and the largest one.
+    pairs = zip(min(rows), max(rows))
+    return tuple(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+class _WholeWork:
+    """Passes over whole rows, in batches."""
+
+    def __init__(self, passes: WholeRowPasses, vocabulary_size: int, batch_size: int):
+        self._passes = passes
+        self._vocabulary_size = vocabulary_size
+        self._batch_size = batch_size
+
+    def run(self, trees: list[_Tree]):
+        """Yield `(targets, log_probabilities, is_greedy)` of each batch."""
+        rows = []
+        for (trunk, trunk_targets), _, branches in trees:
+            branches = branches or [_Row((), [])]
+            for i, (token_ids, targets) in enumerate(branches):
+                moved = [t._replace(column=t.column + len(trunk)) for t in targets]
+                rows.append(_Row(trunk + token_ids, moved + (trunk_targets if i == 0 else [])))
+        rows.sort(key=lambda row: len(row.token_ids), reverse=True)
+        while rows:
+            longest = len(rows[0].token_ids)
+            most = _LOGITS_BYTES // (4 * self._vocabulary_size * longest)
+            batch = rows[: max(1, min(most, self._batch_size))]
+            rows = rows[len(batch) :]
+            chosen, targets = _targets(batch, 0, longest)
+            found = self._passes.score(_padded(batch), targets)
+            yield chosen, *(part.numpy() for part in found)
+
+
+class _CachedWork:
+    """Passes against KV caches, in batches: trunks first, then their branches."""
+
+    def __init__(
+        self, passes: CachedPasses, limit: int | None, vocabulary_size: int, batch_size: int
+    ):
+        self._passes = passes
+        self._limit = limit
+        self._vocabulary_size = vocabulary_size
+        self._batch_size = batch_size
+        self._prefix: tuple[int, ...] = ()  # the tokens of `_prefix_cache`
+        self._prefix_cache = None
+
+    def run(self, trees: list[_Tree]):
+        """Yield `(targets, log_probabilities, is_greedy)` of each batch."""
+        for pool in self._pools(trees):
+            # Neighbours have a similar number of columns with targets.
+            pool.sort(key=lambda tree: len(tree.trunk.token_ids) - tree.first_scored)
+            width = max(len(tree.trunk.token_ids) for tree in pool)
+            branches = [(i, row) for i, tree in enumerate(pool) for row in tree.branches]
+            branches.sort(key=lambda branch: len(branch[1].token_ids), reverse=True)
+            # A cache that gets no further columns later has room for all branches.
+            longest = max((len(row.token_ids) for _, row in branches), default=0)
+            length = width if self._passes.can_move else width + longest
+            prefix = self._run_prefix(pool)
+            caches, size = [], self._num_rows(width)
+            for first in range(0, len(pool), size):
+                part = pool[first : first + size]
+                caches.append((yield from self._run_trunks(part, prefix, width, length)))
+            if branches:
+                cache = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *caches)
+                del caches
+                for batch in self._branch_batches(pool, branches):
+                    yield from self._run_branches(pool, batch, cache, width)
+
+    def _num_rows(self, length):
+        """Return the number of rows in a batch of rows of this length."""
+        return max(self._batch_size, self._batch_size * _ROW_TOKENS // length)
+
+    def _pools(self, trees):
+        """Yield lists of trees whose caches fit into memory together."""
+        heads = collections.Counter(tree.trunk.token_ids[:_FAMILY_TOKENS] for tree in trees)
+
+        def family(tree):
+            head = tree.trunk.token_ids[:_FAMILY_TOKENS]
+            is_shared = len(head) == _FAMILY_TOKENS and heads[head] >= self._batch_size
+            return head if is_shared else ()
+
+        trees = sorted(trees, key=lambda tree: (family(tree), len(tree.trunk.token_ids)))
+        pool: list[_Tree] = []
+        for tree in trees:
+            length = len(tree.trunk.token_ids)
+            most = _POOL_BATCHES * self._num_rows(length)
+            fits = _POOL_BYTES // (length * self._passes.bytes_per_column)
+            most = max(self._batch_size, min(most, fits))
+            if pool and (len(pool) >= most or family(pool[0]) != family(tree)):
+                yield pool
+                pool = []
+            pool.append(tree)
+        if pool:
+            yield pool
+
+    def _run_prefix(self, pool):
+        """Run the prefix that all trunks share, and return its length; 0 if that saves little."""
+        if not self._passes.can_move:
+            return 0
+        shared = _common_prefix([tree.trunk.token_ids for tree in pool])
+        shared = shared[: min(tree.first_scored for tree in pool)]
+        if len(shared) * (len(pool) - 1) < _LEAST_SAVED:
+            return 0
+        if self._prefix[: len(shared)] != shared:
+            cache = self._passes.empty(1, len(shared))
+            token_ids, start = np.array([shared], np.int32), np.zeros(1, np.int32)
+            self._prefix_cache = self._passes.fill(token_ids, cache, 0, start)
+            self._prefix = shared
+        return len(shared)
+
+    def _run_trunks(self, trees, prefix, width, length):
+        """Yield the scores of trunks, and return their cache.
+
+        Trunks are padded on the left, so that all of them end in the last column.
+
+        Args:
+            trees: The trees.
+            prefix: Number of tokens of the shared prefix, which are not run again.
+            width: Number of columns.
+            length: Number of columns of the cache.
+        """
+        rows = [tree.trunk for tree in trees]
+        starts = np.array([width - len(row.token_ids) for row in rows], np.int32)
+        token_ids = _padded(rows, width, on_the_left=True)
+        rows = [
+            _Row(row.token_ids, [t._replace(column=t.column + start) for t in row.targets])
+            for row, start in zip(rows, starts.tolist(), strict=True)
         ]
-        cache = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *caches)
-        del caches
-        for batch in _batches(rows, passes.limit, batch_size):
-            numbers, batch = zip(*batch, strict=True)
-            starts = np.array([width - len(row.head) for row in batch], np.int32)
-            token_ids = _padded([row.inputs for row in batch])
-            num_new = token_ids.shape[1]
-            part = passes.take(cache, np.array(numbers, np.int32), width + num_new)
-            # A long continuation runs in several steps, which limits the memory for the logits.
-            step = max(1, _LOGITS_BYTES // (4 * vocabulary_size * len(batch)))
-            for first in range(0, num_new, step):
-                end = min(first + step, num_new)
-                owners, targets = _targets(batch, first, end)
-                *found, update = passes.score(
-                    token_ids[:, first:end], part, width + first, starts, targets
-                )
-                if end < num_new:
-                    part = passes.write(part, update, width + first)
-                yield batch, owners, *(part.numpy() for part in found)
+        if prefix:
+            same = np.zeros(len(rows), np.int32)
+            cache = self._passes.take(self._prefix_cache, same, length, starts)
+        else:
+            cache = self._passes.empty(len(rows), length)
+        scored = min(target.column for row in rows for target in row.targets)
+        if scored > prefix:
+            cache = self._passes.fill(token_ids[:, prefix:scored], cache, prefix, starts)
+        return (yield from self._score(rows, token_ids, scored, cache, 0, starts))
 
+    def _run_branches(self, pool, batch, cache, width):
+        """Yield the scores of branches, which follow the trunks of a pool.
 
-def _pools(groups, bytes_per_column, batch_size):
-    """Yield consecutive groups whose caches fit into memory together."""
-    while groups:
-        size = batch_size
-        for size in range(_POOL_BATCHES * batch_size, batch_size, -batch_size):
-            longest = len(groups[:size][-1][0].head)  # the groups are sorted
-            if size * longest * bytes_per_column <= _POOL_BYTES:
-                break
-        yield groups[:size]
-        groups = groups[size:]
+        Args:
+            pool: The trees of the pool.
+            batch: `(number of the tree, row)` of each branch.
+            cache: The cache of all trunks.
+            width: Number of its filled columns.
+        """
+        numbers, rows = zip(*batch, strict=True)
+        starts = [width - len(pool[i].trunk.token_ids) for i in numbers]
+        token_ids = _padded(rows)
+        none = np.zeros(len(rows), np.int32)
+        length = width + token_ids.shape[1]
+        cache = self._passes.take(cache, np.array(numbers, np.int32), length, none)
+        yield from self._score(rows, token_ids, 0, cache, width, np.array(starts, np.int32))
 
+    def _score(self, rows, token_ids, first, cache, index, starts):
+        """Run the columns from `first` on, yield scores, and return the cache.
 
-def _batches(rows, limit, batch_size):
-    """Yield lists of rows, whose padding does not exceed the model's last position."""
-    batch, longest_head = [], 0
-    for numbered in rows:
-        row = numbered[1]
-        longest_head = max(longest_head, len(row.head))
-        is_too_long = limit is not None and longest_head + len(row.inputs) > limit
-        if batch and (len(batch) == batch_size or is_too_long):
-            yield batch
-            batch, longest_head = [], len(row.head)
-        batch.append(numbered)
-    yield batch
+        Long rows run in several steps, which limits the memory for the logits.
+        """
+        step = max(1, _LOGITS_BYTES // (4 * self._vocabulary_size * len(rows)))
+        for begin in range(first, token_ids.shape[1], step):
+            end = min(begin + step, token_ids.shape[1])
+            chosen, targets = _targets(rows, begin, end)
+            *found, cache = self._passes.score(
+                token_ids[:, begin:end], cache, index + begin, starts, targets
+            )
+            yield chosen, *(part.numpy() for part in found)
+        return cache
+
+    def _branch_batches(self, pool, branches):
+        """Yield lists of branches, whose padding does not exceed the model's last position."""
+        batch, longest = [], 0
+        for branch in branches:
+            longest = max(longest, len(pool[branch[0]].trunk.token_ids))
+            if batch:
+                width = len(batch[0][1].token_ids)
+                is_too_long = self._limit is not None and longest + width > self._limit
+                if len(batch) >= self._num_rows(width) or is_too_long:
+                    yield batch
+                    batch, longest = [], len(pool[branch[0]].trunk.token_ids)
+            batch.append(branch)
+        yield batch
 
 
 def _targets(rows, first, end):
-    """Return `(row, target)` of each target in a range of columns, and `Targets`."""
-    owners, cells = [], []
+    """Return the targets in a range of columns, in a list and as `Targets`."""
+    chosen, cells = [], []
     for i, row in enumerate(rows):
-        for k, target in enumerate(row.targets):
+        for target in row.targets:
             if first <= target.column < end:
-                owners.append((i, k))
+                chosen.append(target)
                 cells.append((i, target.column - first, target.token_id))
     columns = np.array(cells, np.int32).reshape(-1, 3).T
-    return owners, Targets(*map(tf.constant, columns))
+    return chosen, Targets(*map(tf.constant, columns))
 
 
 def _padded(rows, width=None, on_the_left=False):
-    """Return rows of token ids as an int32 matrix, padded with 0."""
+    """Return the tokens of rows as an int32 matrix, padded with 0."""
+    rows = [row.token_ids for row in rows]
     padded = np.zeros((len(rows), max(map(len, rows)) if width is None else width), np.int32)
     for line, row in zip(padded, rows, strict=True):
         if on_the_left:
