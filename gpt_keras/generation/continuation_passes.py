@@ -146,7 +146,7 @@ class CachedPasses:
         return tf.while_loop(lambda first, _: first < num_new, run_chunk, (0, cache))[1]
 
     def _score(self, token_ids, cache, index, starts, targets):
-        """Run tokens and return the scores of `Targets`, and the cache with the tokens' part.
+        """Run tokens and return the scores of targets, and the new cache.
 
         Args:
             token_ids: `(rows, new)`.

@@ -25,10 +25,10 @@ _ROW_TOKENS = 64
 # so that the rows of a batch need little padding.
 _POOL_BATCHES = 4
 
-# Trunks that begin with the same tokens, at least so many, are neighbours in the order of work.
+# Trunks that share this many tokens at their beginning are neighbours in the order of work.
 _FAMILY_TOKENS = 32
 
-# A prefix that all trunks of a pool share is run once if this saves at least so many tokens.
+# A prefix that all trunks of a pool share is run once if this saves at least 64 tokens.
 _LEAST_SAVED = 64
 
 
@@ -319,7 +319,7 @@ class _CachedWork:
             yield pool
 
     def _run_prefix(self, pool):
-        """Run the prefix that all trunks share, and return its length; 0 if that saves little."""
+        """Run the prefix of all trunks, and return its length; 0 if it is short."""
         if not self._passes.can_move:
             return 0
         shared = _common_prefix([tree.trunk.token_ids for tree in pool])
@@ -394,7 +394,7 @@ class _CachedWork:
         return cache
 
     def _branch_batches(self, pool, branches):
-        """Yield lists of branches, whose padding does not exceed the model's last position."""
+        """Yield lists of branches; their padding ends before the last position."""
         batch, longest = [], 0
         for branch in branches:
             longest = max(longest, len(pool[branch[0]].trunk.token_ids))

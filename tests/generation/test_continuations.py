@@ -214,7 +214,7 @@ def test_long_contexts_run_in_chunks(monkeypatch):
 
 
 def few_shot_requests(number=10):
-    """Two prompts with many tokens, each before several questions of different lengths."""
+    """Two prompts with many tokens, each before several short questions."""
     generator = np.random.default_rng(11)
 
     def draw(longest):
@@ -266,7 +266,7 @@ def test_a_few_shot_prompt_runs_once(kind, num_run):
 
 
 def test_shared_tokens_run_once(num_run):
-    """The context and the beginning of its continuations; a continuation may contain another."""
+    """The context and the beginning of its continuations run once."""
     stem = [4, 5, 6, 7]
     conts = [[*stem, 8, 9, 1], [*stem, 9], stem, [*stem, 8, 9]]
     check(KINDS["llama"](), [([1, 2, 3], conts)])
