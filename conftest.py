@@ -1,5 +1,6 @@
 """How generation runs in tests and doctests: step by step, unless a mark asks for more."""
 
+import importlib.util
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -8,6 +9,8 @@ import pytest
 
 # `--doctest-modules` would import these files a second time, under one name.
 collect_ignore_glob = ["*/conftest.py"]
+if importlib.util.find_spec("lm_eval") is None:  # the extra `harness`
+    collect_ignore_glob.append("*/evaluation/harness.py")
 
 
 def _whole(name):

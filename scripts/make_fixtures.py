@@ -2,7 +2,7 @@
 
 Run this script once, in a separate environment. The tests need only the files that it writes:
 
-    pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2 trl==1.16.0 gguf '.[hub]'
+    pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2 trl==1.16.0 gguf '.[hub, harness]'
     python scripts/make_fixtures.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 """
 
@@ -494,6 +494,198 @@ SCALINGS = [
 ]
 
 
+# Text of the tokenizers, the tasks and the answers of the models for lm-evaluation-harness.
+HARNESS_TEXT = """
+The cat sat on the mat, and the dog lay on the rug. The sun was warm. Rain fell on the hill.
+A bird sang in the tree; a fish swam in the pond. The cow ate the grass and the hen ate the corn.
+Who sat on the mat? The cat did. Who lay on the rug? The dog did. What fell on the hill? Rain.
+"""
+HARNESS_TASKS = {
+    "choice": {
+        "output_type": "multiple_choice",
+        "doc_to_text": "Question: {{question}}\nAnswer:",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{label}}",
+        "num_fewshot": 2,
+        "fewshot_split": "train",
+        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+    },
+    "last_word": {
+        "output_type": "loglikelihood",
+        "doc_to_text": "{{text.split(' ')[:-1]|join(' ')}}",
+        "doc_to_target": "{{' ' + text.split(' ')[-1]}}",
+        "metric_list": [{"metric": "perplexity"}, {"metric": "acc"}],
+    },
+    "whole_text": {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
+        "metric_list": [{"metric": "word_perplexity"}, {"metric": "bits_per_byte"}],
+    },
+    "answer": {
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}} ",
+        "doc_to_target": "{{choices[label]}}",
+        "generation_kwargs": {"until": ["\n", "e"], "max_gen_toks": 12, "do_sample": False},
+        "metric_list": [{"metric": "exact_match"}],
+    },
+}
+HARNESS_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<{{ message.role }}>{{ message.content }}"
+    "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def harness(num_items: int = 100) -> None:
+    """Store two tiny models with results of lm-evaluation-harness on transformers.
+
+    Four tasks, once with the chat template, and log-likelihoods of single continuations without
+    the harness.
+    """
+    import lm_eval  # the whole script does not need it
+
+    folder = FIXTURES / "harness"
+    shutil.rmtree(folder, ignore_errors=True)
+    shape = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2}
+    llama = transformers.LlamaConfig(
+        **shape,
+        max_position_embeddings=128,
+        intermediate_size=20,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    gpt2 = transformers.GPT2Config(
+        vocab_size=300, n_positions=128, n_embd=16, n_layer=2, n_head=4, eos_token_id=0
+    )
+    models = {
+        "llama": _harness_model(folder / "llama", llama, 120, ["<unk>", "<s>", "</s>"]),
+        "gpt2": _harness_model(folder / "gpt2", gpt2, 121, ["<|endoftext|>"]),
+    }
+    words = HARNESS_TEXT.split()
+    draw = np.random.default_rng(122)
+
+    def text(shortest, longest):
+        return " ".join(draw.choice(words, draw.integers(shortest, longest)))
+
+    rows = [
+        {
+            "question": f"{text(2, 7)}?",
+            "choices": [text(1, 5), text(1, 3), *draw.choice(words, 2)],
+            "label": int(draw.integers(4)),
+            "text": text(2, 120),
+        }
+        for _ in range(16)
+    ]
+    content = {
+        "made_with": f"torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"lm-eval {lm_eval.__version__}",
+        "tasks": HARNESS_TASKS,
+        "train": rows[:4],
+        "test": rows[4:],
+        "results": {
+            f"{name}{' chat' * has_chat}": _harness_results(content, rows, has_chat)
+            for name, content in models.items()
+            for has_chat in (False, True)
+            if name == "llama" or not has_chat
+        },
+        "items": _likelihoods(models["llama"], num_items, draw),
+    }
+    text = json.dumps(content, indent=None) + "\n"
+    (folder / "harness.json").write_text(text, encoding="utf-8")
+
+
+def _harness_model(folder, config, seed, special_tokens):
+    """Store a random model with a byte-level tokenizer, and return its folder."""
+    engine = tokenizers.Tokenizer(tokenizers.models.BPE())
+    engine.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    engine.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=special_tokens,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    engine.train_from_iterator([HARNESS_TEXT], trainer)
+    boundaries = {"eos_token": special_tokens[-1], "pad_token": special_tokens[-1]}
+    if "<s>" in special_tokens:
+        engine.post_processor = tokenizers.processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+        )
+        boundaries |= {"bos_token": "<s>", "chat_template": HARNESS_TEMPLATE}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=engine, **boundaries)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model = model.eval().float()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.save_pretrained(folder)
+    return folder
+
+
+def _harness_results(folder, rows, has_chat):
+    """Return the responses and the metrics of all tasks, by HFLM."""
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+
+    with tempfile.TemporaryDirectory() as directory:
+        files = {"train": rows[:4], "test": rows[4:]}
+        paths = {name: str(pathlib.Path(directory) / f"{name}.jsonl") for name in files}
+        for name, part in files.items():
+            lines = "".join(json.dumps(row) + "\n" for row in part)
+            pathlib.Path(paths[name]).write_text(lines, encoding="utf-8")
+        common = {
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": paths},
+            "test_split": "test",
+        }
+        tasks = [{"task": name} | common | task for name, task in HARNESS_TASKS.items()]
+        found = lm_eval.simple_evaluate(
+            model=HFLM(str(folder), dtype="float32", batch_size=4, device="cpu"),
+            tasks=tasks,
+            apply_chat_template=has_chat,
+            bootstrap_iters=0,
+        )
+    return {
+        name: {
+            "responses": [sample["resps"] for sample in found["samples"][name]],
+            "metrics": {
+                key: value
+                for key, value in found["results"][name].items()
+                if isinstance(value, float) and "stderr" not in key
+            },
+        }
+        for name in HARNESS_TASKS
+    }
+
+
+def _likelihoods(folder, number, draw):
+    """Return contexts and continuations with their log-likelihoods, by transformers."""
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    model = load(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    items = []
+    for i in range(number):
+        context, continuation = (
+            draw.integers(3, 300, draw.integers(1, longest)).tolist() for longest in (24, 9)
+        )
+        if i % 4 == 0:  # the most likely continuation
+            with torch.no_grad():
+                row = model.generate(
+                    torch.tensor([context]), max_new_tokens=3, do_sample=False, eos_token_id=None
+                )
+            continuation = row[0, len(context) :].tolist()
+        with torch.no_grad():
+            logits = model(torch.tensor([(context + continuation)[:-1]])).logits[0]
+        log_probs = torch.log_softmax(logits, -1)[-len(continuation) :]
+        chosen = log_probs[range(len(continuation)), continuation]
+        is_greedy = log_probs.argmax(-1).tolist() == continuation
+        items.append([context, continuation, float(chosen.double().sum()), is_greedy])
+    return items
+
+
 def scaled_rotary_angles() -> None:
     """Store a Llama with Llama 3.1's RoPE scaling, and its logits with other scalings."""
     llama3 = {"rope_type": "llama3", "factor": 4.0, "original_max_position_embeddings": 10}
@@ -765,6 +957,7 @@ if __name__ == "__main__":
     all_peft()
     direct_preference_optimization()
     group_relative_policy_optimization()
+    harness()
     scaled_rotary_angles()
     logits_processors(80)
     beam_search()

@@ -1,5 +1,8 @@
 """Evaluation: tasks, suites, perplexity, answers, statistics, bias, memorization."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from gpt_keras.evaluation.answer_task import AnswerTask
 from gpt_keras.evaluation.bootstrap import Interval, bootstrap_estimate, bootstrap_interval
 from gpt_keras.evaluation.calibration_error import (
@@ -41,6 +44,9 @@ from gpt_keras.evaluation.task_evaluation import evaluate
 from gpt_keras.evaluation.task_loading import load_task
 from gpt_keras.evaluation.text_overlap import BleuScore, RougeScores, bleu, chrf, rouge
 
+if TYPE_CHECKING:
+    from gpt_keras.evaluation.harness import HarnessModel
+
 __all__ = [
     "Answer",
     "AnswerTask",
@@ -62,6 +68,7 @@ __all__ = [
     "Estimate",
     "EvaluationTask",
     "FewShotTask",
+    "HarnessModel",
     "Interval",
     "LongestMatch",
     "MetricDifference",
@@ -105,3 +112,9 @@ __all__ = [
     "self_bleu",
     "token_f1",
 ]
+
+
+def __getattr__(name):
+    if name == "HarnessModel":  # imports lm_eval, which nothing else needs
+        return importlib.import_module("gpt_keras.evaluation.harness").HarnessModel
+    raise AttributeError(f"module 'gpt_keras.evaluation' has no attribute {name!r}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from gpt_keras.generation.backbone import CACHE_METHODS, missing
+from gpt_keras.generation.continuation_passes import make_passes
 from gpt_keras.generation.generator import Generator
 from gpt_keras.generation.runner import Runner
 from gpt_keras.generation.scoring import compiled_log_probabilities
@@ -31,6 +32,7 @@ class Generators:
         backbone, tokenizer = model.backbone, model.tokenizer
         vocabulary_size = None if tokenizer is None else tokenizer.vocabulary_size
         self._make_runner = lambda: Runner(_with_cache(backbone), vocabulary_size, jit_compile)
+        self._make_passes = lambda: make_passes(backbone, vocabulary_size)
         self._end_token_ids = model.end_token_ids
         self._token_bytes = None if tokenizer is None else token_bytes(tokenizer)
         self._variables = _identities(backbone)
@@ -40,6 +42,11 @@ class Generators:
     @functools.cached_property
     def _runner(self):
         return self._make_runner()  # at first use: `score` needs neither a KV cache nor the warning
+
+    @functools.cached_property
+    def continuation_passes(self):
+        """Compiled passes that score continuations; see `make_passes`."""
+        return self._make_passes()
 
     def is_current(self, backbone: keras.Model) -> bool:
         """Return whether the compiled step uses the backbone's present variables."""
