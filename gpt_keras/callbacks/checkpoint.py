@@ -42,14 +42,15 @@ class Checkpoint(keras.callbacks.Callback):
     """A callback that makes `fit` continue exactly after an interruption.
 
     It writes checkpoints of the training. If the folder already holds one, `fit` continues from the
-    newest: call the same program again. The losses from there on equal those of an uninterrupted
-    training bit for bit, in the middle of an epoch too.
+    newest: call the same program again. From there on the losses equal the losses of an
+    uninterrupted training bit for bit, in the middle of an epoch too.
 
-    A checkpoint holds the weights, the optimizer with its schedule, accumulated gradients, moving
-    averages and loss scale, the random seeds, dropout's included, the place in the data, the
-    metrics, and the state of the callbacks `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`,
-    `SwapEMAWeights`, `History` and of this package's. Another callback can take part: its method
-    `get_state` returns what JSON can hold, or NumPy arrays, and `set_state` receives it.
+    A checkpoint holds the weights, the optimizer, the random seeds, the place in the data and the
+    metrics. The optimizer's part includes accumulated gradients, moving averages and the loss
+    scale; the seeds include the seeds of dropout. It also holds the state of the callbacks
+    `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`, `SwapEMAWeights` and `History`, and of
+    the callbacks of this package. Another callback can take part: its method `get_state` returns
+    values for JSON or NumPy arrays, and `set_state` receives them.
 
     The data must come in the same order again. The datasets of `gk.datasets` do; a dataset of your
     own does if its shuffles have seeds, and arrays do after `keras.utils.set_random_seed`. The
@@ -75,8 +76,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Raises:
         ValueError: An argument is out of range. When training starts: the folder is in use by
-            another process, or model, optimizer or data differ from those of the checkpoint. The
-            message says what differs.
+            another process, or model, optimizer or data differ from the checkpoint. The message says
+            what differs.
 
     Example:
         >>> import tempfile
@@ -119,7 +120,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._folder: CheckpointFolder | None = None
 
     def restore_weights(self, model: keras.Model, which: str = "newest") -> int:
-        """Set the weights of a model to those of a checkpoint.
+        """Set the weights of a model to the weights of a checkpoint.
 
         Args:
             model: A model of the same structure.
@@ -383,7 +384,7 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class _BeforeEpoch(keras.callbacks.Callback):
-    """The first callback in the list, which restores the others before an epoch begins."""
+    """The first callback, which restores the others before an epoch begins."""
 
     def __init__(self, checkpoint: Checkpoint):
         super().__init__()

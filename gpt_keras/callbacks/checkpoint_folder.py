@@ -1,4 +1,4 @@
-"""The folder of a training's checkpoints: atomic writes, checksums, one process at a time."""
+"""A folder of checkpoints: atomic writes, checksums, one process at a time."""
 
 import hashlib
 import json

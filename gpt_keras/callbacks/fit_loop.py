@@ -53,7 +53,7 @@ def find_fit(frame: FrameType | None = None) -> FrameType:
 
 
 class TrainingData:
-    """The data of a running `fit`: counts iterators and batches, and starts in mid-epoch.
+    """The data of a running `fit`, which can start in the middle of an epoch.
 
     Args:
         epoch_iterator: The epoch iterator of `fit`.

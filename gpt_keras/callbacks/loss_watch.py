@@ -92,7 +92,7 @@ class LossWatch(keras.callbacks.Callback):
         }
 
     def set_state(self, state: dict) -> None:
-        """Continue with a saved state; called by `Checkpoint`, after the metrics are restored."""
+        """Continue with a saved state; called after the metrics are restored."""
         self._counter.set_state(state["counter"])
         self.incidents[:] = state["incidents"]
         self._mean, self._num_skipped = state["mean"], state["num_skipped"]

@@ -1,4 +1,4 @@
-"""What a training consists of beside its data: variables, seeds, callbacks."""
+"""State of a training: variables, random seeds, callbacks."""
 
 import random
 from collections.abc import Sequence

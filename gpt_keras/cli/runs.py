@@ -84,7 +84,7 @@ def interrupted_settings(
 
 
 def new_checkpoint(output: str):
-    """Return the callback that saves a run each minute, and continues an interrupted one.
+    """Return the callback that saves a run each minute, and continues it.
 
     Args:
         output: Directory of the run.
