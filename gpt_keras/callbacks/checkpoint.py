@@ -76,8 +76,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Raises:
         ValueError: An argument is out of range. When training starts: the folder is in use by
-            another process, or model, optimizer or data differ from the checkpoint. The message says
-            what differs.
+            another process, or model, optimizer or data differ from the checkpoint. The message
+            says what differs.
 
     Example:
         >>> import tempfile
