@@ -10,7 +10,7 @@ from gpt_keras.backend import num_replicas
 from gpt_keras.generation.backbone import max_sequence_length
 from gpt_keras.layers.quantized_sublayers import fast_and_quiet
 from gpt_keras.models.adapters import Adaptable
-from gpt_keras.models.saved_state import make_from_config, saved_state
+from gpt_keras.models.saved_state import load_seeds, make_from_config, save_seeds, saved_state
 from gpt_keras.models.tokenizer_config import (
     serialized_tokenizer,
     tokenizer_beside_config,
@@ -138,10 +138,14 @@ class TextModel(Adaptable, keras.Model):
         """Make the function of a training step; Keras calls this method."""
         # TensorFlow traces a step twice if it creates variables. Without XLA the first `fit` of a
         # tiny model then took 5.5 s of CPU time instead of 1.6, with XLA 5.4 instead of 4.3.
-        if keras.backend.backend() == "tensorflow" and self.built and not self.optimizer.built:
+        if self.built:
+            self._build_optimizer()
+        return super().make_train_function(force)
+
+    def _build_optimizer(self):
+        if keras.backend.backend() == "tensorflow" and not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
 
     def train_step(self, data, *args):
         """Train on one batch; Keras calls this method."""
@@ -197,6 +201,29 @@ class TextModel(Adaptable, keras.Model):
         """Save to a `.keras` file, tokenizer included, as `keras.Model.save`."""
         with tokenizer_beside_config():
             super().save(filepath, overwrite=overwrite, **kwargs)
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """Load a file of weights, as `keras.Model.load_weights`.
+
+        A compiled model also loads the optimizer's state, if the file holds one.
+
+        Args:
+            filepath: As in Keras.
+            skip_mismatch: As in Keras.
+            **kwargs: As in Keras.
+        """
+        if self.compiled:
+            self._build_optimizer()  # else Keras skips the state with a warning
+        super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+
+    def save_own_variables(self, store):
+        """Write variables into a file of weights; Keras calls this method."""
+        super().save_own_variables(store)
+        save_seeds(self, store)
+
+    def load_own_variables(self, store):
+        """Read variables from a file of weights; Keras calls this method."""
+        super().load_own_variables(load_seeds(self, store))
 
     def save_assets(self, directory):
         """Write the tokenizer into a `.keras` file; Keras calls this method."""
