@@ -20,7 +20,13 @@ from gpt_keras.callbacks.checkpoint_folder import (
     checkpoint_numbers,
     read_checkpoint,
 )
-from gpt_keras.callbacks.fit_loop import DataPlace, OtherData, TrainingData, find_fit
+from gpt_keras.callbacks.fit_loop import (
+    DataPlace,
+    OtherData,
+    TrainingData,
+    ValidationData,
+    find_fit,
+)
 from gpt_keras.callbacks.progress import BatchCounter
 from gpt_keras.callbacks.training_state import (
     callback_states,
@@ -155,6 +161,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._counter = BatchCounter()
         self._waiting: dict[str, Any] | None = None  # restored at the beginning of the epoch
         self._signal: int | None = None
+        self._validation: ValidationData | None = None
+        self._validated: list[bool] = []
         self._since = time.monotonic()
         self._last_number: int | None = None
         self.resumed_from = None
@@ -198,6 +206,15 @@ class Checkpoint(keras.callbacks.Callback):
             self._save(self._epoch, self._batch)
         if self._signal is not None:
             self._end_by_signal()
+
+    def on_test_begin(self, logs=None):
+        iterator = getattr(self.model, "_eval_epoch_iterator", None)
+        if iterator is not None and self._validation is None:
+            self._validation = ValidationData(iterator, self._validated)
+
+    def on_test_batch_end(self, batch, logs=None):
+        if self._validation is not None:
+            self._validation.end_batch()
 
     def on_epoch_end(self, epoch, logs=None):
         number = self._save(epoch + 1, 0)
@@ -245,6 +262,7 @@ class Checkpoint(keras.callbacks.Callback):
             "optimizer": type(self.model.optimizer).__name__,
             "data": _described_data(self._data),
             "place": list(self._data.place(is_end_of_epoch=batch == 0)),
+            "validation": self._validation.iterations if self._validation else self._validated,
             "seeds": seeds(),
             "callbacks": callback_states([*self._others, self.model], arrays),
             "seconds": time.time(),
@@ -308,6 +326,7 @@ class Checkpoint(keras.callbacks.Callback):
                 "another order, give each shuffle a seed. For arrays, which Keras shuffles, call "
                 "keras.utils.set_random_seed before `fit`."
             ) from None
+        self._validated = state["validation"]
         self._counter.total = state["batches"]
         self.resumed_from = state["batches"]
         self._waiting = {"state": state, "arrays": arrays, "first": len(variables)}

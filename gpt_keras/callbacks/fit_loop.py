@@ -179,6 +179,36 @@ class TrainingData:
         return dataset.enumerate(first).map(measured)
 
 
+class ValidationData:
+    """The validation data of a running `fit`: counts the iterators.
+
+    A dataset that shuffles has another order in each evaluation. The order decides how the sums of
+    the losses are rounded.
+
+    Args:
+        epoch_iterator: The epoch iterator of the evaluations in `fit`.
+        iterations: For each iterator that the interrupted training made, whether a batch was taken
+            from it. The data continue after them.
+    """
+
+    def __init__(self, epoch_iterator: Any, iterations: list[bool]):
+        self.iterations = list(iterations)
+        self._dataset = epoch_iterator._distributed_dataset
+        for was_used in iterations:
+            batches = iter(self._dataset)
+            if was_used:
+                next(batches, None)
+        epoch_iterator._get_iterator = self._next_iteration
+
+    def _next_iteration(self):
+        self.iterations.append(False)
+        return self._dataset
+
+    def end_batch(self) -> None:
+        """Count a batch of the last iterator that was made before it."""
+        self.iterations[-1] = True
+
+
 def _digest(parts) -> int:
     total = 0
     for part in parts:
