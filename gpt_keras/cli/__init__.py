@@ -11,6 +11,7 @@ The modules here import `gpt_keras`, and with it TensorFlow, only inside functio
 
 import argparse
 import inspect
+import itertools
 import os
 import re
 import sys
@@ -66,6 +67,9 @@ _HELP = {
 # These commands also read texts from standard input or a file, so no positional text is required.
 _TEXTS_ELSEWHERE = (generate, classify, tokenizers.encode, tokenizers.decode)
 
+# Values of a switch in YAML.
+_TRUTH_VALUES = ("true", "false", "yes", "no")
+
 _FLAG = r"(?<![\w-])--[a-zA-Z]\w*"
 
 
@@ -86,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     arguments = _with_underscores(sys.argv[1:] if arguments is None else arguments)
+    arguments = _with_values(arguments)
     try:
         parser = _parser(arguments)
     except ModuleNotFoundError as error:
@@ -118,6 +123,27 @@ def _with_underscores(arguments: Sequence[str]) -> list[str]:
         for argument in arguments[:end]
     ]
     return [*flags, *arguments[end:]]
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with `true` after each switch that has no value: `--resume`.
+
+    A switch is a flag of the type bool. jsonargparse requires a value, and the parser of an
+    optional value would take a positional argument for it.
+    """
+    command, switches = _COMMANDS, set()
+    for argument in arguments:
+        if isinstance(command, dict) and argument in command:
+            command = command[argument]
+    if not isinstance(command, dict):
+        parameters = inspect.signature(command, eval_str=True).parameters.values()
+        switches = {f"--{part.name}" for part in parameters if part.annotation is bool}
+    found = []
+    for argument, following in itertools.zip_longest(arguments, arguments[1:]):
+        found.append(argument)
+        if argument in switches and (following or "").lower() not in _TRUTH_VALUES:
+            found.append("true")
+    return found
 
 
 def _parser(arguments: Sequence[str]):
