@@ -76,8 +76,9 @@ def interrupted_settings(
     for name, value in settings.items():
         # An option of a newer version is not among the settings of an older one.
         if name not in changeable and before.get(name, value) != value:
+            allowed = "left out" if before[name] is None else repr(before[name])
             raise ValueError(
-                f"`{name}` must be {before[name]!r} to continue the training in {output!r}, got "
+                f"`{name}` must be {allowed} to continue the training in {output!r}, got "
                 f"{value!r}. Only {' and '.join(changeable)} may change."
             )
     return before

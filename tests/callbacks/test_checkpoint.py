@@ -86,6 +86,23 @@ def plain():
     return model
 
 
+def dpo():
+    """DPO of an adapter: the loss needs the base model's log-probabilities."""
+    tokenizer = gk.tokenizers.CharacterTokenizer("0123456789+= no", end_of_text=True)
+    config = gk.presets.get("tiny").replace(vocabulary_size=tokenizer.vocabulary_size)
+    model = gk.GPTCausalLM(config, tokenizer=tokenizer)
+    model.enable_lora(2)
+    found = gk.finetuning.DPO(model, beta=0.1)
+    found.compile(gk.training.adamw(1e-2), jit_compile=False)
+    return found
+
+
+def preferences():
+    pairs = [{"prompt": f"{a} + 1 =", "chosen": f"{a + 1}", "rejected": "no"} for a in range(40)]
+    found = gk.datasets.preferences(pairs, dpo().model, validation_fraction=0)
+    return found.train.batches(4, seed=0)
+
+
 def ema():
     return gk.training.adamw(1e-2, use_ema=True, ema_overwrite_frequency=3)
 
@@ -133,6 +150,7 @@ CASES = {
     ),
     "adapters": (with_adapters, lambda: {"x": shuffled()}),
     "classifier": (classifier, lambda: {"x": labeled()}),
+    "preferences": (dpo, lambda: {"x": preferences()}),
     "plain Keras": (plain, lambda: {"x": shuffled()}),
 }
 

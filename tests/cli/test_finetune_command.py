@@ -310,3 +310,38 @@ def test_mixed_precision_of_the_backbone(run, language_model, table, tmp_path):
     model = gk.GPTClassifier.from_preset(tmp_path / "new")
     assert (code, model.backbone.dtype_policy.name) == (0, "mixed_bfloat16")
     assert keras.backend.standardize_dtype(model.head.compute_dtype) == "float32"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
+def test_an_interrupted_training_continues_exactly(
+    run, language_model, table, tmp_path, monkeypatch
+):
+    arguments = ["finetune", language_model, table]
+    options = [*COLUMNS, "--epochs", 2, "--batch-size", 4, "--dropout", 0.2]
+    assert run(*arguments, tmp_path / "whole", *options)[0] == 0
+
+    class Interrupter(keras.callbacks.TerminateOnNaN):
+        left = 3
+
+        def on_batch_end(self, batch, logs=None):
+            self.left -= 1
+            if not self.left:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    folder = tmp_path / "new"
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.callbacks, "TerminateOnNaN", Interrupter)
+        code, _, err = run(*arguments, folder, *options)
+    assert code == 130
+    assert "to continue, repeat the command with --resume\n" in err
+    code, _, err = run(*arguments, folder, "--resume", *options, "--lora-rank", 4)
+    assert (code, "`lora_rank` must be left out to continue" in err) == (2, True)
+    assert run(*arguments, folder, "--resume", *options)[0] == 0
+    records = [json.loads((tmp_path / n / "run.json").read_text()) for n in ("new", "whole")]
+    assert len(records[0]["interruptions"]) == 1
+    losses = [[record["history"][n] for n in ("loss", "val_loss")] for record in records]
+    assert losses[0] == losses[1]
+    a, b = (weights(gk.GPTClassifier.from_preset(tmp_path / n)) for n in ("new", "whole"))
+    for name, value in a.items():
+        np.testing.assert_array_equal(value, b[name], name)
