@@ -41,9 +41,8 @@ import numpy as np
 OURS, HARNESS = "gpt_keras", "gpt_keras harness"
 THEIRS = {f"transformers {size}": size for size in ("1", "8", "auto")}
 SIDES = [OURS, HARNESS, *THEIRS]
-PACKAGES = {OURS: (), HARNESS: ("lm_eval",)} | dict.fromkeys(
-    THEIRS, ("lm_eval", "torch", "transformers", "gguf")
-)
+PACKAGES = {OURS: [], HARNESS: ["lm_eval"]}
+PACKAGES |= {name: ["lm_eval", "torch", "transformers", "gguf"] for name in THEIRS}
 BAR = 1.5
 
 

@@ -98,6 +98,12 @@ class CachedPasses:
         return _compiled(self._backbone.initial_cache, _SCALAR, _SCALAR)
 
     @functools.cached_property
+    def _extend(self):
+        # Tracing takes most of the time before the first result, so `fill` and `score` share it.
+        # TensorFlow inlines it into both before it removes what nothing reads.
+        return _compiled(self._backbone.extend, _MATRIX, self._cache_spec, _SCALAR, _VECTOR)
+
+    @functools.cached_property
     def take(self):
         """`take(cache, rows, length, offsets) -> cache`, compiled; see `_take`."""
         return _compiled(self._take, self._cache_spec, _VECTOR, _SCALAR, _VECTOR)
@@ -140,7 +146,7 @@ class CachedPasses:
 
         def run_chunk(first, cache):
             chunk = token_ids[:, first : first + _CHUNK]
-            update = self._backbone.extend(chunk, cache, index + first, starts)[1]
+            update = self._extend(chunk, cache, index + first, starts)[1]
             return first + _CHUNK, self._backbone.write(cache, update, index + first)
 
         return tf.while_loop(lambda first, _: first < num_new, run_chunk, (0, cache))[1]
@@ -158,7 +164,7 @@ class CachedPasses:
         Returns:
             `(log_probabilities, is_greedy, cache)`: two vectors, and the cache.
         """
-        logits, update = self._backbone.extend(token_ids, cache, index, starts)
+        logits, update = self._extend(token_ids, cache, index, starts)
         scores = _scores(logits, targets, self._vocabulary_size)
         return *scores, self._backbone.write(cache, update, index)
 
