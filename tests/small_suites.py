@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gpt_keras.evaluation.context_pairs import encode_pair
 from gpt_keras.evaluation.estimate import mean_estimate
-from gpt_keras.evaluation.evaluation_task import EvaluationTask
+from gpt_keras.evaluation.tasks.task import EvaluationTask
 from gpt_keras.generation.continuations import score_continuations
 from gpt_keras.records import read_rows
 

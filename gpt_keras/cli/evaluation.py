@@ -100,9 +100,9 @@ def _print_perplexity(model, adapter, corpus, batch_size, stride, keep_line_ends
 
 def _evaluate_suite(settings: dict[str, Any], batch_size: int) -> None:
     from gpt_keras.checks import check_positive_int
-    from gpt_keras.evaluation.suite_data import read_suite
-    from gpt_keras.evaluation.suite_report import write_report
-    from gpt_keras.evaluation.suite_run import check_evaluation_folder, run_tasks
+    from gpt_keras.evaluation.suites.data import read_suite
+    from gpt_keras.evaluation.suites.report import write_report
+    from gpt_keras.evaluation.suites.run import check_evaluation_folder, run_tasks
 
     check_positive_int("batch_size", batch_size)
     output = pathlib.Path(settings["output"])
@@ -161,7 +161,7 @@ def _for_record(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _load_others(output: pathlib.Path, folders, tasks) -> tuple[str, dict[str, Any]]:
     """Return a name for this run, and the results of earlier runs by name."""
-    from gpt_keras.evaluation.suite_comparison import check_comparable
+    from gpt_keras.evaluation.suites.comparison import check_comparable
 
     name, *others = _names([output, *folders])
     if len(folders) >= len(gk.plots.STYLES):

@@ -3,7 +3,6 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from gpt_keras.evaluation.answer_task import AnswerTask
 from gpt_keras.evaluation.bootstrap import Interval, bootstrap_estimate, bootstrap_interval
 from gpt_keras.evaluation.calibration_error import (
     Calibration,
@@ -12,7 +11,6 @@ from gpt_keras.evaluation.calibration_error import (
     choice_confidences,
 )
 from gpt_keras.evaluation.canaries import CanaryExposure, canary_exposure
-from gpt_keras.evaluation.choice_task import ChoiceExample, ChoiceTask
 from gpt_keras.evaluation.classification import (
     ClassificationReport,
     ClassScores,
@@ -20,7 +18,6 @@ from gpt_keras.evaluation.classification import (
 )
 from gpt_keras.evaluation.comparison import Comparison, MetricDifference, compare
 from gpt_keras.evaluation.contamination import DocumentOverlap, NgramOverlap, ngram_overlap
-from gpt_keras.evaluation.continuation_task import ContinuationExample, ContinuationTask
 from gpt_keras.evaluation.counterfactual_generation import (
     CounterfactualPair,
     CounterfactualsResult,
@@ -28,20 +25,23 @@ from gpt_keras.evaluation.counterfactual_generation import (
 )
 from gpt_keras.evaluation.diversity import distinct_n, repetition_rate, self_bleu
 from gpt_keras.evaluation.estimate import Estimate, mean_estimate
-from gpt_keras.evaluation.evaluation_task import EvaluationTask, TaskResult
-from gpt_keras.evaluation.few_shot import FewShotTask
 from gpt_keras.evaluation.generated_answers import Answer, AnswersResult, answers
 from gpt_keras.evaluation.likelihood import PerplexityResult, perplexity
 from gpt_keras.evaluation.memorization import LongestMatch, TextIndex
 from gpt_keras.evaluation.scaling_law import PowerLaw, fit_power_law
 from gpt_keras.evaluation.short_answers import exact_match, token_f1
-from gpt_keras.evaluation.stereotypes import StereotypeReport, StereotypeTask
-from gpt_keras.evaluation.suite_comparison import SuiteComparison, compare_suites
-from gpt_keras.evaluation.suite_result import SuiteResult, load_results
-from gpt_keras.evaluation.suite_run import evaluate_suite
-from gpt_keras.evaluation.suites import Suite, SuiteEntry, load_suite
-from gpt_keras.evaluation.task_evaluation import evaluate
-from gpt_keras.evaluation.task_loading import load_task
+from gpt_keras.evaluation.suites.comparison import SuiteComparison, compare_suites
+from gpt_keras.evaluation.suites.result import SuiteResult, load_results
+from gpt_keras.evaluation.suites.run import evaluate_suite
+from gpt_keras.evaluation.suites.suite import Suite, SuiteEntry, load_suite
+from gpt_keras.evaluation.tasks.answer import AnswerTask
+from gpt_keras.evaluation.tasks.choice import ChoiceExample, ChoiceTask
+from gpt_keras.evaluation.tasks.continuation import ContinuationExample, ContinuationTask
+from gpt_keras.evaluation.tasks.evaluation import evaluate
+from gpt_keras.evaluation.tasks.few_shot import FewShotTask
+from gpt_keras.evaluation.tasks.loading import load_task
+from gpt_keras.evaluation.tasks.stereotype import StereotypeReport, StereotypeTask
+from gpt_keras.evaluation.tasks.task import EvaluationTask, TaskResult
 from gpt_keras.evaluation.text_overlap import BleuScore, RougeScores, bleu, chrf, rouge
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpt_keras.evaluation.text_scores import TextItem, score_texts
+from gpt_keras.evaluation.tasks.text_scores import TextItem, score_texts
 from gpt_keras.models import CausalLM
 from gpt_keras.tokenizers.texts import as_list_of_texts
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpt_keras.evaluation.estimate import Estimate
-from gpt_keras.evaluation.evaluation_task import TaskResult
-from gpt_keras.evaluation.term_means import term_mean_estimate
+from gpt_keras.evaluation.tasks.task import TaskResult
+from gpt_keras.evaluation.tasks.term_means import term_mean_estimate
 
 # Keys of a record that say which item it is.
 _IDENTITY = ("prompt", "choices", "target")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from gpt_keras.evaluation.estimate import Estimate
-from gpt_keras.evaluation.evaluation_task import TaskResult
-from gpt_keras.evaluation.suite_result import SuiteResult
+from gpt_keras.evaluation.suites.result import SuiteResult
+from gpt_keras.evaluation.tasks.task import TaskResult
 from gpt_keras.plots.figure import STYLES, Figure
 from gpt_keras.plots.fonts import drawable, fonts_for
 

@@ -9,7 +9,7 @@ from small_suites import rows, write_rows
 from tiny_models import spread_weights
 
 import gpt_keras as gk
-from gpt_keras.evaluation import suite_run
+from gpt_keras.evaluation.suites import run as suite_run
 
 TASK = """
 kind: choice

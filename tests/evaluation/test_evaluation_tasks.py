@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import gpt_keras as gk
-from gpt_keras.evaluation import text_scores
+from gpt_keras.evaluation.tasks import text_scores
 
 ChoiceTask = gk.evaluation.ChoiceTask
 

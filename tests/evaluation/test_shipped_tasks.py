@@ -8,8 +8,8 @@ import pandas
 import pytest
 
 import gpt_keras as gk
-from gpt_keras.evaluation import choice_task, continuation_task
-from gpt_keras.evaluation.task_loading import KINDS, SHIPPED
+from gpt_keras.evaluation.tasks import choice, continuation
+from gpt_keras.evaluation.tasks.loading import KINDS, SHIPPED
 from gpt_keras.generation.continuations import ContinuationScore
 
 FIXTURE = pathlib.Path(__file__).parent.parent / "fixtures" / "evaluation_tasks.json"
@@ -61,7 +61,7 @@ def test_metrics_are_those_of_the_harness_on_the_same_log_likelihoods(name, numb
             for item in entry["items"]
         ]
 
-    for module in (choice_task, continuation_task):
+    for module in (choice, continuation):
         monkeypatch.setattr(module, "score_texts", score_texts)
     records = task.run(None, examples)
     assert json.loads(json.dumps(records)) == records

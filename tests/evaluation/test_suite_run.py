@@ -27,7 +27,7 @@ from small_suites import (
 from tiny_models import spread_weights
 
 import gpt_keras as gk
-from gpt_keras.evaluation import suite_run
+from gpt_keras.evaluation.suites import run as suite_run
 
 
 def run(model, suite, data, output, **settings):

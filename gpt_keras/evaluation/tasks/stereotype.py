@@ -11,9 +11,9 @@ from gpt_keras.checks import check_choice
 from gpt_keras.datasets.templates import Templates
 from gpt_keras.evaluation.bootstrap import Interval, bootstrap_estimate, bootstrap_interval
 from gpt_keras.evaluation.estimate import Estimate
-from gpt_keras.evaluation.evaluation_task import EvaluationTask
-from gpt_keras.evaluation.term_means import mean_over_terms, term_mean_estimate, term_numbers
-from gpt_keras.evaluation.text_scores import TextItem, score_texts
+from gpt_keras.evaluation.tasks.task import EvaluationTask
+from gpt_keras.evaluation.tasks.term_means import mean_over_terms, term_mean_estimate, term_numbers
+from gpt_keras.evaluation.tasks.text_scores import TextItem, score_texts
 from gpt_keras.generation.continuations import ContinuationScore
 from gpt_keras.models import CausalLM
 from gpt_keras.records import Row, read_rows

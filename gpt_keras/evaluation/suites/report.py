@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.evaluation.evaluation_task import TaskResult
-from gpt_keras.evaluation.suite_comparison import SuiteComparison
-from gpt_keras.evaluation.suite_folder import REPORT
-from gpt_keras.evaluation.suite_result import TITLES, SuiteResult, result_rows
+from gpt_keras.evaluation.suites.comparison import SuiteComparison
+from gpt_keras.evaluation.suites.folder import REPORT
+from gpt_keras.evaluation.suites.result import TITLES, SuiteResult, result_rows
+from gpt_keras.evaluation.tasks.task import TaskResult
 from gpt_keras.run_files import code_block, table_cell
 
 # Number of items with the lowest scores, and of items with the highest ones, of each task.

@@ -11,8 +11,8 @@ import numpy as np
 from gpt_keras.datasets.templates import Templates
 from gpt_keras.evaluation.bootstrap import bootstrap_error
 from gpt_keras.evaluation.estimate import Estimate, mean_estimate
-from gpt_keras.evaluation.few_shot import FewShotTask, read_table
-from gpt_keras.evaluation.text_scores import TextItem, score_texts
+from gpt_keras.evaluation.tasks.few_shot import FewShotTask, read_table
+from gpt_keras.evaluation.tasks.text_scores import TextItem, score_texts
 from gpt_keras.models import CausalLM
 from gpt_keras.records import Row
 

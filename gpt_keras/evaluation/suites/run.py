@@ -14,17 +14,17 @@ import numpy as np
 
 from gpt_keras.atomic import check_empty_directory
 from gpt_keras.checks import check_positive_int
-from gpt_keras.evaluation.evaluation_task import TaskResult
-from gpt_keras.evaluation.suite_data import TaskData, read_suite
-from gpt_keras.evaluation.suite_folder import (
+from gpt_keras.evaluation.suites.data import TaskData, read_suite
+from gpt_keras.evaluation.suites.folder import (
     append_items,
     items_file,
     read_items,
     read_results,
     write_results,
 )
-from gpt_keras.evaluation.suite_report import write_report
-from gpt_keras.evaluation.suite_result import SuiteResult, read_task_result
+from gpt_keras.evaluation.suites.report import write_report
+from gpt_keras.evaluation.suites.result import SuiteResult, read_task_result
+from gpt_keras.evaluation.tasks.task import TaskResult
 from gpt_keras.models import CausalLM
 from gpt_keras.models.tokenizer_config import tokenizer_beside_config
 from gpt_keras.run_files import describe_machine, package_versions

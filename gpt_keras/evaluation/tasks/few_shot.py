@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gpt_keras.datasets.templates import Templates
-from gpt_keras.evaluation.evaluation_task import EvaluationTask
+from gpt_keras.evaluation.tasks.task import EvaluationTask
 from gpt_keras.records import Row, read_rows
 from gpt_keras.tokenizers.texts import as_texts, describe
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from gpt_keras.checks import check_positive_int
 from gpt_keras.datasets.task_files import SUFFIXES, TaskFile, find_task_file, read_task_file
-from gpt_keras.evaluation.evaluation_task import EvaluationTask
-from gpt_keras.evaluation.few_shot import FewShotTask
-from gpt_keras.evaluation.task_loading import load_task
+from gpt_keras.evaluation.tasks.few_shot import FewShotTask
+from gpt_keras.evaluation.tasks.loading import load_task
+from gpt_keras.evaluation.tasks.task import EvaluationTask
 
-_SHIPPED = Path(__file__).parent / "data" / "suites"
+_SHIPPED = Path(__file__).parents[1] / "data" / "suites"
 
 
 class SuiteEntry(NamedTuple):

@@ -33,7 +33,7 @@ def mean_over_terms(values: np.ndarray, numbers: np.ndarray) -> float:
 
     Example:
         >>> import numpy as np
-        >>> from gpt_keras.evaluation.term_means import mean_over_terms
+        >>> from gpt_keras.evaluation.tasks.term_means import mean_over_terms
         >>> mean_over_terms(np.array([0.0, 1.0, 1.0]), np.array([0, 0, 1]))
         0.75
     """

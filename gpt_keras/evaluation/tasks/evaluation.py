@@ -7,10 +7,10 @@ from typing import Any
 
 from gpt_keras.checks import check_positive_int
 from gpt_keras.datasets import PromptTask
-from gpt_keras.evaluation.answer_task import AnswerTask
-from gpt_keras.evaluation.evaluation_task import EvaluationTask, TaskResult
-from gpt_keras.evaluation.few_shot import FewShotTask
-from gpt_keras.evaluation.task_loading import load_task
+from gpt_keras.evaluation.tasks.answer import AnswerTask
+from gpt_keras.evaluation.tasks.few_shot import FewShotTask
+from gpt_keras.evaluation.tasks.loading import load_task
+from gpt_keras.evaluation.tasks.task import EvaluationTask, TaskResult
 from gpt_keras.models import CausalLM
 from gpt_keras.records import read_rows
 

@@ -9,8 +9,8 @@ from gpt_keras.datasets import PromptExample, PromptTask
 from gpt_keras.datasets.templates import Templates
 from gpt_keras.evaluation.bootstrap import bootstrap_error
 from gpt_keras.evaluation.estimate import Estimate, mean_estimate
-from gpt_keras.evaluation.few_shot import FewShotTask, read_table
 from gpt_keras.evaluation.generated_answers import CORPUS_METRICS, METRICS, generate_answers
+from gpt_keras.evaluation.tasks.few_shot import FewShotTask, read_table
 from gpt_keras.evaluation.text_overlap import RougeScores
 from gpt_keras.models import CausalLM
 

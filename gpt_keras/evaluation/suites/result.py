@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpt_keras.evaluation.estimate import Estimate
-from gpt_keras.evaluation.evaluation_task import TaskResult
-from gpt_keras.evaluation.suite_folder import RESULTS, items_file, read_items, read_results
+from gpt_keras.evaluation.suites.folder import RESULTS, items_file, read_items, read_results
+from gpt_keras.evaluation.tasks.task import TaskResult
 
 
 class SuiteResult(NamedTuple):

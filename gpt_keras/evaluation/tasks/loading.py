@@ -5,13 +5,13 @@ from pathlib import Path
 
 from gpt_keras.datasets.prompt_task import SHIPPED as PROMPT_TASKS
 from gpt_keras.datasets.task_files import find_task_file, read_task_file
-from gpt_keras.evaluation.answer_task import AnswerTask
-from gpt_keras.evaluation.choice_task import ChoiceTask
-from gpt_keras.evaluation.continuation_task import ContinuationTask
-from gpt_keras.evaluation.evaluation_task import EvaluationTask
-from gpt_keras.evaluation.stereotypes import StereotypeTask
+from gpt_keras.evaluation.tasks.answer import AnswerTask
+from gpt_keras.evaluation.tasks.choice import ChoiceTask
+from gpt_keras.evaluation.tasks.continuation import ContinuationTask
+from gpt_keras.evaluation.tasks.stereotype import StereotypeTask
+from gpt_keras.evaluation.tasks.task import EvaluationTask
 
-SHIPPED = Path(__file__).parent / "data" / "tasks"
+SHIPPED = Path(__file__).parents[1] / "data" / "tasks"
 
 # The key `kind` of a YAML file chooses the class.
 KINDS: dict[str, type[EvaluationTask]] = {

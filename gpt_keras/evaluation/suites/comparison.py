@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gpt_keras.evaluation.comparison import MetricDifference, compare
-from gpt_keras.evaluation.evaluation_task import TaskResult
-from gpt_keras.evaluation.suite_result import SuiteResult, aligned
+from gpt_keras.evaluation.suites.result import SuiteResult, aligned
+from gpt_keras.evaluation.tasks.task import TaskResult
 
 
 class SuiteComparison(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpt_keras.checks import check_positive_int, check_seed
 from gpt_keras.datasets.documents import document_digest
-from gpt_keras.evaluation.evaluation_task import EvaluationTask
+from gpt_keras.evaluation.tasks.task import EvaluationTask
 
 
 class TaskData(NamedTuple):

@@ -1,0 +1,1 @@
+"""Suites of evaluation tasks: their data, runs that go on, reports and comparisons."""
