@@ -66,13 +66,14 @@ def read_lines(path: Path) -> Iterator[bytes]:
     Raises:
         ValueError: The archive is damaged. The message gives the file and the line.
     """
-    number = 0
+    number = 1
     with _open(path) as file:
         try:
-            for number, line in enumerate(file, start=1):
+            for line in file:
                 yield line
+                number += 1
         except _DAMAGES as error:
-            raise _damaged(path, number + 1, error) from error
+            raise _damaged(path, number, error) from error
 
 
 def file_sha256(path: Path) -> str:
@@ -87,6 +88,6 @@ def _open(path: Path) -> BinaryIO:
 
 def _damaged(path: Path, line: int, error: Exception) -> ValueError:
     return ValueError(
-        f"{path}, line {line}: the gzip archive is damaged here ({error}). Fetch the file again, or "
-        "remove .gz from its name if it is not compressed."
+        f"{path}, line {line}: the gzip archive is damaged here ({error}). Copy or download the "
+        "file again. If it is not compressed, remove .gz from its name."
     )

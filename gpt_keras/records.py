@@ -148,8 +148,8 @@ def _reader(path: Path) -> Callable:
     reader = _READERS.get(suffix)
     if reader is None:
         raise ValueError(
-            f"The suffix of a table must be one of {', '.join(_READERS)}, or one of these and .gz, "
-            f"got {str(path)!r}."
+            f"The suffix of a table must be one of {', '.join(_READERS)}, got {str(path)!r}. "
+            "It may be followed by .gz."
         )
     if suffix == ".parquet" and is_compressed(path):
         raise ValueError(
