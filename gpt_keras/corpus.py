@@ -63,7 +63,7 @@ class Document:
 
     @property
     def is_file(self) -> bool:
-        """Whether the document is a file, which may begin with a byte order mark."""
+        """True if the document is a file, which may begin with a byte order mark."""
         return not isinstance(self.source, str)
 
     def is_empty(self) -> bool:
@@ -94,7 +94,10 @@ class Document:
         return "".join(self.pieces(keep_line_ends))
 
     def digest(self) -> tuple[bytes, int]:
-        """Return the SHA-256 digest of the document's bytes, decompressed, and their number."""
+        """Return the SHA-256 digest and the number of the document's bytes.
+
+        The bytes of an archive are the decompressed ones.
+        """
         if isinstance(self.source, str):
             encoded = self.source.encode("utf-8", errors="surrogatepass")
             return hashlib.sha256(encoded).digest(), len(encoded)

@@ -19,7 +19,7 @@ def is_compressed(path: Path) -> bool:
 
 
 def format_suffix(path: Path) -> str:
-    """Return the suffix that names the format of a file, in lower case and without `.gz`.
+    """Return the suffix for the format of a file: in lower case, without `.gz`.
 
     Example:
         >>> from pathlib import Path

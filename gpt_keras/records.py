@@ -92,7 +92,8 @@ def read_rows(source: Any, columns: Sequence[str] | None = None) -> Iterator[Row
     - `.parquet`: needs pyarrow. With `columns`, only these columns are read.
 
     All of them but parquet may be compressed by gzip, with `.gz` at the end of the name, such as
-    `reviews.csv.gz`. They are decompressed as they are read, and lines are those of the text.
+    `reviews.csv.gz`. They are decompressed as they are read. Errors give the line in the
+    decompressed text.
 
     Missing values are None: an empty field of a CSV file, `null`, and NaN or NA in pandas. For
     another encoding, delimiter or sign of missing values, read the file with pandas and pass the
@@ -153,7 +154,8 @@ def _reader(path: Path) -> Callable:
         )
     if suffix == ".parquet" and is_compressed(path):
         raise ValueError(
-            f"A parquet file compresses its own columns, so it cannot end in .gz: unpack {path}."
+            "`source` cannot be a parquet file in .gz, because it is not read from beginning to "
+            f"end: unpack {path}."
         )
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}.")
@@ -197,6 +199,9 @@ def _read_delimited(path: Path, columns: list[str] | None, delimiter: str) -> It
         if header is None:
             header = cells
             _check_different(header, place)
+            for column in columns or ():
+                if column not in header:
+                    raise missing_column(column, place, header)
             continue
         if len(cells) != len(header):
             raise ValueError(

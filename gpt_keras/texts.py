@@ -80,7 +80,7 @@ def describe(value: object) -> str:
 
 
 def dataset_elements(name: str, dataset: Any) -> Iterator[Any]:
-    """Yield the elements of a `tf.data.Dataset` of texts, batched or not, one at a time.
+    """Yield the texts of a `tf.data.Dataset`, batched or not, one at a time.
 
     Args:
         name: Name of the argument, for the error message.

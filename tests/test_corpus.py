@@ -1,4 +1,4 @@
-"""Documents of a corpus: which files a path stands for, how they are read, and what is refused."""
+"""Documents of a corpus: files that a path stands for, their readers, and errors."""
 
 import bz2
 import csv
@@ -234,7 +234,7 @@ def test_each_row_of_a_table_is_a_document(tmp_path, suffix):
     file = write(tmp_path / f"a.{suffix}", TEXTS)
     assert [document.text() for document in iterate_documents(file)] == TEXTS
     assert digest_and_count(file) == (gk.datasets.digest(TEXTS), len(TEXTS))
-    # Line ends are those of the rows, and not changed.
+    # Line ends in rows are not changed.
     for keep in (False, True):
         trained = gk.tokenizers.CharacterTokenizer.train(file, keep_line_ends=keep)
         assert trained == gk.tokenizers.CharacterTokenizer.train(TEXTS)
@@ -281,6 +281,10 @@ def test_rows_and_texts_in_any_container(tmp_path):
     rows = [{"text": text, "label": i} for i, text in enumerate(texts)]
     file = write(tmp_path / "a.jsonl", texts)
     digest = gk.datasets.digest(texts)
+    tokenizer = gk.tokenizers.CharacterTokenizer.train(rows, end_of_text=True)
+    perplexity = gk.NGramLM(2, tokenizer).fit(texts).perplexity(texts)
+    for corpus in (rows, pandas.DataFrame(rows), file):
+        assert gk.NGramLM(2, tokenizer).fit(corpus).perplexity(corpus) == perplexity
     for corpus in (
         rows,
         iter(rows),
@@ -398,7 +402,7 @@ def test_a_changed_archive_is_an_error_with_a_line(tmp_path, suffix):
             '{"text": "a"}\n{"body": "b"}\n',
             r"line 2: there is no column 'text'.*`field`",
         ),
-        ("a.parquet.gz", "PAR1", r"cannot end in \.gz: unpack .*a\.parquet\.gz"),
+        ("a.parquet.gz", "PAR1", r"cannot be a parquet file in \.gz.*: unpack .*a\.parquet\.gz"),
         ("a.txt.gz", "text".encode("utf-16"), r"a\.txt\.gz' is UTF-16, not UTF-8 text"),
     ],
 )

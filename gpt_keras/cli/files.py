@@ -8,9 +8,9 @@ from .package import gk
 
 
 def read_corpus(corpus: str, field: str) -> list[str] | list[pathlib.Path]:
-    """Return the texts or the files of a `corpus` argument: a bundled corpus or a path.
+    """Return the texts or files of a bundled corpus or a path.
 
-    It is checked that the corpus holds a text; later documents may still be broken.
+    The function checks that there is a first document. Later ones may be broken.
     """
     names = gk.datasets.corpora.names()
     if corpus in names:

@@ -58,7 +58,7 @@ def document_ids(
 
 def _rows_of_ids(corpus: Any) -> list[np.ndarray] | None:
     """Return the rows of ids, or None if the corpus does not consist of ids."""
-    if hasattr(corpus, "to_list"):  # a ragged tensor
+    if hasattr(corpus, "row_splits"):  # a ragged tensor
         corpus = corpus.to_list()
     elif hasattr(corpus, "__array__"):
         corpus = np.atleast_1d(np.asarray(corpus))

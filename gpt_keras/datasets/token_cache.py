@@ -185,7 +185,7 @@ def _write_ids(
 
 
 def _size_of_beginning(batches: Iterator[list]) -> tuple[int, Iterator[list]]:
-    """Return the number of characters, counted up to `_SMALL_BYTES`, and the same batches."""
+    """Return the number of characters and the batches; count up to `_SMALL_BYTES`."""
     taken, size = [], 0
     for batch in batches:
         taken.append(batch)
