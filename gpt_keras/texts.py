@@ -101,7 +101,11 @@ def is_unicode(text: str) -> bool:
 
     A string with a lone surrogate cannot.
     """
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _array(name: str, value: Any) -> np.ndarray:
