@@ -430,7 +430,7 @@ def test_info_builds_no_model_and_reads_every_form(capsys, preset, tmp_path, mon
 BAD = """
 train                                                   | corpus, output
 train {corpus}                                          | required: output
-train {preset} new                                      | config.json must hold a list of JSON objects
+train {preset} new                                      | config.json must hold a list
 train nothing.txt new                                   | shakespeare, tang_poems
 train train.txt new                                     | got 'train.txt'
 train {corpus} {preset}                                 | exists already
