@@ -1,8 +1,10 @@
 """Checks of arguments; each raises a `ValueError` that names the argument."""
 
+import functools
 import math
 import numbers
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -86,3 +88,40 @@ def token_id_error(lowest, highest, vocabulary_size: int) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def renamed(**names: str) -> Callable[[Callable], Callable]:
+    """Return a decorator for a function whose arguments have new names.
+
+    Args:
+        **names: The new name of each old one.
+
+    Returns:
+        A decorator. The function raises `TypeError` for an old name, and gives the new one.
+
+    Example:
+        >>> from gpt_keras.checks import renamed
+        >>> @renamed(number="count")
+        ... def double(count):
+        ...     return 2 * count
+        >>> double(count=3)
+        6
+        >>> double(number=3)
+        Traceback (most recent call last):
+        ...
+        TypeError: double: the argument `number` is now called `count`.
+    """
+
+    def decorate(function):
+        @functools.wraps(function)
+        def checked(*args, **kwargs):
+            for old, new in names.items():
+                if old in kwargs:
+                    raise TypeError(
+                        f"{function.__name__}: the argument `{old}` is now called `{new}`."
+                    )
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate

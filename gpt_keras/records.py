@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from gpt_keras.file_bytes import format_suffix, is_compressed, read_lines
+
 # Longest field of a CSV file, in characters. The default of `csv` is 131,072, less than a book.
 _LONGEST_FIELD = 1 << 30
 
@@ -44,6 +46,40 @@ class Row(dict):
         self.is_typed = is_typed
 
 
+class MissingColumn(ValueError):
+    """Error of a row that lacks a column.
+
+    Example:
+        >>> from gpt_keras.records import MissingColumn, read_rows
+        >>> try:
+        ...     list(read_rows([{"body": "To be"}], ["text"]))
+        ... except MissingColumn as error:
+        ...     print(error)
+        `source`, row 0: there is no column 'text'. The row has 'body'.
+    """
+
+
+def missing_column(column: str, place: str, existing: Iterable[str]) -> MissingColumn:
+    """Return the error of a row that lacks a column.
+
+    Args:
+        column: The column.
+        place: Place of the row, as in `Row`.
+        existing: The columns that the row has.
+
+    Example:
+        >>> from gpt_keras.records import missing_column
+        >>> missing_column("text", "a.csv, line 2", ["body", "label"])
+        MissingColumn("a.csv, line 2: there is no column 'text'. The row has 'body', 'label'.")
+    """
+    names = list(existing)
+    hint = ""
+    if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
+        hint = " For another delimiter, pass pandas.read_csv(path, sep=...)."
+    listed = ", ".join(map(repr, names)) or "no columns"
+    return MissingColumn(f"{place}: there is no column {column!r}. The row has {listed}.{hint}")
+
+
 def read_rows(source: Any, columns: Sequence[str] | None = None) -> Iterator[Row]:
     r"""Read the rows of a table, one at a time.
 
@@ -54,6 +90,10 @@ def read_rows(source: Any, columns: Sequence[str] | None = None) -> Iterator[Row
     - `.jsonl` and `.ndjson`: one JSON object a line.
     - `.json`: a list of JSON objects. The whole file is read at once.
     - `.parquet`: needs pyarrow. With `columns`, only these columns are read.
+
+    All of them but parquet may be compressed by gzip, with `.gz` at the end of the name, such as
+    `reviews.csv.gz`. They are decompressed as they are read. Errors give the line in the
+    decompressed text.
 
     Missing values are None: an empty field of a CSV file, `null`, and NaN or NA in pandas. For
     another encoding, delimiter or sign of missing values, read the file with pandas and pass the
@@ -69,8 +109,9 @@ def read_rows(source: Any, columns: Sequence[str] | None = None) -> Iterator[Row
         A `Row` for each row.
 
     Raises:
-        ValueError: There is no such file, its suffix is unknown, a line is broken or not UTF-8, or
-            a row lacks one of `columns`. The message gives the file and the line.
+        ValueError: There is no such file, its suffix is unknown, an archive is damaged, a line is
+            broken or not UTF-8, or a row lacks one of `columns` (`MissingColumn`). The message
+            gives the file and the line.
         ImportError: The source is a parquet file, and pyarrow is not installed.
 
     Example:
@@ -104,10 +145,17 @@ def _checked_columns(columns):
 
 
 def _reader(path: Path) -> Callable:
-    reader = _READERS.get(path.suffix.lower())
+    suffix = format_suffix(path)
+    reader = _READERS.get(suffix)
     if reader is None:
         raise ValueError(
-            f"The suffix of a table must be one of {', '.join(_READERS)}, got {str(path)!r}."
+            f"The suffix of a table must be one of {', '.join(_READERS)}, got {str(path)!r}. "
+            "It may be followed by .gz."
+        )
+    if suffix == ".parquet" and is_compressed(path):
+        raise ValueError(
+            "`source` cannot be a parquet file in .gz, because it is not read from beginning to "
+            f"end: unpack {path}."
         )
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}.")
@@ -118,33 +166,23 @@ def _selected(rows: Iterator[Row], columns: list[str]) -> Iterator[Row]:
     for row in rows:
         for column in columns:
             if column not in row:
-                raise _no_column(column, row.place, row)
+                raise missing_column(column, row.place, row)
         yield Row({column: row[column] for column in columns}, row.place, row.is_typed)
-
-
-def _no_column(column: str, place: str, existing: Iterable[str]) -> ValueError:
-    names = list(existing)
-    hint = ""
-    if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
-        hint = " For another delimiter, pass pandas.read_csv(path, sep=...)."
-    listed = ", ".join(map(repr, names)) or "no columns"
-    return ValueError(f"{place}: there is no column {column!r}. The row has {listed}.{hint}")
 
 
 # Files
 
 
 def _decoded_lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                byte = error.object[error.start]
-                raise ValueError(
-                    f"{path}, line {number}: the byte 0x{byte:02x} is not UTF-8. Save the file as "
-                    "UTF-8, or read it with pandas and its `encoding`."
-                ) from error
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            raise ValueError(
+                f"{path}, line {number}: the byte 0x{byte:02x} is not UTF-8. Save the file as "
+                "UTF-8, or read it with pandas and its `encoding`."
+            ) from error
 
 
 def _read_delimited(path: Path, columns: list[str] | None, delimiter: str) -> Iterator[Row]:
@@ -161,6 +199,9 @@ def _read_delimited(path: Path, columns: list[str] | None, delimiter: str) -> It
         if header is None:
             header = cells
             _check_different(header, place)
+            for column in columns or ():
+                if column not in header:
+                    raise missing_column(column, place, header)
             continue
         if len(cells) != len(header):
             raise ValueError(
@@ -245,7 +286,7 @@ def _read_parquet(path: Path, columns: list[str] | None) -> Iterator[Row]:
             _check_different(names, str(path))
             for column in columns or ():
                 if column not in names:
-                    raise _no_column(column, str(path), names)
+                    raise missing_column(column, str(path), names)
             for batch in file.iter_batches(batch_size=1024, columns=columns):
                 for fields in batch.to_pylist():
                     yield Row(fields, f"{path}, row {number}")
@@ -262,6 +303,9 @@ _READERS = {
     ".json": _read_json,
     ".parquet": _read_parquet,
 }
+
+# Suffixes of the files that `read_rows` reads.
+SUFFIXES = tuple(_READERS)
 
 
 # Objects

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import functools
+import gzip
 import inspect
 import io
 import json
@@ -316,6 +317,59 @@ def test_evaluate_tells_the_perplexity(capsys, preset, corpus):
     assert lines["tokens"] == f"{len(TEXT) + 1:,}"
 
 
+@pytest.fixture
+def table(tmp_path):
+    """A compressed table with a text in the column `body`."""
+    rows = [{"body": TEXT}, {"body": ""}, {"body": "the cat sat on the log.\n"}]
+    path = tmp_path / "table.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    return path
+
+
+def test_evaluate_on_the_rows_of_a_corpus_table(capsys, preset, table):
+    code, out, err = run(capsys, "evaluate", preset, table, "--field", "body")
+    model = gk.CausalLM.from_preset(preset)
+    found = gk.evaluation.perplexity(model, [TEXT, "the cat sat on the log.\n"])
+    assert (code, err) == (0, "")
+    assert f"perplexity          {found.perplexity:.4f}\n" in out
+    assert out.endswith(f"tokens              {found.num_tokens:,} in 2 documents\n")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
+def test_train_on_the_rows_of_a_corpus_table(capsys, table, tmp_path):
+    settings = {**SMALL, "steps": 1, "evaluations": 1, "validation_fraction": 0, "field": "body"}
+    del settings["prompt"]
+    code, out, err = run(capsys, "train", table, tmp_path / "model", *flags(settings))
+    assert (code, err) == (0, "")
+    assert "2 documents" in out
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    texts = [TEXT, "the cat sat on the log.\n"]
+    assert record["data"]["sha256"] == gk.datasets.digest(texts)
+    assert record["data"]["documents"] == 2
+    assert record["settings"]["field"] == "body"
+    assert "--- after 1 batches ---\nthe" in out
+
+
+@pytest.mark.parametrize("command", ["train {corpus} new", "evaluate {preset} {corpus}"])
+def test_a_broken_corpus_is_an_error_before_any_work(
+    capsys, preset, table, tmp_path, monkeypatch, command
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPT_KERAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gk.CausalLM, "__init__", None)  # no model is made
+    code, _, err = run(capsys, *command.format(corpus=table, preset=preset).split())
+    assert code == 2
+    assert "line 1: there is no column 'text'. The row has 'body'. `field` names" in err
+    table.write_bytes(table.read_bytes()[:-9])
+    command = f"{command} --field body"
+    code, _, err = run(capsys, *command.format(corpus=table, preset=preset).split())
+    assert code == 2
+    assert "table.jsonl.gz, line 4: the gzip archive is damaged here" in err
+    assert not list((tmp_path / "cache").iterdir()) if "train" in command else True
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mixtral"])
 def test_info_of_a_hugging_face_folder(capsys, name, monkeypatch):
     folder = pathlib.Path(__file__).parent / "fixtures" / "huggingface" / name
@@ -376,7 +430,7 @@ def test_info_builds_no_model_and_reads_every_form(capsys, preset, tmp_path, mon
 BAD = """
 train                                                   | corpus, output
 train {corpus}                                          | required: output
-train {preset} new                                      | holds no .txt or .md files
+train {preset} new                                      | config.json must hold a list
 train nothing.txt new                                   | shakespeare, tang_poems
 train train.txt new                                     | got 'train.txt'
 train {corpus} {preset}                                 | exists already
@@ -421,7 +475,7 @@ generate {preset} Q                                     | ['Q']
 generate {preset} ''                                    | empty
 evaluate {preset}                                       | `corpus` or `suite` must be given
 evaluate {preset} nothing                               | shakespeare
-evaluate {preset} table.csv                             | records, not plain text
+evaluate {preset} table.csv                             | no column 'text'. The row has
 evaluate {preset} {corpus} --stride 17                  | `stride` must be at most
 explain {preset}                                        | required: text
 explain nothing hello                                   | nothing

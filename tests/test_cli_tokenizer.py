@@ -81,6 +81,16 @@ def test_train_character(capsys, corpus, tmp_path, special):
     assert f"{expected.vocabulary_size} tokens\n1.00 bytes per token" in out
 
 
+def test_train_on_the_rows_of_a_corpus_table(capsys, tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("body,label\nthe cat,1\nthe dog,2\n")
+    arguments = ["--field", "body", "--kind", "character"]
+    code, out, _ = run(capsys, "train", file, tmp_path / "new.json", *arguments)
+    expected = gk.tokenizers.CharacterTokenizer.train(["the cat", "the dog"], end_of_text=True)
+    assert gk.tokenizers.load(tmp_path / "new.json") == expected
+    assert (code, "in the first 7 characters" in out) == (0, True)
+
+
 def test_train_gpt1(capsys, corpus, tmp_path):
     settings = ["--kind", "gpt1", "--vocabulary_size", 40, "--special_tokens"]
     assert run(capsys, "train", corpus, tmp_path, *settings)[0] == 0

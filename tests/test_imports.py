@@ -7,8 +7,8 @@ ROOT = pathlib.Path(__file__).parent.parent / "gpt_keras"
 
 # From the bottom up. A name is a package or a module; of two that match, the longer one counts.
 LEVELS = [
-    {"atomic", "backend", "cache", "checks", "config", "gguf_file", "records"}
-    | {"rotary_scaling", "run_files", "version", "weight_shapes"},
+    {"atomic", "backend", "cache", "checks", "config", "file_bytes", "gguf_file", "records"}
+    | {"rotary_scaling", "run_files", "texts", "version", "weight_shapes"},
     {"layers", "presets"},
     {
         "chat.answer_spans",

@@ -1,6 +1,7 @@
 """Rows of tables, against pandas and the writers of `csv`, `json` and pyarrow."""
 
 import csv
+import gzip
 import io
 import itertools
 import json
@@ -61,6 +62,13 @@ def source(kind, rows, folder):
     if kind == "pandas":
         return pytest.importorskip("pandas").DataFrame(rows)
     return {"list": list, "generator": iter, "tuple": tuple}[kind](rows)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json"])
+def test_a_compressed_file_gives_the_same_rows(kind, tmp_path):
+    path = source(kind, ROWS, tmp_path)
+    path.with_suffix(f".{kind.upper()}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert list(read_rows(path.with_suffix(f".{kind.upper()}.gz"))) == ROWS
 
 
 KINDS = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "pandas", "list", "generator", "tuple"]
@@ -247,6 +255,8 @@ def test_parquet_without_pyarrow_names_the_package(tmp_path, monkeypatch):
         ("missing.csv", r"no file 'missing\.csv'"),
         ("a.xlsx", r"one of \.csv, \.tsv, \.jsonl, \.ndjson, \.json, \.parquet, got 'a\.xlsx'"),
         ("text,label", r"The suffix of a table must be one of"),
+        ("a.gz", r"The suffix of a table must be one of .* may be followed by \.gz"),
+        ("a.parquet.gz", r"`source` cannot be a parquet file in \.gz.*: unpack a\.parquet\.gz"),
         ({"text": ["x"]}, r"`source` must be .*got dict. Pass pandas\.DataFrame"),
         (b"text", r"`source` must be a path, .*got bytes"),
         (3, r"`source` must be .*got int"),

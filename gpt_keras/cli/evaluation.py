@@ -25,6 +25,7 @@ def evaluate(
     batch_size: int = 8,
     stride: int | None = None,
     keep_line_ends: bool = False,
+    field: str | None = None,
 ) -> None:
     """Measure a model's perplexity on text, or evaluate it on the tasks of a suite.
 
@@ -35,9 +36,10 @@ def evaluate(
 
     Args:
         model: Directory written by gpt-keras train or save_to_preset, or a .keras file.
-        corpus: Held-out text, which the model was not trained on: a text file, a directory with
-            .txt and .md files (each file is a document), or a bundled corpus (shakespeare or
-            tang_poems). Each token is scored once.
+        corpus: Held-out text, which the model was not trained on: a text file (a document), a
+            table (.jsonl, .json, .csv, .tsv or .parquet) with a document in each row, a directory
+            of these, or a bundled corpus (shakespeare or tang_poems). Files may be compressed by
+            gzip (.txt.gz, .jsonl.gz). Each token is scored once.
         suite: Suite of tasks: quick, standard or bias, or a YAML file. Not with a corpus.
         data: Directory with the data files of the suite. An error names files that are missing,
             and where to get them.
@@ -56,15 +58,17 @@ def evaluate(
             the model's context length, so that windows do not overlap.
         keep_line_ends: Whether to keep CRLF and CR line ends in files of the corpus instead of
             converting them to LF. Use the same value as in training.
+        field: Column of the text, if the corpus is a table. The default is text.
     """
-    for_corpus = {"stride": stride, "keep_line_ends": keep_line_ends or None}
+    for_corpus = {"stride": stride, "keep_line_ends": keep_line_ends or None, "field": field}
     for_suite = {"data": data, "output": output, "limit": limit, "seed": seed}
     for_suite["compare_with"] = compare_with
     if (corpus is None) == (suite is None):
         raise ValueError("`corpus` or `suite` must be given, and not both.")
     if corpus is not None:
         _check_absent(for_suite, "corpus")
-        _print_perplexity(model, adapter, corpus, batch_size, stride, keep_line_ends)
+        options = {"keep_line_ends": keep_line_ends, "field": field or "text"}
+        _print_perplexity(model, adapter, corpus, batch_size=batch_size, stride=stride, **options)
         return
     _check_absent(for_corpus, "suite")
     for name in ("data", "output"):
@@ -82,20 +86,17 @@ def _check_absent(values: dict[str, Any], other: str) -> None:
         raise ValueError(f"{', '.join(given)} must be left out with `{other}`.")
 
 
-def _print_perplexity(model, adapter, corpus, batch_size, stride, keep_line_ends) -> None:
-    documents = read_corpus(corpus)
-    found = gk.evaluation.perplexity(
-        load_language_model(model, adapter),
-        documents,
-        stride=stride,
-        batch_size=batch_size,
-        keep_line_ends=keep_line_ends,
-    )
+def _print_perplexity(model, adapter, corpus, **options) -> None:
+    from gpt_keras.corpus import digest_and_count
+
+    texts = read_corpus(corpus, options["field"])
+    _, num_documents = digest_and_count(texts, options["field"])
+    found = gk.evaluation.perplexity(load_language_model(model, adapter), texts, **options)
     print(f"perplexity          {found.perplexity:.4f}")
     print(f"loss                {found.loss:.4f} nats per token")
     print(f"bits per character  {found.bits_per_character:.4f}")
     print(f"bits per byte       {found.bits_per_byte:.4f}")
-    print(f"tokens              {found.num_tokens:,} in {len(documents):,} documents")
+    print(f"tokens              {found.num_tokens:,} in {num_documents:,} documents")
 
 
 def _evaluate_suite(settings: dict[str, Any], batch_size: int) -> None:

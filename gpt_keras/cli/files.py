@@ -7,8 +7,11 @@ import tempfile
 from .package import gk
 
 
-def read_corpus(corpus: str) -> list[str | pathlib.Path]:
-    """Return the documents of a `corpus` argument: a bundled corpus or a path."""
+def read_corpus(corpus: str, field: str) -> list[str] | list[pathlib.Path]:
+    """Return the texts or files of a bundled corpus or a path.
+
+    The function checks that there is a first document. Later ones may be broken.
+    """
     names = gk.datasets.corpora.names()
     if corpus in names:
         return gk.datasets.corpora.load(corpus)
@@ -17,17 +20,18 @@ def read_corpus(corpus: str) -> list[str | pathlib.Path]:
             f"`corpus` must be {', '.join(names)} or the path of a file or a directory, "
             f"got {corpus!r}, which does not exist."
         )
-    from gpt_keras.datasets.documents import list_documents
+    from gpt_keras.corpus import iterate_documents, list_files
 
-    return list_documents(pathlib.Path(corpus))
+    files = list_files(pathlib.Path(corpus))
+    next(iterate_documents(files, field))
+    return files
 
 
-def beginning(documents: list[str | pathlib.Path]) -> str:
+def beginning(corpus: list[str] | list[pathlib.Path], field: str) -> str:
     """Return the text of the first document; of a long file, only its first part."""
-    from gpt_keras.tokenizers.text_files import read_text
+    from gpt_keras.corpus import iterate_documents
 
-    first = documents[0]
-    return first if isinstance(first, str) else next(read_text(first), "")
+    return next(next(iterate_documents(corpus, field)).pieces(), "")
 
 
 def check_output(directory: str) -> None:
@@ -47,7 +51,7 @@ def check_writable(path: str) -> None:
 
 def read_prompts(path: str) -> list[str]:
     """Return the non-blank lines of a UTF-8 file; "-" is standard input."""
-    from gpt_keras.tokenizers.text_files import read_text
+    from gpt_keras.corpus import read_text
 
     if path == "-":
         text = read_input()

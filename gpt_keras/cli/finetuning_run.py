@@ -114,14 +114,14 @@ def describe_files(**files: str | None) -> dict[str, Any]:
     Args:
         **files: Paths by the name of their part. The name of the main file is `data`.
     """
-    from gpt_keras.datasets.documents import document_digest
+    from gpt_keras.file_bytes import file_sha256
 
     found = {}
     for name, file in files.items():
         if file is not None:
             prefix = "" if name == "data" else f"{name}_"
             found[f"{prefix}file"] = file
-            found[f"{prefix}sha256"] = document_digest(pathlib.Path(file)).hex()
+            found[f"{prefix}sha256"] = file_sha256(pathlib.Path(file))
     return found
 
 

@@ -54,6 +54,7 @@ def train(
     prompt: str | None = None,
     tensorboard: bool = False,
     keep_line_ends: bool = False,
+    field: str = "text",
     seed: int = 0,
     resume: bool = False,
 ) -> None:
@@ -67,8 +68,9 @@ def train(
     For example: gpt-keras train shakespeare my_model --steps 500
 
     Args:
-        corpus: Training text: a bundled corpus (shakespeare or tang_poems), a text file, or a
-            directory with .txt and .md files.
+        corpus: Training text: a bundled corpus (shakespeare or tang_poems), a text file, a table
+            (.jsonl, .json, .csv, .tsv or .parquet) with a text in each row, or a directory of
+            these. Files may be compressed by gzip (.txt.gz, .jsonl.gz).
         output: New or empty directory for the trained model.
         init: Trained model to go on with, instead of a new one with random weights. Its tokenizer
             and its shape are kept, so the flags that set them must be left out. A name of a
@@ -116,6 +118,7 @@ def train(
         tensorboard: Whether to write TensorBoard logs to the directory tensorboard in output.
         keep_line_ends: Whether to keep CRLF and CR line ends in files instead of converting them
             to LF.
+        field: Column of the text, if corpus is a table.
         seed: Random seed of the whole run. The same seed gives the same training.
         resume: Whether to continue the training in output, from its newest checkpoint. The other
             arguments must be as before, but steps may be larger. The learning-rate schedule then
@@ -128,6 +131,7 @@ def train(
 
     from gpt_keras.cache import check_cache_dir, default_cache_dir
     from gpt_keras.checks import check_positive_int, check_rate, check_seed
+    from gpt_keras.corpus import digest_and_count
 
     # All arguments are checked here, so that an error appears before any long work.
     before = settings
@@ -137,7 +141,8 @@ def train(
         check_no_run(output, _AGAIN, 'gpt-keras generate {output} "..."')
         check_output(output)
     check_cache_dir(default_cache_dir())
-    documents = read_corpus(corpus)
+    texts = read_corpus(corpus, field)
+    reading = {"keep_line_ends": keep_line_ends, "field": field}
     shape = {"num_layers": num_layers, "num_heads": num_heads, "hidden_dim": hidden_dim}
     if init is None:
         config = _config(preset, shape, max_sequence_length=sequence_length, dropout=dropout)
@@ -177,20 +182,20 @@ def train(
 
     keras.utils.set_random_seed(seed % 2**32)
     if init is None:
-        encoder = _tokenizer(tokenizer, documents, vocabulary_size, keep_line_ends)
+        encoder = _tokenizer(tokenizer, texts, vocabulary_size, reading)
         length = config.max_sequence_length
     else:
         model = _load(init, dtype, rematerialize)
         encoder = model.tokenizer
         length = _sequence_length(sequence_length, model.max_sequence_length)
     data, validation = gk.datasets.language_modeling(
-        documents,
+        texts,
         encoder,
         sequence_length=length,
         batch_size=batch_size,
         validation_fraction=validation_fraction,
         seed=seed,
-        keep_line_ends=keep_line_ends,
+        **reading,
     )
     if init is None:
         config = config.replace(vocabulary_size=encoder.vocabulary_size)
@@ -199,24 +204,21 @@ def train(
     notice = gk.callbacks.CompileNotice(lambda text: print(text, flush=True))
     callbacks, samples = [notice, gk.callbacks.Throughput(), watch], None
     if prompt is None:
-        prompt = _first_words(documents, length // 8 + 1)
+        prompt = _first_words(beginning(texts, field), length // 8 + 1)
     if prompt:
         model.stream(prompt)  # raises for an invalid prompt now instead of at the first sample
         samples = gk.callbacks.SampleText(prompt)
         callbacks.append(samples)
-    digest = {
-        "corpus": corpus,
-        "documents": len(documents),
-        "sha256": gk.datasets.digest(documents),
-    }
-    callbacks.append(gk.callbacks.RunRecord(output, settings, digest, samples, watch))
+    digest, num_documents = digest_and_count(texts, field)
+    described = {"corpus": corpus, "documents": num_documents, "sha256": digest}
+    callbacks.append(gk.callbacks.RunRecord(output, settings, described, samples, watch))
     if tensorboard:
         board = gk.callbacks.TensorBoard(
             pathlib.Path(output) / "tensorboard", samples=samples, attention_text=prompt or None
         )
         callbacks.append(board)
     write_settings(output, settings, _AGAIN)
-    print(f"{len(documents):,} documents; their token ids are kept in {default_cache_dir()}")
+    print(f"{num_documents:,} documents; their token ids are kept in {default_cache_dir()}")
     print(f"{encoder.vocabulary_size:,} tokens, {model.count_params():,} parameters")
     print(f"prepared in {time.perf_counter() - began:.1f} s", flush=True)
 
@@ -302,20 +304,19 @@ def _sequence_length(given: int | None, limit: int | None) -> int:
 
 def _tokenizer(
     kind: str | None,
-    documents: list[str | pathlib.Path],
+    texts: list[str] | list[pathlib.Path],
     vocabulary_size: int | None,
-    keep_line_ends: bool,
+    reading: Mapping[str, Any],
 ):
-    settings = {"keep_line_ends": keep_line_ends}
     match kind:
         case "byte_pair" | None:
             size = 4096 if vocabulary_size is None else vocabulary_size
-            return gk.tokenizers.BytePairTokenizer.train(documents, size, **settings)
+            return gk.tokenizers.BytePairTokenizer.train(texts, size, **reading)
         case "character":
-            return gk.tokenizers.CharacterTokenizer.train(documents, end_of_text=True, **settings)
+            return gk.tokenizers.CharacterTokenizer.train(texts, end_of_text=True, **reading)
         case "gpt2":
             return gk.tokenizers.BytePairTokenizer.gpt2()
 
 
-def _first_words(documents: list[str | pathlib.Path], num_characters: int) -> str:
-    return beginning(documents).strip()[:num_characters].split("\n")[0].strip()
+def _first_words(text: str, num_characters: int) -> str:
+    return text.strip()[:num_characters].split("\n")[0].strip()

@@ -28,14 +28,16 @@ def train(
     min_frequency: int = 2,
     special_tokens: list[str] = [_END_OF_TEXT],  # noqa: B006 - read, never changed
     keep_line_ends: bool = False,
+    field: str = "text",
 ) -> None:
     """Train a tokenizer on text and save it.
 
     For example: gpt-keras tokenizer train shakespeare my_tokenizer.json --vocabulary-size 2000
 
     Args:
-        corpus: Training text: a bundled corpus (shakespeare or tang_poems), a text file, or a
-            directory with .txt and .md files.
+        corpus: Training text: a bundled corpus (shakespeare or tang_poems), a text file, a table
+            (.jsonl, .json, .csv, .tsv or .parquet) with a text in each row, or a directory of
+            these. Files may be compressed by gzip (.txt.gz, .jsonl.gz).
         output: New .json file, or a directory for a new tokenizer.json.
         kind: Kind of tokenizer. byte_pair is byte-level BPE, as in GPT-2; character has one token
             per character; gpt1 is BPE on lower-case characters, as in GPT-1.
@@ -46,35 +48,35 @@ def train(
             supports only <|endoftext|>.
         keep_line_ends: Whether to keep CRLF and CR line ends in files instead of converting them
             to LF.
+        field: Column of the text, if corpus is a table.
     """
     file = pathlib.Path(output)
     file = file if file.suffix == ".json" else file / "tokenizer.json"
     if file.exists():
         raise ValueError(f"`output` must be new, but {str(file)!r} exists already.")
     check_writable(str(file))
-    documents = read_corpus(corpus)
+    texts = read_corpus(corpus, field)
+    options = {"keep_line_ends": keep_line_ends, "field": field}
     if kind == "character":
         if not set(special_tokens) <= {_END_OF_TEXT}:
             raise ValueError(
                 f"`special_tokens` must be {_END_OF_TEXT} or none for character, got "
                 f"{special_tokens!r}."
             )
-        tokenizer = gk.tokenizers.CharacterTokenizer.train(
-            documents, bool(special_tokens), keep_line_ends=keep_line_ends
-        )
+        tokenizer = gk.tokenizers.CharacterTokenizer.train(texts, bool(special_tokens), **options)
     else:
         tokenizers = gk.tokenizers
         trained = tokenizers.GPT1Tokenizer if kind == "gpt1" else tokenizers.BytePairTokenizer
         tokenizer = trained.train(
-            documents,
+            texts,
             vocabulary_size,
             min_frequency=min_frequency,
             special_tokens=special_tokens,
             verbose=int(sys.stdout.isatty()),
-            keep_line_ends=keep_line_ends,
+            **options,
         )
     written = tokenizer.save(output)
-    text = beginning(documents)[:_MEASURED_CHARACTERS]
+    text = beginning(texts, field)[:_MEASURED_CHARACTERS]
     num_tokens = len(tokenizer.encode(text))
     print(f"{tokenizer.vocabulary_size:,} tokens")
     print(
@@ -186,7 +188,7 @@ def _load(name: str) -> "gk.tokenizers.Tokenizer":
 
 
 def _read_text(text_or_file: str) -> str:
-    from gpt_keras.tokenizers.text_files import read_text
+    from gpt_keras.corpus import read_text
 
     try:
         is_file = pathlib.Path(text_or_file).is_file()

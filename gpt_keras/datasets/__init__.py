@@ -1,5 +1,6 @@
 """Corpora, and `tf.data` pipelines for `model.fit`."""
 
+from gpt_keras.corpus import digest
 from gpt_keras.datasets import corpora
 from gpt_keras.datasets.classification_data import (
     ClassificationData,
@@ -12,7 +13,6 @@ from gpt_keras.datasets.conversation_data import (
     ConversationReport,
     conversations,
 )
-from gpt_keras.datasets.documents import digest
 from gpt_keras.datasets.labeled_texts import LabeledTexts
 from gpt_keras.datasets.masked_sequences import MaskedSequences
 from gpt_keras.datasets.preference_data import PreferenceData, PreferenceReport, preferences

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt_keras.records import Row
-from gpt_keras.tokenizers.texts import as_list_of_texts
+from gpt_keras.texts import as_list_of_texts
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 

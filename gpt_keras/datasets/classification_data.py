@@ -17,8 +17,8 @@ from gpt_keras.datasets.labeled_texts import LabeledTexts
 from gpt_keras.datasets.splits import draw_splits, units_of
 from gpt_keras.datasets.table_text import TableRows
 from gpt_keras.records import Row, read_rows
+from gpt_keras.texts import is_unicode
 from gpt_keras.tokenizers import Tokenizer
-from gpt_keras.tokenizers.texts import is_unicode
 
 SPLITS = ("train", "validation", "test")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gpt_keras.records import Row
-from gpt_keras.tokenizers.texts import describe
+from gpt_keras.texts import describe
 
 # ShareGPT's names of the roles, and other names in data sets of its form.
 _SHAREGPT_ROLES = {

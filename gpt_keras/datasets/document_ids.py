@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpt_keras.datasets.documents import list_documents
+from gpt_keras.corpus import iterate_documents
 from gpt_keras.tokenizers import Tokenizer
-from gpt_keras.tokenizers.text_files import read_text
 
 
-class Document(NamedTuple):
+class EncodedDocument(NamedTuple):
     """A document as token ids, with its text if it is known.
 
     Attributes:
@@ -24,8 +23,8 @@ class Document(NamedTuple):
 
 
 def document_ids(
-    corpus: Any, tokenizer: Tokenizer | None, keep_line_ends: bool = False, name: str = "corpus"
-) -> Iterator[Document]:
+    corpus: Any, tokenizer: Tokenizer | None, keep_line_ends: bool = False, field: str = "text"
+) -> Iterator[EncodedDocument]:
     """Yield the documents of a corpus that is given as texts, files or ids.
 
     Args:
@@ -33,7 +32,7 @@ def document_ids(
             several: a list, an array, a tensor or a ragged tensor.
         tokenizer: The tokenizer for texts; None if there are only ids.
         keep_line_ends: As in `gk.datasets.language_modeling`.
-        name: Name of the argument, for error messages.
+        field: As in `gk.datasets.language_modeling`.
 
     Yields:
         The documents, without empty ones.
@@ -42,27 +41,24 @@ def document_ids(
         ValueError: There is no document, an entry is neither text nor ids, or there are texts but
             no tokenizer.
     """
-    rows = _rows_of_ids(name, corpus)
+    rows = _rows_of_ids(corpus)
     if rows is not None:
         start = () if tokenizer is None else tokenizer.prompt_start
         for row in rows:
             # The ids may already begin with the start-of-text token.
             is_begun = len(row) > 1 and tuple(row[:1]) == start
-            yield Document(row[1:] if is_begun else row, None)
+            yield EncodedDocument(row[1:] if is_begun else row, None)
         return
-    documents = list_documents(corpus, name)
-    if tokenizer is None:
-        raise ValueError(f"`{name}` must be token ids, because there is no tokenizer for texts.")
-    for document in documents:
-        text = document
-        if not isinstance(document, str):
-            text = "".join(read_text(document, keep_line_ends=keep_line_ends))
-        yield Document(np.array(tokenizer.encode(text), np.int64), text)
+    for document in iterate_documents(corpus, field):
+        if tokenizer is None:
+            raise ValueError("`corpus` must be token ids, because there is no tokenizer for texts.")
+        text = document.text(keep_line_ends)
+        yield EncodedDocument(np.array(tokenizer.encode(text), np.int64), text)
 
 
-def _rows_of_ids(name: str, corpus: Any) -> list[np.ndarray] | None:
+def _rows_of_ids(corpus: Any) -> list[np.ndarray] | None:
     """Return the rows of ids, or None if the corpus does not consist of ids."""
-    if hasattr(corpus, "to_list"):  # a ragged tensor
+    if hasattr(corpus, "row_splits"):  # a ragged tensor
         corpus = corpus.to_list()
     elif hasattr(corpus, "__array__"):
         corpus = np.atleast_1d(np.asarray(corpus))
@@ -75,11 +71,11 @@ def _rows_of_ids(name: str, corpus: Any) -> list[np.ndarray] | None:
     for i, row in enumerate(rows):
         if row.ndim != 1 or (row.size and not np.issubdtype(row.dtype, np.integer)):
             raise ValueError(
-                f"`{name}` must be texts, files, or lists of token ids; document {i} is {row!r}."
+                f"`corpus` must be texts, files, or lists of token ids; document {i} is {row!r}."
             )
     rows = [row.astype(np.int64) for row in rows if row.size]
     if not rows:
-        raise ValueError(f"`{name}` holds no token.")
+        raise ValueError("`corpus` holds no token.")
     return rows
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gpt_keras.records import Row
-from gpt_keras.tokenizers.texts import describe, is_unicode
+from gpt_keras.texts import describe, is_unicode
 
 Messages = list[dict[str, Any]]
 

@@ -11,7 +11,7 @@ from gpt_keras.checks import check_positive_int
 from gpt_keras.datasets.task_files import find_task_file, read_task_file
 from gpt_keras.datasets.templates import Templates
 from gpt_keras.records import Row, read_rows
-from gpt_keras.tokenizers.texts import as_texts, describe
+from gpt_keras.texts import as_texts, describe
 
 SHIPPED = Path(__file__).parent / "data" / "tasks"
 

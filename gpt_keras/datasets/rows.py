@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from gpt_keras.checks import check_positive_int, check_seed
+from gpt_keras.corpus import check_no_names_of_files
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
+from gpt_keras.texts import as_list_of_texts
 from gpt_keras.tokenizers import Tokenizer
-from gpt_keras.tokenizers.text_files import check_no_names_of_files
-from gpt_keras.tokenizers.texts import as_list_of_texts
 
 
 def padded(

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpt_keras.datasets.class_labels import INTEGER
 from gpt_keras.records import read_rows
-from gpt_keras.tokenizers.texts import describe, is_unicode
+from gpt_keras.texts import describe, is_unicode
 
 TYPES = ("bool", "int", "float", "str", "any")
 

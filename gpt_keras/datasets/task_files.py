@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpt_keras.tokenizers.texts import describe
+from gpt_keras.texts import describe
 
 SUFFIXES = (".yaml", ".yml")
 

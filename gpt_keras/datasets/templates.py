@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpt_keras.records import Row
-from gpt_keras.tokenizers.texts import as_texts
+from gpt_keras.texts import as_texts
 
 
 class Templates:

@@ -1,7 +1,7 @@
 """Windows of a corpus, for next-token prediction."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +9,12 @@ import tensorflow as tf
 
 from gpt_keras.checks import check_positive_int, check_rate, check_seed
 from gpt_keras.datasets.batches import gather, ordered_indices, shuffled_indices
-from gpt_keras.datasets.documents import list_documents
 from gpt_keras.datasets.token_cache import EncodedCorpus, encode_corpus
 from gpt_keras.tokenizers import Tokenizer
 
 
 def language_modeling(
-    corpus: str | Path | Sequence[str | Path],
+    corpus: str | Path | Iterable,
     tokenizer: Tokenizer,
     *,
     sequence_length: int,
@@ -25,6 +24,7 @@ def language_modeling(
     cache_dir: str | os.PathLike | None = None,
     verbose: int = 0,
     keep_line_ends: bool = False,
+    field: str = "text",
 ) -> tuple[tf.data.Dataset, tf.data.Dataset | None]:
     r"""Make training and validation datasets for `model.fit` from a corpus.
 
@@ -37,14 +37,23 @@ def language_modeling(
     Documents are split, not windows: whole documents, drawn with `seed`, are for validation. A
     single document is cut into two parts; the second one is for validation.
 
-    The ids are cached on disk. A second call with the same corpus and tokenizer starts at once, and
-    a corpus may be larger than memory.
+    The ids are cached on disk, and a corpus may be larger than memory. A second call with the same
+    corpus and tokenizer does not encode again. A generator, which can be read only once, is encoded
+    in each call.
 
     Args:
-        corpus: A text (`str`), a text file or a directory (`pathlib.Path`), or several of these in
-            any container: a list, a NumPy array, a pandas Series, a generator. A directory means
-            all `.txt` and `.md` files below it that are not hidden. Each text and each file is a
-            document.
+        corpus: A text (`str`), a file or a directory (`pathlib.Path`), or several of these in any
+            container: a list, a NumPy array, a pandas Series, a generator. Each text is a document.
+
+            - Each row of a table (`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet`) is a
+              document. `gk.records.read_rows` describes the formats. Rows as dicts, a
+              `pandas.DataFrame` and a `datasets.Dataset` are tables, too.
+            - Any other file is UTF-8 text and one document.
+            - Files but parquet may be compressed by gzip (`.txt.gz`, `.jsonl.gz`).
+            - A directory means all `.txt` and `.md` files below it that are not hidden, or all
+              tables, if there are no such files.
+
+            Documents without text are skipped.
         tokenizer: The tokenizer.
         sequence_length: Number of tokens in a window.
         batch_size: Number of windows in a batch.
@@ -55,8 +64,9 @@ def language_modeling(
         cache_dir: Directory of the cache. Default: the environment variable `GPT_KERAS_CACHE`, or
             `~/.cache/gpt_keras`.
         verbose: 1 shows a progress bar while encoding.
-        keep_line_ends: Whether files keep the line ends `"\r\n"` and `"\r"`. Otherwise these become
-            `"\n"`, as in a prompt. A `str` is never changed.
+        keep_line_ends: Whether text files keep the line ends `"\r\n"` and `"\r"`. Otherwise these
+            become `"\n"`, as in a prompt. A `str` and the rows of a table are never changed.
+        field: The column of tables and rows that holds the text.
 
     Returns:
         `(train, validation)`: two datasets of `(inputs, targets)`, both int32
@@ -72,8 +82,9 @@ def language_modeling(
 
     Raises:
         ValueError: An argument is out of range, the corpus is empty, or one of its parts is too
-            short. Also: a path does not exist, a file is not UTF-8 text, the texts are names of
-            files, or `cache_dir` is not writable.
+            short. Also: a path does not exist, the texts are names of files, or `cache_dir` is not
+            writable. Also, with file and line: a file is a damaged archive, broken or not UTF-8, or
+            a row has no text in `field`.
 
     Example:
         >>> import tempfile
@@ -95,8 +106,7 @@ def language_modeling(
     check_rate("validation_fraction", validation_fraction)
     if not isinstance(tokenizer, Tokenizer):
         raise ValueError(f"`tokenizer` must be a gk.tokenizers.Tokenizer, got {tokenizer!r}.")
-    documents = list_documents(corpus)
-    encoded = encode_corpus(documents, tokenizer, cache_dir, verbose, keep_line_ends)
+    encoded = encode_corpus(corpus, tokenizer, cache_dir, verbose, keep_line_ends, field)
     train, validation = split_documents(encoded, validation_fraction, seed)
 
     num_windows = train.num_windows(sequence_length)
@@ -207,12 +217,13 @@ def split_documents(
 def _draw(sizes: np.ndarray, target: float, seed: int) -> np.ndarray:
     """Draw documents with about `target` tokens in total: at least one, but not all."""
     drawn = np.zeros(len(sizes), bool)
-    total = 0
+    total = count = 0
     for document in np.random.default_rng(seed).permutation(len(sizes)):
         nearer = abs(total + sizes[document] - target) < abs(total - target)
-        if nearer and drawn.sum() < len(sizes) - 1:
+        if nearer and count < len(sizes) - 1:
             drawn[document] = True
             total += sizes[document]
+            count += 1
     if not drawn.any():  # each has at least twice the target
         drawn[np.argmin(sizes)] = True
     return drawn

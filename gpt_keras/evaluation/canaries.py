@@ -8,7 +8,7 @@ import numpy as np
 
 from gpt_keras.evaluation.tasks.text_scores import TextItem, score_texts
 from gpt_keras.models import CausalLM
-from gpt_keras.tokenizers.texts import as_list_of_texts
+from gpt_keras.texts import as_list_of_texts
 
 
 class CanaryExposure(NamedTuple):

@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpt_keras.checks import check_positive_int
+from gpt_keras.corpus import Document, iterate_documents
 from gpt_keras.evaluation.bootstrap import bootstrap_estimate
 from gpt_keras.evaluation.estimate import Estimate, mean_estimate
 from gpt_keras.evaluation.text_tokens import split_words
-from gpt_keras.tokenizers.text_files import corpus_entries, read_text
 
 _APOSTROPHE = re.compile("['’]")
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
@@ -73,7 +72,9 @@ class NgramOverlap(NamedTuple):
         )
 
 
-def ngram_overlap(test_documents: Any, training_documents: Any, n: int = 13) -> NgramOverlap:
+def ngram_overlap(
+    test_corpus: Any, training_corpus: Any, n: int = 13, *, field: str = "text"
+) -> NgramOverlap:
     """Return how much of a test set stands in training documents, by n-grams.
 
     Brown et al. 2020 (GPT-3, appendix C) call a test document with a 13-gram in common with the
@@ -86,11 +87,11 @@ def ngram_overlap(test_documents: Any, training_documents: Any, n: int = 13) -> 
     linear in the size of the test documents.
 
     Args:
-        test_documents: Test documents: texts, files or directories as in
-            `gk.datasets.language_modeling`.
-        training_documents: Training documents of the same kinds; also a generator of texts.
+        test_corpus: Test documents: a corpus, as in `gk.datasets.language_modeling`.
+        training_corpus: Training documents: also a corpus.
         n: Number of tokens of an n-gram. Brown et al. use the 5th percentile of the lengths of the
             test documents, but at least 8 and at most 13.
+        field: The column of tables and rows that holds the text.
 
     Returns:
         An `NgramOverlap`.
@@ -111,17 +112,18 @@ def ngram_overlap(test_documents: Any, training_documents: Any, n: int = 13) -> 
     """
     check_positive_int("n", n)
     rows = [
-        [word for words in _word_stream(entry) for word in words]
-        for entry in corpus_entries("test_documents", test_documents)
+        [word for words in _word_stream(document) for word in words]
+        for document in iterate_documents(test_corpus, field, name="test_corpus", keep_empty=True)
     ]
     counts = np.array([max(0, len(row) - n + 1) for row in rows])
     if not counts.any():
-        raise ValueError(f"`test_documents` must hold a document of at least n={n} tokens.")
+        raise ValueError(f"`test_corpus` must hold a document of at least n={n} tokens.")
     ngrams = _Ngrams(rows, n)
     is_found = np.zeros(ngrams.num_ngrams, bool)
-    for entry in corpus_entries("training_documents", training_documents):
+    training = iterate_documents(training_corpus, field, name="training_corpus", keep_empty=True)
+    for document in training:
         rest: list[str] = []
-        for words in _word_stream(entry):
+        for words in _word_stream(document):
             words = rest + words
             numbers = ngrams.numbers(words)
             is_found[numbers[numbers != _UNKNOWN]] = True
@@ -199,10 +201,10 @@ def _overlap(words: list[str], ngrams: _Ngrams, is_found: np.ndarray) -> Documen
     return DocumentOverlap(len(found), int(found.sum()), example)
 
 
-def _word_stream(document: str | Path) -> Iterator[list[str]]:
+def _word_stream(document: Document) -> Iterator[list[str]]:
     """Yield the normalized words of a document, piece by piece, no word cut in two."""
     rest = ""
-    for piece in [document] if isinstance(document, str) else read_text(document):
+    for piece in document.pieces():
         text = rest + piece
         end = max(text.rfind(" "), text.rfind("\n")) + 1
         yield _normalized_words(text[:end])

@@ -11,7 +11,7 @@ from gpt_keras.evaluation.bootstrap import Interval, bootstrap_interval, check_c
 from gpt_keras.evaluation.generated_answers import _generate
 from gpt_keras.evaluation.prediction_pairs import CHARACTER
 from gpt_keras.models import CausalLM
-from gpt_keras.tokenizers.texts import as_list_of_texts, describe
+from gpt_keras.texts import as_list_of_texts, describe
 
 
 class CounterfactualPair(NamedTuple):

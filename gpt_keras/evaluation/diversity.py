@@ -10,7 +10,7 @@ from gpt_keras.checks import check_positive_int
 from gpt_keras.evaluation.estimate import Estimate, mean_estimate
 from gpt_keras.evaluation.text_overlap import bleu_tokenizer, import_sacrebleu
 from gpt_keras.evaluation.text_tokens import rows_of_tokens
-from gpt_keras.tokenizers.texts import as_list_of_texts
+from gpt_keras.texts import as_list_of_texts
 
 _LONGEST_NGRAM_OF_BLEU = 4
 

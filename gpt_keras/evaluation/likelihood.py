@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.checks import check_positive_int, check_token_ids
+from gpt_keras.checks import check_positive_int, check_token_ids, renamed
 from gpt_keras.datasets.document_ids import document_ids
 from gpt_keras.generation.scoring import compiled_log_probabilities
 from gpt_keras.models import CausalLM, NGramLM
@@ -51,16 +51,18 @@ class PerplexityResult(NamedTuple):
     bits_per_byte: float | None
 
 
+@renamed(documents="corpus")
 def perplexity(
     model: CausalLM | NGramLM,
-    documents: str | Path | Sequence | tf.data.Dataset,
+    corpus: str | Path | Iterable | tf.data.Dataset,
     *,
     stride: int | None = None,
     sequence_length: int | None = None,
     batch_size: int = 8,
     keep_line_ends: bool = False,
+    field: str = "text",
 ) -> PerplexityResult:
-    r"""Return a model's perplexity on documents; every token is scored exactly once.
+    r"""Return a model's perplexity on a corpus; every token is scored exactly once.
 
     The tokenizer's `id_before_text` is prepended to each document as context: the start-of-text
     token if the tokenizer adds it, otherwise the end-of-text token. All tokens of the document are
@@ -74,10 +76,9 @@ def perplexity(
 
     Args:
         model: A `CausalLM` or an `NGramLM`.
-        documents: One of these:
+        corpus: One of these:
 
-            - texts, files or directories as in `gk.datasets.language_modeling`; empty documents
-              are skipped;
+            - a corpus, as in `gk.datasets.language_modeling`;
             - the token ids of one document, without the end-of-text token;
             - rows of token ids, one row per document;
             - for a `CausalLM`, a dataset of `(inputs, targets)` or `(inputs, targets,
@@ -88,8 +89,9 @@ def perplexity(
         sequence_length: Number of tokens in a window. Default: the model's `max_sequence_length`,
             or 1,024 if the model has no such limit. Not for an `NGramLM` or a dataset.
         batch_size: Number of windows per batch.
-        keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of files. Use the same
-            value as for the training data.
+        keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of text files. Use the
+            same value as for the training data.
+        field: The column of tables and rows that holds the text.
 
     Returns:
         A `PerplexityResult`.
@@ -113,21 +115,22 @@ def perplexity(
     windows = {"stride": stride, "sequence_length": sequence_length}
     if isinstance(model, CausalLM):
         score = compiled_log_probabilities(model)
-        if not _is_windows(documents):
-            return _of_documents(model, score, documents, batch_size, keep_line_ends, **windows)
+        if not _is_windows(corpus):
+            encoded = document_ids(corpus, model.tokenizer, keep_line_ends, field)
+            return _of_documents(model, score, encoded, batch_size, **windows)
         if stride is not None or sequence_length is not None:
             raise ValueError(
                 "A dataset is already cut into windows: leave out `stride` and `sequence_length`."
             )
-        return _of_dataset(model, score, documents)
+        return _of_dataset(model, score, corpus)
     if not isinstance(model, NGramLM):
         raise ValueError(f"`model` must be a CausalLM or an NGramLM, got {model!r}.")
-    if _is_windows(documents):
-        raise ValueError("`documents` for an NGramLM must be documents, not a dataset of windows.")
+    if _is_windows(corpus):
+        raise ValueError("`corpus` for an NGramLM must be documents, not a dataset of windows.")
     if stride is not None or sequence_length is not None:
         raise ValueError("An NGramLM needs no windows: leave out `stride` and `sequence_length`.")
     total = _Total(model.tokenizer, model.end_of_text_id)
-    for document in document_ids(documents, model.tokenizer, keep_line_ends, "documents"):
+    for document in document_ids(corpus, model.tokenizer, keep_line_ends, field):
         log_probabilities = model.scored_log_probabilities(document.ids)
         total.add(-log_probabilities.sum(), len(log_probabilities))
         total.add_text(document)
@@ -163,7 +166,7 @@ class _Total:
     def result(self):
         if self._num_tokens == 0:
             raise ValueError(
-                "`documents` must hold a token to score, got none. Without a start-of-text or "
+                "`corpus` must hold a token to score, got none. Without a start-of-text or "
                 "end-of-text token, the first token of a document is not scored."
             )
         loss = self._loss / self._num_tokens
@@ -177,16 +180,16 @@ class _Total:
         )
 
 
-def _is_windows(documents) -> bool:
+def _is_windows(corpus) -> bool:
     """Return whether this is a dataset of batches of ids, not a dataset of texts."""
-    if not isinstance(documents, tf.data.Dataset):
+    if not isinstance(corpus, tf.data.Dataset):
         return False
-    return getattr(documents.element_spec, "dtype", None) != tf.string
+    return getattr(corpus.element_spec, "dtype", None) != tf.string
 
 
 def _of_dataset(model, score, dataset):
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ValueError("`documents` must end, got an endless dataset: use its `take(batches)`.")
+        raise ValueError("`corpus` must end, got an endless dataset: use its `take(batches)`.")
     total = _Total(None, None)
     for batch in dataset:
         inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
@@ -220,7 +223,7 @@ def _of_dataset(model, score, dataset):
     return total.result()
 
 
-def _of_documents(model, score, documents, batch_size, keep_line_ends, stride, sequence_length):
+def _of_documents(model, score, documents, batch_size, stride, sequence_length):
     limit = model.max_sequence_length
     if sequence_length is None:
         sequence_length = limit or _DEFAULT_LENGTH
@@ -243,7 +246,7 @@ def _of_documents(model, score, documents, batch_size, keep_line_ends, stride, s
     total = _Total(model.tokenizer, before)
 
     def all_windows():
-        for document in document_ids(documents, model.tokenizer, keep_line_ends, "documents"):
+        for document in documents:
             check_token_ids(document.ids, model.vocabulary_size)
             first, last = ([] if i is None else [i] for i in (before, end))
             ids = np.concatenate([first, document.ids, last]).astype(np.int64)

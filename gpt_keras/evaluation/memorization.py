@@ -2,14 +2,13 @@
 
 import bisect
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpt_keras.corpus import iterate_documents
 from gpt_keras.evaluation.text_tokens import rows_of_ids
-from gpt_keras.tokenizers.text_files import corpus_entries, read_text
-from gpt_keras.tokenizers.texts import as_list_of_texts
+from gpt_keras.texts import as_list_of_texts
 
 # Number of suffixes that are filtered at once.
 _PIECE = 1 << 20
@@ -60,13 +59,14 @@ class TextIndex:
         num_symbols: Number of characters, or of ids, of all documents.
 
     Args:
-        documents: Training documents: texts, files or directories as in
-            `gk.datasets.language_modeling`; or lists of token ids, one for each document.
-        keep_line_ends: Whether to keep the line ends `CR LF` and `CR` of files. Use the same value
-            as for the training data.
+        corpus: Training documents: a corpus, as in `gk.datasets.language_modeling`; or lists of
+            token ids, one for each document.
+        keep_line_ends: Whether to keep the line ends `CR LF` and `CR` of text files. Use the same
+            value as for the training data.
+        field: The column of tables and rows that holds the text.
 
     Raises:
-        ValueError: `documents` holds something else than texts and files, or than token ids, or has
+        ValueError: `corpus` holds something else than texts and files, or than token ids, or has
             no character.
         ImportError: The package pydivsufsort is not installed.
 
@@ -77,18 +77,16 @@ class TextIndex:
         LongestMatch(match='望明月,', length=4, start=1, document=1, position=2)
     """
 
-    def __init__(self, documents: Any, *, keep_line_ends: bool = False):
+    def __init__(self, corpus: Any, *, keep_line_ends: bool = False, field: str = "text"):
         divsufsort = _import_divsufsort()
-        rows = rows_of_ids("documents", documents)
+        rows = rows_of_ids("corpus", corpus)
         self._is_text = rows is None
         if self._is_text:
-            rows = [
-                _whole_text(entry, keep_line_ends)
-                for entry in corpus_entries("documents", documents)
-            ]
+            documents = iterate_documents(corpus, field, keep_empty=True)
+            rows = [document.text(keep_line_ends) for document in documents]
         self.num_documents, self.num_symbols = len(rows), sum(map(len, rows))
         if not self.num_symbols:
-            raise ValueError("`documents` must hold at least one character or id, got none.")
+            raise ValueError("`corpus` must hold at least one character or id, got none.")
         # Different symbols, sorted. A symbol's code is its rank, from 1; 0 separates documents.
         self._symbols = np.unique(np.concatenate([np.unique(_numbers(row)) for row in rows]))
         # The highest code is for symbols that no document has. Bytes compare as the numbers do if
@@ -191,12 +189,6 @@ def _sorted_suffixes(divsufsort: Callable, codes: np.ndarray) -> np.ndarray:
     return np.concatenate(
         [piece[piece % codes.itemsize == 0] // codes.itemsize for piece in pieces]
     )
-
-
-def _whole_text(entry: str | Path, keep_line_ends: bool) -> str:
-    if isinstance(entry, str):
-        return entry
-    return "".join(read_text(entry, keep_line_ends=keep_line_ends))
 
 
 def _numbers(row: str | np.ndarray) -> np.ndarray:

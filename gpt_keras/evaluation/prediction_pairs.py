@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts, describe
+from gpt_keras.texts import as_list_of_texts, as_texts, describe
 
 # Chinese characters, and Japanese kana: languages that are written without spaces.
 CHARACTER = re.compile(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpt_keras.evaluation.prediction_pairs import CHARACTER
-from gpt_keras.tokenizers.texts import as_list_of_texts, describe
+from gpt_keras.texts import as_list_of_texts, describe
 
 
 def split_words(text: str) -> list[str]:

@@ -19,7 +19,7 @@ from gpt_keras.generation.speculative import DraftModel, Speculative
 from gpt_keras.generation.state import Request
 from gpt_keras.generation.stopping import NO_DEADLINE
 from gpt_keras.generation.strategies import Sampling, Strategy
-from gpt_keras.tokenizers.texts import as_texts
+from gpt_keras.texts import as_texts
 
 # The cache for all new tokens is allocated at once, so a model without `max_sequence_length` needs
 # a limit too.

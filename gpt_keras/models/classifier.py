@@ -12,7 +12,7 @@ from gpt_keras.checks import check_choice, check_positive_int
 from gpt_keras.models import task_inputs
 from gpt_keras.models.task_model import TaskModel
 from gpt_keras.models.text_containers import find_texts
-from gpt_keras.tokenizers.texts import as_list_of_texts
+from gpt_keras.texts import as_list_of_texts
 
 LAYOUTS = ("classification", "entailment", "similarity")
 

@@ -1,7 +1,7 @@
 """Kneser-Ney n-gram language model, the baseline that a GPT has to beat."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,14 +107,17 @@ class NGramLM:
         """Number of probabilities that the model stores."""
         return sum(len(o.backoffs) + len(o.probabilities) for o in self._orders)
 
-    def fit(self, corpus: str | Path | Sequence, keep_line_ends: bool = False) -> "NGramLM":
+    def fit(
+        self, corpus: str | Path | Iterable, keep_line_ends: bool = False, field: str = "text"
+    ) -> "NGramLM":
         r"""Count the n-grams of a corpus; earlier counts are discarded.
 
         Args:
-            corpus: Texts, files or directories, as in `gk.datasets.language_modeling`; or the token
-                ids of one document; or a list of documents as token ids.
-            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of files are kept. By default
-                they become `"\n"`.
+            corpus: A corpus, as in `gk.datasets.language_modeling`; or the token ids of one
+                document; or a list of documents as token ids.
+            keep_line_ends: Whether the line ends `"\r\n"` and `"\r"` of text files are kept. By
+                default they become `"\n"`.
+            field: The column of tables and rows that holds the text.
 
         Returns:
             The model itself.
@@ -123,7 +126,7 @@ class NGramLM:
             ValueError: The corpus is empty, it is text and there is no tokenizer, or an id is
                 outside the vocabulary.
         """
-        found = document_ids(corpus, self.tokenizer, keep_line_ends)
+        found = document_ids(corpus, self.tokenizer, keep_line_ends, field)
         documents = [self._ended(document.ids) for document in found]
         ids = np.concatenate(documents)
         starts = np.cumsum([0, *map(len, documents)])
@@ -205,7 +208,9 @@ class NGramLM:
             probabilities[order.grams[first:last] % self._base] += order.probabilities[first:last]
         return probabilities
 
-    def perplexity(self, corpus: str | Path | Sequence, keep_line_ends: bool = False) -> float:
+    def perplexity(
+        self, corpus: str | Path | Iterable, keep_line_ends: bool = False, field: str = "text"
+    ) -> float:
         """Return the perplexity of a corpus: exp of the mean cross-entropy in nats.
 
         All tokens of a document count, and the end-of-text token after it. If the tokenizer has no
@@ -215,6 +220,7 @@ class NGramLM:
         Args:
             corpus: As in `fit`.
             keep_line_ends: As in `fit`.
+            field: As in `fit`.
 
         Returns:
             The perplexity per token.
@@ -224,7 +230,7 @@ class NGramLM:
                 fitted.
         """
         total, count = 0.0, 0
-        for document in document_ids(corpus, self.tokenizer, keep_line_ends):
+        for document in document_ids(corpus, self.tokenizer, keep_line_ends, field):
             scored = self.scored_log_probabilities(document.ids)
             total, count = total + scored.sum(), count + len(scored)
         if count == 0:

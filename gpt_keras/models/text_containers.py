@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from gpt_keras.tokenizers.text_files import check_no_names_of_files
-from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts
+from gpt_keras.corpus import check_no_names_of_files
+from gpt_keras.texts import as_list_of_texts, as_texts
 
 # Key of the token ids in a batch that is a dict.
 INPUT = "token_ids"

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
+from gpt_keras.checks import renamed
 from gpt_keras.tokenizers.byte_level import (
     byte_characters,
     bytes_of_tokens,
@@ -106,14 +107,16 @@ class BytePairTokenizer(EngineTokenizer):
         self._token_bytes = bytes_of_tokens(self._vocabulary, self._added_tokens)
 
     @classmethod
+    @renamed(texts_or_paths="corpus")
     def train(
         cls,
-        texts_or_paths: str | Path | Iterable[str | Path],
+        corpus: str | Path | Iterable,
         vocabulary_size: int,
         min_frequency: int = 2,
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         verbose: int = 0,
         keep_line_ends: bool = False,
+        field: str = "text",
     ) -> "BytePairTokenizer":
         r"""Train a tokenizer: learn the merges from a corpus.
 
@@ -130,10 +133,10 @@ class BytePairTokenizer(EngineTokenizer):
         counts with 32 bits, so it misses a pair that occurs 2**31 times or more.
 
         Args:
-            texts_or_paths: A `str` is text. A `pathlib.Path` is a file or a directory; a directory
-                stands for all its `.txt` and `.md` files at any depth, except hidden ones. Several
-                texts and paths may be in any container: a list, a generator, a NumPy array, a
-                pandas Series.
+            corpus: A corpus, as in `gk.datasets.language_modeling`. A `str` is text. A
+                `pathlib.Path` is a file or a directory: text, or a table with a text in each row.
+                Several texts, paths and rows may be in any container: a list, a generator, a NumPy
+                array, a pandas Series.
             vocabulary_size: Number of ids to learn, bytes and special tokens included. If a small
                 corpus has too few pairs to merge, the `vocabulary_size` of the tokenizer is
                 smaller.
@@ -141,15 +144,16 @@ class BytePairTokenizer(EngineTokenizer):
             special_tokens: Tokens that text encodes to only where `allowed_special` names them. If
                 `<|endoftext|>` is one of them, its id is `end_of_text_id`.
             verbose: 1 for a progress bar, 0 for none.
-            keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of files instead of
-                replacing them with `"\n"`.
+            keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of text files
+                instead of replacing them with `"\n"`.
+            field: The column of tables and rows that holds the text.
 
         Returns:
             The tokenizer.
 
         Raises:
-            ValueError: There is no text, an entry is neither text nor a path, a path does not
-                exist, a file is not UTF-8, or `vocabulary_size`, `min_frequency` or
+            ValueError: There is no text, an entry is neither text, a path nor a row, a path does
+                not exist, a file is damaged or not UTF-8, or `vocabulary_size`, `min_frequency` or
                 `special_tokens` is invalid.
 
         Example:
@@ -164,7 +168,7 @@ class BytePairTokenizer(EngineTokenizer):
         check_room(vocabulary_size, 256, "bytes", special_tokens)
         engine = new_engine(models.BPE())
         engine.train_from_iterator(
-            iterate_pieces(texts_or_paths, _gpt2_safe_cut, keep_line_ends),
+            iterate_pieces(corpus, _gpt2_safe_cut, keep_line_ends, field),
             trainers.BpeTrainer(
                 vocab_size=vocabulary_size - len(special_tokens),
                 min_frequency=min_frequency,

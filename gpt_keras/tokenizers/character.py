@@ -6,8 +6,9 @@ from pathlib import Path
 
 import keras
 
+from gpt_keras.checks import renamed
+from gpt_keras.corpus import iterate_documents
 from gpt_keras.tokenizers.in_graph.character import InGraphCharacterTokenizer
-from gpt_keras.tokenizers.text_files import iterate_documents
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 
 
@@ -56,29 +57,32 @@ class CharacterTokenizer(Tokenizer):
         self._tokens = characters + [END_OF_TEXT] * self._end_of_text
 
     @classmethod
+    @renamed(texts_or_paths="corpus")
     def train(
         cls,
-        texts_or_paths: str | Path | Iterable[str | Path],
+        corpus: str | Path | Iterable,
         end_of_text: bool = False,
         keep_line_ends: bool = False,
+        field: str = "text",
     ) -> "CharacterTokenizer":
         r"""Create a tokenizer from the characters of a corpus.
 
         Args:
-            texts_or_paths: A `str` is text. A `pathlib.Path` is a file or a directory; a directory
-                stands for all its `.txt` and `.md` files at any depth, except hidden ones. Several
-                texts and paths may be in any container: a list, a generator, a NumPy array, a
-                pandas Series.
+            corpus: A corpus, as in `gk.datasets.language_modeling`. A `str` is text. A
+                `pathlib.Path` is a file or a directory: text, or a table with a text in each row.
+                Several texts, paths and rows may be in any container: a list, a generator, a NumPy
+                array, a pandas Series.
             end_of_text: As in the constructor.
-            keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of files instead of
-                replacing them with `"\n"`.
+            keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of text files
+                instead of replacing them with `"\n"`.
+            field: The column of tables and rows that holds the text.
 
         Returns:
             A tokenizer of the distinct characters, sorted by code point.
 
         Raises:
-            ValueError: There is no text, an entry is neither text nor a path, a path does not
-                exist, or a file is not UTF-8.
+            ValueError: There is no text, an entry is neither text, a path nor a row, a path does
+                not exist, or a file is damaged or not UTF-8.
 
         Example:
             >>> import gpt_keras as gk
@@ -86,11 +90,11 @@ class CharacterTokenizer(Tokenizer):
             'ehlo'
         """
         characters: set[str] = set()
-        for document in iterate_documents(texts_or_paths, keep_line_ends):
-            for piece in document:
+        for document in iterate_documents(corpus, field):
+            for piece in document.pieces(keep_line_ends):
                 characters.update(piece)
-        if not characters:
-            raise ValueError("`texts_or_paths` holds no text.")
+        if not characters:  # only a byte order mark
+            raise ValueError("`corpus` holds no text.")
         return cls(sorted(characters), end_of_text=end_of_text)
 
     @property

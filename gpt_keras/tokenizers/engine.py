@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import tokenizers
 
+from gpt_keras.texts import is_unicode
 from gpt_keras.tokenizers.added_tokens import AddedToken
 from gpt_keras.tokenizers.boundaries import Boundaries, read_boundaries, write_boundaries
-from gpt_keras.tokenizers.text_files import cut_into_pieces
-from gpt_keras.tokenizers.texts import is_unicode
+from gpt_keras.tokenizers.cutting import cut_into_pieces
 from gpt_keras.tokenizers.tokenizer import END_OF_TEXT, AllowedSpecial, Tokenizer
 
 # The length of the pieces into which long texts are cut before encoding. The engine encodes pieces

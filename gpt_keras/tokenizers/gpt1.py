@@ -12,6 +12,7 @@ import keras
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from gpt_keras.checks import renamed
 from gpt_keras.tokenizers.engine import EngineTokenizer
 from gpt_keras.tokenizers.in_graph.gpt1 import InGraphGPT1Tokenizer
 from gpt_keras.tokenizers.tokenizer import AllowedSpecial
@@ -117,14 +118,16 @@ class GPT1Tokenizer(EngineTokenizer):
             self._ends_word[i] = token.endswith(END_OF_WORD)
 
     @classmethod
+    @renamed(texts_or_paths="corpus")
     def train(
         cls,
-        texts_or_paths: str | Path | Iterable[str | Path],
+        corpus: str | Path | Iterable,
         vocabulary_size: int,
         min_frequency: int = 2,
         special_tokens: Sequence[str] = (),
         verbose: int = 0,
         keep_line_ends: bool = False,
+        field: str = "text",
     ) -> "GPT1Tokenizer":
         r"""Train a tokenizer: learn the merges from a corpus.
 
@@ -133,10 +136,10 @@ class GPT1Tokenizer(EngineTokenizer):
         they were learned. The special tokens have the last ids.
 
         Args:
-            texts_or_paths: A `str` is text. A `pathlib.Path` is a file or a directory; a directory
-                stands for all its `.txt` and `.md` files at any depth, except hidden ones. Several
-                texts and paths may be in any container: a list, a generator, a NumPy array, a
-                pandas Series.
+            corpus: A corpus, as in `gk.datasets.language_modeling`. A `str` is text. A
+                `pathlib.Path` is a file or a directory: text, or a table with a text in each row.
+                Several texts, paths and rows may be in any container: a list, a generator, a NumPy
+                array, a pandas Series.
             vocabulary_size: Number of ids to learn, characters and special tokens included. If a
                 small corpus has too few pairs to merge, the `vocabulary_size` of the tokenizer is
                 smaller.
@@ -145,15 +148,16 @@ class GPT1Tokenizer(EngineTokenizer):
                 `<|endoftext|>` is one of them, its id is `end_of_text_id`. The published GPT-1 has
                 no special tokens.
             verbose: 1 for a progress bar, 0 for none.
-            keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of files instead of
-                replacing them with `"\n"`.
+            keep_line_ends: Whether to keep the line ends `"\r\n"` and `"\r"` of text files
+                instead of replacing them with `"\n"`.
+            field: The column of tables and rows that holds the text.
 
         Returns:
             The tokenizer.
 
         Raises:
-            ValueError: There is no text, an entry is neither text nor a path, a path does not
-                exist, a file is not UTF-8, or `vocabulary_size`, `min_frequency` or
+            ValueError: There is no text, an entry is neither text, a path nor a row, a path does
+                not exist, a file is damaged or not UTF-8, or `vocabulary_size`, `min_frequency` or
                 `special_tokens` is invalid.
 
         Example:
@@ -167,12 +171,12 @@ class GPT1Tokenizer(EngineTokenizer):
         special_tokens = check_training(vocabulary_size, min_frequency, special_tokens)
         engine = _new_engine({UNKNOWN: 0}, [])
         counts: collections.Counter[str] = collections.Counter()
-        for piece in iterate_pieces(texts_or_paths, _safe_cut, keep_line_ends):
+        for piece in iterate_pieces(corpus, _safe_cut, keep_line_ends, field):
             counts.update(_BLANKS.split(piece))
         written = " ".join(sorted(set("".join(counts))))
         characters = sorted(set(engine.normalizer.normalize_str(written)) - {" "})
         if not characters:
-            raise ValueError("`texts_or_paths` holds no text.")
+            raise ValueError("`corpus` holds no text.")
         symbols = [UNKNOWN, *characters, *(character + END_OF_WORD for character in characters)]
         check_room(
             vocabulary_size,

@@ -15,10 +15,10 @@ import numpy as np
 
 from gpt_keras.atomic import atomic_file
 from gpt_keras.checks import check_choice, check_positive_int
+from gpt_keras.texts import as_list_of_texts, as_texts, describe
 from gpt_keras.tokenizers.added_tokens import AddedToken, without_gaps
 from gpt_keras.tokenizers.boundaries import Boundaries
 from gpt_keras.tokenizers.stream_decoder import StreamDecoder
-from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts, describe
 
 END_OF_TEXT = "<|endoftext|>"
 FILE_NAME = "tokenizer.json"

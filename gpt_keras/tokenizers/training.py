@@ -6,9 +6,10 @@ from pathlib import Path
 import tokenizers
 
 from gpt_keras.checks import check_positive_int
+from gpt_keras.corpus import iterate_documents
 from gpt_keras.tokenizers.byte_level import special_token
+from gpt_keras.tokenizers.cutting import cut_into_pieces
 from gpt_keras.tokenizers.engine import PIECE_CHARACTERS
-from gpt_keras.tokenizers.text_files import cut_into_pieces, iterate_documents
 
 
 def check_training(
@@ -54,30 +55,33 @@ def check_room(vocabulary_size: int, symbols: int, kind: str, special_tokens: li
 
 
 def iterate_pieces(
-    texts_or_paths: str | Path | Iterable[str | Path],
+    corpus: str | Path | Iterable,
     safe_cut: Callable[[str], int],
     keep_line_ends: bool = False,
+    field: str = "text",
 ) -> Iterator[str]:
     """Iterate over a corpus in pieces of a size that the engine reads fast.
 
     Args:
-        texts_or_paths: As in `train`.
+        corpus: As in `train`.
         safe_cut: `Tokenizer.safe_cut`, or a function like it.
-        keep_line_ends: As in `read_text`.
+        keep_line_ends: As in `train`.
+        field: As in `train`.
 
     Yields:
         Non-empty strings.
 
     Raises:
-        ValueError: There is no text, a path does not exist, or a file is not UTF-8.
+        ValueError: There is no text, or the corpus cannot be read.
     """
     seen_text = False
-    for document in iterate_documents(texts_or_paths, keep_line_ends):
-        for piece in cut_into_pieces(document, safe_cut, PIECE_CHARACTERS):
+    for document in iterate_documents(corpus, field):
+        pieces = document.pieces(keep_line_ends)
+        for piece in cut_into_pieces(pieces, safe_cut, PIECE_CHARACTERS):
             seen_text = True
             yield piece
-    if not seen_text:
-        raise ValueError("`texts_or_paths` holds no text.")
+    if not seen_text:  # only a byte order mark
+        raise ValueError("`corpus` holds no text.")
 
 
 def add_special_tokens(engine: tokenizers.Tokenizer, special_tokens: list[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt_keras.atomic import atomic_file
-from gpt_keras.tokenizers.texts import is_unicode
+from gpt_keras.texts import is_unicode
 
 VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"

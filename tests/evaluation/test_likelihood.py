@@ -139,14 +139,14 @@ def test_a_backbone_without_a_limit_has_windows_too():
 @pytest.mark.parametrize(
     ("documents", "settings", "message"),
     [
-        ("", {}, "`documents` holds no text"),
+        ("", {}, "`corpus` holds no text"),
         ("hello", {"stride": 0}, "`stride`.*0"),
         ("hello", {"stride": 49}, "`stride` must be at most `sequence_length`=48, got 49"),
         ("hello", {"sequence_length": 49}, "at most the model's max_sequence_length=48, got 49"),
         ("hello", {"batch_size": 0}, "`batch_size`.*0"),
         ([[1, 32]], {}, r"\[0, 32\)"),
-        ([[1], ["a"]], {}, "`documents` must be texts, files, or lists of token ids"),
-        (3, {}, "`documents` must be str .*type int"),
+        ([[1], ["a"]], {}, "`corpus` must be texts, files, or lists of token ids"),
+        (3, {}, "`corpus` must be str .*type int"),
     ],
 )
 def test_bad_arguments(spread_model, documents, settings, message):

@@ -111,10 +111,10 @@ def test_the_index_of_plays():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: evaluation.TextIndex([]), "`documents` must hold at least one character or id"),
+        (lambda: evaluation.TextIndex([]), "`corpus` must hold at least one character or id"),
         (lambda: evaluation.TextIndex(["", ""]), "at least one character or id, got none"),
-        (lambda: evaluation.TextIndex([3.5]), "`documents` must hold str"),
-        (lambda: evaluation.TextIndex([[1], "a"]), "`documents` must hold only lists of token ids"),
+        (lambda: evaluation.TextIndex([3.5]), "`corpus` must hold str"),
+        (lambda: evaluation.TextIndex([[1], "a"]), "`corpus` must hold only lists of token ids"),
         (lambda: evaluation.TextIndex(["a"]).longest_matches("a"), "`texts` must be several"),
         (lambda: evaluation.TextIndex(["a"]).longest_matches([[1]]), "`texts` must hold strings"),
         (lambda: evaluation.TextIndex([[1]]).longest_matches(["a"]), "must be lists of token ids"),
@@ -181,12 +181,7 @@ def test_a_file_larger_than_a_piece(tmp_path, monkeypatch):
     text = " ".join(f"word{i}" for i in range(500)) + "床前明月光疑是地上霜"
     path = tmp_path / "training.txt"
     path.write_text(text, encoding="utf-8")
-    from gpt_keras.evaluation import contamination
-
-    def small_pieces(path):
-        return gk.tokenizers.text_files.read_text(path, piece_bytes=7)
-
-    monkeypatch.setattr(contamination, "read_text", small_pieces)
+    monkeypatch.setattr("gpt_keras.corpus.PIECE_BYTES", 7)
     test = [" ".join(f"word{i}" for i in range(300, 330)), "明月光疑是地", "word3 word5"]
     found = evaluation.ngram_overlap(test, path, n=6)
     assert [document.num_found for document in found.documents] == [25, 1, 0]
@@ -206,8 +201,8 @@ def test_training_documents_may_be_a_generator():
     [
         (lambda: evaluation.ngram_overlap(["a b"], ["a"], n=0), "`n` must be an integer"),
         (lambda: evaluation.ngram_overlap(["a b"], ["a"]), "a document of at least n=13 tokens"),
-        (lambda: evaluation.ngram_overlap([3], ["a"]), "`test_documents` must hold str"),
-        (lambda: evaluation.ngram_overlap(["a"], [3], n=1), "`training_documents` must hold str"),
+        (lambda: evaluation.ngram_overlap([3], ["a"]), "`test_corpus` must hold str"),
+        (lambda: evaluation.ngram_overlap(["a"], [3], n=1), "`training_corpus` must hold str"),
     ],
 )
 def test_bad_arguments_of_the_overlap(call, message):

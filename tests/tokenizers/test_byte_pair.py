@@ -150,14 +150,14 @@ def test_special_tokens_of_ones_own():
         ),
         ({"vocabulary_size": "300"}, "vocabulary_size.*'300'"),
         ({"vocabulary_size": 2**70}, "vocabulary_size.*below"),
-        ({"vocabulary_size": 300, "texts_or_paths": ""}, "holds no text"),
-        ({"vocabulary_size": 300, "texts_or_paths": [3]}, "got 3 of type int as number 0"),
-        ({"vocabulary_size": 300, "texts_or_paths": 3}, "of type int"),
+        ({"vocabulary_size": 300, "corpus": ""}, "holds no text"),
+        ({"vocabulary_size": 300, "corpus": [3]}, "got 3 of type int as number 0"),
+        ({"vocabulary_size": 300, "corpus": 3}, "of type int"),
     ],
 )
 def test_train_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
-        BytePairTokenizer.train(**{"texts_or_paths": "text"} | arguments)
+        BytePairTokenizer.train(**{"corpus": "text"} | arguments)
 
 
 def test_decode_takes_lists_arrays_and_batches(gpt2):

@@ -120,14 +120,14 @@ def test_min_frequency():
             "must not be in the vocabulary already",
         ),
         ({"vocabulary_size": 2**70}, "vocabulary_size.*below"),
-        ({"vocabulary_size": 300, "texts_or_paths": ""}, "holds no text"),
-        ({"vocabulary_size": 300, "texts_or_paths": " \n\x00"}, "holds no text"),
-        ({"vocabulary_size": 300, "texts_or_paths": [3]}, "got 3 of type int as number 0"),
+        ({"vocabulary_size": 300, "corpus": ""}, "holds no text"),
+        ({"vocabulary_size": 300, "corpus": " \n\x00"}, "holds no text"),
+        ({"vocabulary_size": 300, "corpus": [3]}, "got 3 of type int as number 0"),
     ],
 )
 def test_train_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
-        GPT1Tokenizer.train(**{"texts_or_paths": "text"} | arguments)
+        GPT1Tokenizer.train(**{"corpus": "text"} | arguments)
 
 
 def test_special_tokens(gpt1):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpt_keras.checks import check_positive_int, check_seed
-from gpt_keras.datasets.documents import document_digest
 from gpt_keras.evaluation.tasks.task import EvaluationTask
+from gpt_keras.file_bytes import file_sha256
 
 
 class TaskData(NamedTuple):
@@ -102,14 +102,14 @@ def _read_entry(entry, folder: Path, limit: int | None, seed: int | None) -> Tas
     description = {
         "description_sha256": task_digest(entry.task),
         "file": entry.file,
-        "sha256": document_digest(path).hex(),
+        "sha256": file_sha256(path),
         "source": task.source,
         "num_items": len(examples),
         "seed": seed,
     }
     if entry.examples_file:
         description["examples_file"] = entry.examples_file
-        description["examples_sha256"] = document_digest(folder / entry.examples_file).hex()
+        description["examples_sha256"] = file_sha256(folder / entry.examples_file)
     return TaskData(task, examples, description)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from gpt_keras.datasets.templates import Templates
 from gpt_keras.evaluation.tasks.task import EvaluationTask
 from gpt_keras.records import Row, read_rows
-from gpt_keras.tokenizers.texts import as_texts, describe
+from gpt_keras.texts import as_texts, describe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

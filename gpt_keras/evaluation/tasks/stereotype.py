@@ -17,7 +17,7 @@ from gpt_keras.evaluation.tasks.text_scores import TextItem, score_texts
 from gpt_keras.generation.continuations import ContinuationScore
 from gpt_keras.models import CausalLM
 from gpt_keras.records import Row, read_rows
-from gpt_keras.tokenizers.texts import describe
+from gpt_keras.texts import describe
 
 # Name of the group of all items in a report.
 ALL = "all"

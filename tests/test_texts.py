@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from gpt_keras.texts import as_list_of_texts, as_texts
 from gpt_keras.tokenizers import CharacterTokenizer
-from gpt_keras.tokenizers.texts import as_list_of_texts, as_texts
 
 
 class Series:

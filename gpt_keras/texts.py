@@ -1,6 +1,6 @@
 """Conversion of texts in any container to a string or a list of strings."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def as_texts(name: str, value: Any) -> str | list[str]:
 
     Example:
         >>> import numpy as np
-        >>> from gpt_keras.tokenizers.texts import as_texts
+        >>> from gpt_keras.texts import as_texts
         >>> as_texts("texts", np.array(["a", "b"])), as_texts("texts", "a")
         (['a', 'b'], 'a')
         >>> as_texts("texts", ["a", 3])
@@ -40,7 +40,7 @@ def as_texts(name: str, value: Any) -> str | list[str]:
     if isinstance(value, str):
         return str(value)
     if hasattr(value, "as_numpy_iterator"):  # a tf.data.Dataset, of strings or of batches
-        elements = _elements_of_dataset(name, value)
+        elements = dataset_elements(name, value)
     elif isinstance(value, (bytes, Mapping, Set, Path)):
         raise ValueError(_message(name, value))
     elif hasattr(value, "__array__"):
@@ -79,12 +79,33 @@ def describe(value: object) -> str:
     return f"{shown[:60]}{'...' if len(shown) > 60 else ''} of type {type(value).__name__}"
 
 
+def dataset_elements(name: str, dataset: Any) -> Iterator[Any]:
+    """Yield the texts of a `tf.data.Dataset`, batched or not, one at a time.
+
+    Args:
+        name: Name of the argument, for the error message.
+        dataset: The dataset.
+
+    Raises:
+        ValueError: A batch has more than one dimension.
+    """
+    for element in dataset.as_numpy_iterator():
+        if isinstance(element, np.ndarray):
+            yield from _array(name, element).reshape(-1).tolist()
+        else:
+            yield element
+
+
 def is_unicode(text: str) -> bool:
     """Return whether a string can be encoded as UTF-8.
 
     A string with a lone surrogate cannot.
     """
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _array(name: str, value: Any) -> np.ndarray:
@@ -97,14 +118,6 @@ def _array(name: str, value: Any) -> np.ndarray:
             f"`{name}` must have one dimension, a text in each entry, got shape {array.shape}."
         )
     return array
-
-
-def _elements_of_dataset(name: str, dataset: Any) -> Iterable[Any]:
-    for element in dataset.as_numpy_iterator():
-        if isinstance(element, np.ndarray):
-            yield from _array(name, element).reshape(-1).tolist()
-        else:
-            yield element
 
 
 def _text(name: str, element: Any, shown: object, number: int | None = None) -> str:
