@@ -1,4 +1,4 @@
-"""Adapters and frozen layers in a model's config, random seeds beside its weights."""
+"""State of a model beside its weights: adapters, frozen layers, seeds."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,1 +1,1 @@
-"""Suites of evaluation tasks: their data, runs that go on, reports and comparisons."""
+"""Suites of evaluation tasks: data, runs, reports, comparisons."""

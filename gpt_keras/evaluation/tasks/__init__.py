@@ -1,1 +1,1 @@
-"""Evaluation tasks: a description, its examples, the records of a model, the metrics."""
+"""Evaluation tasks: descriptions, examples, records of a model, metrics."""
