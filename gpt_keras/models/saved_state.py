@@ -27,7 +27,7 @@ def saved_state(model: keras.Model) -> dict[str, Any]:
 
 
 def save_seeds(model: keras.Model, store) -> None:
-    """Write the states of a model's random seeds, such as dropout's, beside its weights.
+    """Write the states of a model's random seeds, such as the seeds of dropout.
 
     Keras does not save them: a loaded model would train on with the dropout masks of the beginning.
 
@@ -40,7 +40,7 @@ def save_seeds(model: keras.Model, store) -> None:
 
 
 def load_seeds(model: keras.Model, store) -> dict[str, np.ndarray]:
-    """Read the states that `save_seeds` wrote, and return the other values of the entry.
+    """Read the states of `save_seeds`, and return the other values.
 
     Files of earlier versions have no states; the model then keeps its own.
 
