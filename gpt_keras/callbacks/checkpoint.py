@@ -81,9 +81,9 @@ class Checkpoint(keras.callbacks.Callback):
             `recall`, `f1`, `reward` or `margin`, otherwise lower.
 
     Raises:
-        ValueError: An argument is out of range. When training starts: the folder is in use by
-            another process, or model, optimizer or data differ from the checkpoint. The message
-            says what differs.
+        ValueError: An argument is out of range. When training starts: there are several devices,
+            the folder is in use by another process, or model, optimizer or data differ from the
+            checkpoint. The message says what differs.
 
     Example:
         >>> import tempfile
@@ -157,6 +157,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         require_tensorflow("Checkpoint")
+        num_devices = self.model.distribute_strategy.num_replicas_in_sync
+        if num_devices > 1:
+            raise ValueError(
+                f"Checkpoint works on one device, got a tf.distribute strategy with {num_devices}."
+            )
         frame = find_fit()
         self._counter = BatchCounter()
         self._waiting: dict[str, Any] | None = None  # restored at the beginning of the epoch

@@ -62,7 +62,6 @@ class TrainingData:
     def __init__(self, epoch_iterator: Any):
         self._epoch_iterator = epoch_iterator
         self._dataset = epoch_iterator._distributed_dataset
-        self._has_digests = isinstance(self._dataset, tf.data.Dataset)
         self._iterations: list[int | None] = []
         self._digests: dict[int, int] = {}
         self._measured = self._with_digests(self._dataset, 0)
@@ -163,9 +162,6 @@ class TrainingData:
             raise OtherData(f"{name} differs")
 
     def _with_digests(self, dataset, first):
-        if not self._has_digests:  # of a tf.distribute strategy
-            return dataset
-
         def record(index, *parts):
             self._digests[int(index)] = _digest(parts)
             return np.int64(0)

@@ -136,6 +136,7 @@ CASES = {
         lambda: {"x": (batch for _ in range(9) for batch in shuffled()), "steps_per_epoch": 10},
     ),
     "accumulation": (lambda: language_model(accumulated), lambda: {"x": shuffled()}),
+    "xla": (lambda: language_model(accumulated, jit_compile=True), lambda: {"x": shuffled()}),
     "averages": (lambda: language_model(ema), lambda: {"x": shuffled()}),
     "muon": (lambda: language_model(lambda: gk.training.muon(1e-2)), lambda: {"x": shuffled()}),
     "several steps": (
