@@ -11,12 +11,13 @@ from gpt_keras.checks import check_choice
 from gpt_keras.datasets.templates import Templates
 from gpt_keras.evaluation.bootstrap import Interval, bootstrap_estimate, bootstrap_interval
 from gpt_keras.evaluation.estimate import Estimate
+from gpt_keras.evaluation.tasks.few_shot import read_table
 from gpt_keras.evaluation.tasks.task import EvaluationTask
 from gpt_keras.evaluation.tasks.term_means import mean_over_terms, term_mean_estimate, term_numbers
 from gpt_keras.evaluation.tasks.text_scores import TextItem, score_texts
 from gpt_keras.generation.continuations import ContinuationScore
 from gpt_keras.models import CausalLM
-from gpt_keras.records import Row, read_rows
+from gpt_keras.records import Row
 from gpt_keras.texts import describe
 
 # Name of the group of all items in a report.
@@ -196,10 +197,7 @@ class StereotypeTask(EvaluationTask):
                 sentence, a group or a target is missing or empty. The message gives the place.
             ImportError: The source is a parquet file, and pyarrow is not installed.
         """
-        examples = [self._example(row) for row in read_rows(source, self.columns)]
-        if not examples:
-            raise ValueError("`source` must have rows, but is empty.")
-        return examples
+        return [self._example(row) for row in read_table(source, self.columns)]
 
     def run(
         self, model: CausalLM, examples: Sequence[StereotypeExample], *, batch_size: int = 8
