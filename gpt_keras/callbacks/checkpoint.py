@@ -1,6 +1,5 @@
 """Exact resume of `fit`: checkpoints of everything that a training consists of."""
 
-import math
 import os
 import pathlib
 import re
@@ -61,6 +60,9 @@ class Checkpoint(keras.callbacks.Callback):
     The data must come in the same order again. The datasets of `gk.datasets` do; a dataset of your
     own does if its shuffles have seeds, and arrays do after `keras.utils.set_random_seed`. The
     callback compares digests of batches, and refuses data that differ.
+
+    Not part of a checkpoint: lookup tables, the random state of `tf.random` operations in layers, and
+    further optimizers of a custom `train_step`.
 
     Ctrl-C and SIGTERM let the current batch end, write a checkpoint and stop: Ctrl-C with
     `KeyboardInterrupt`, SIGTERM with the exit code 143. A second Ctrl-C stops at once. A damaged
@@ -157,11 +159,6 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         require_tensorflow("Checkpoint")
-        num_devices = self.model.distribute_strategy.num_replicas_in_sync
-        if num_devices > 1:
-            raise ValueError(
-                f"Checkpoint works on one device, got a tf.distribute strategy with {num_devices}."
-            )
         frame = find_fit()
         self._counter = BatchCounter()
         self._waiting: dict[str, Any] | None = None  # restored at the beginning of the epoch
@@ -177,10 +174,12 @@ class Checkpoint(keras.callbacks.Callback):
         # because Keras iterates over the old one.
         self._others = [c for c in self._callbacks.callbacks if c is not self]
         self._callbacks.callbacks = [_BeforeEpoch(self), *self._others, self]
+        self._data = TrainingData(frame.f_locals["epoch_iterator"])
         model = self.model
+        if not model.built:
+            _build(model, self._data.element_spec)
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        self._data = TrainingData(frame.f_locals["epoch_iterator"])
         self._folder = CheckpointFolder(self.directory, self.keep)
         self._handle_signals(frame)
         try:
@@ -190,6 +189,7 @@ class Checkpoint(keras.callbacks.Callback):
             raise
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.model._initial_epoch = None  # a later `fit` begins at its own epoch
         self._epoch = epoch
         self._batch = 0
         self._counter.begin_epoch()
@@ -199,7 +199,14 @@ class Checkpoint(keras.callbacks.Callback):
     def before_epoch(self) -> None:
         """Restore the callbacks' state at the beginning of an epoch."""
         if self._waiting is not None and self._waiting["state"]["batch"] == 0:
+            self._assign_variables()  # a callback may have changed them when training began
             self._set_callback_states()
+
+    def before_end(self) -> None:
+        """Restore the callbacks' state if the training had ended already."""
+        if self._waiting is not None:
+            self._set_callback_states()
+            self._waiting = None
 
     def on_train_batch_end(self, batch, logs=None):
         self._counter.end(batch)
@@ -222,35 +229,27 @@ class Checkpoint(keras.callbacks.Callback):
             self._validation.end_batch()
 
     def on_epoch_end(self, epoch, logs=None):
-        number = self._save(epoch + 1, 0)
-        value = (logs or {}).get(self.keep_best)
-        if self.keep_best is not None and value is None:
-            raise ValueError(
-                f"`keep_best` must be one of {', '.join(logs or {})}, got {self.keep_best!r}."
-            )
-        if value is not None and self._is_best(float(value)):
-            self._wait()
-            self._folder.set_best(number, float(value))
+        logs = logs or {}
+        name = self.keep_best
+        # With `validation_freq`, an epoch may have no values of the validation.
+        has_validation = any(key.startswith("val_") for key in logs)
+        if name not in (None, *logs) and (has_validation or not name.startswith("val_")):
+            raise ValueError(f"`keep_best` must be one of {', '.join(logs)}, got {name!r}.")
+        best = None
+        if name in logs:
+            is_higher = any(part in name for part in _LARGER_IS_BETTER)
+            best = {"value": float(logs[name]), "is_higher": is_higher}
+        self._save(epoch + 1, 0, best)
         if self._signal is not None:
             self._end_by_signal()
 
     def on_train_end(self, logs=None):
-        if self._waiting is not None:  # the training had ended already
-            self._set_callback_states()
         self._wait()
-        self.model._initial_epoch = None  # a later `fit` begins at its own epoch
         self._stop()
 
     # Saving
 
-    def _is_best(self, value):
-        best = self._folder.best_value()
-        if math.isnan(value) or best is None:
-            return not math.isnan(value)
-        is_higher = any(part in self.keep_best for part in _LARGER_IS_BETTER)
-        return value > best if is_higher else value < best
-
-    def _save(self, epoch: int, batch: int) -> int:
+    def _save(self, epoch: int, batch: int, best: dict[str, Any] | None = None) -> None:
         """Copy the state of the training, and write it in the background."""
         self._wait()
         variables, metrics = variables_of(self.model), metric_variables(self.model)
@@ -260,6 +259,7 @@ class Checkpoint(keras.callbacks.Callback):
             "epoch": epoch,
             "batch": batch,
             "batches": self._counter.total,
+            "best": best,
             "stop_training": bool(self.model.stop_training),
             "variables": _described(variables),
             "weights": [places[id(weight)] for weight in self.model.weights],
@@ -276,7 +276,6 @@ class Checkpoint(keras.callbacks.Callback):
         self._folder.write_later(number, state, arrays, _config(self.model))
         self._last_number = number
         self._since = time.monotonic()
-        return number
 
     def _wait(self):
         """Wait until the last checkpoint is written; warn if that failed."""
@@ -292,13 +291,14 @@ class Checkpoint(keras.callbacks.Callback):
     # Resuming
 
     def _resume(self):
-        numbers = self._folder.numbers()
+        numbers, damaged = self._folder.numbers(), []
         for number in numbers:
             try:
                 state, arrays = read_checkpoint(self.directory, number)
                 break
             except ValueError as error:
                 warnings.warn(f"{error} The checkpoint before it is used.", stacklevel=3)
+                damaged.append(number)
         else:
             if numbers:
                 raise ValueError(
@@ -319,22 +319,23 @@ class Checkpoint(keras.callbacks.Callback):
                 else:
                     detail = f"now {now}, in the checkpoint {before}"
                 raise ValueError(f"{self._cannot()}: {name} changed ({detail}).")
-        for (_, variable), value in zip(variables, arrays):
-            variable.assign(value)
-        _build_metrics(self.model, self._data.element_spec)
+        self._waiting = {"state": state, "arrays": arrays, "first": len(variables)}
+        self._assign_variables()
+        _build(self.model, self._data.element_spec)
         place = DataPlace(*state["place"])
         try:
-            self._data.go_to(place, state["batch"])
+            self._data.go_to(place, state["batch"], stop=state["stop_training"])
         except OtherData as error:
             raise ValueError(
                 f"{self._cannot()}: the data changed ({error}). If they are the same data in "
                 "another order, give each shuffle a seed. For arrays, which Keras shuffles, call "
                 "keras.utils.set_random_seed before `fit`."
             ) from None
+        for number in damaged:
+            self._folder.set_aside(number)
         self._validated = state["validation"]
         self._counter.total = state["batches"]
         self.resumed_from = state["batches"]
-        self._waiting = {"state": state, "arrays": arrays, "first": len(variables)}
         done = state["stop_training"] and state["batch"] == 0
         self.model._initial_epoch = self._epochs if done else state["epoch"]
         if self.model._initial_epoch == 0:
@@ -353,13 +354,20 @@ class Checkpoint(keras.callbacks.Callback):
                     f"{self._cannot()}: the metrics changed "
                     f"({_first_difference(_described(metrics), state['metrics'])})."
                 )
+            self._assign_variables()  # callbacks may have changed them when the epoch began
             for (_, variable), value in zip(metrics, arrays[self._waiting["first"] :]):
                 variable.assign(value)
+            self.model.stop_training = state["stop_training"]
+            _use_metrics_as_logs(self.model)
             self._batch = state["batch"]
             self._counter.set_state([state["batches"], state["batch"] - 1])
             self._set_callback_states()
         set_seeds(state["seeds"])
         self._waiting = None
+
+    def _assign_variables(self):
+        for (_, variable), value in zip(variables_of(self.model), self._waiting["arrays"]):
+            variable.assign(value)
 
     def _set_callback_states(self):
         waiting = self._waiting
@@ -377,7 +385,7 @@ class Checkpoint(keras.callbacks.Callback):
         def handle(number, current):
             while current is not None and current is not frame:
                 current = current.f_back
-            is_second = self._signal == signal.SIGINT == number
+            is_second = self._signal is not None and number == signal.SIGINT
             if current is None or is_second:  # `fit` is not running, or the user insists
                 self._restore_handlers()
                 signal.raise_signal(number)
@@ -385,7 +393,8 @@ class Checkpoint(keras.callbacks.Callback):
             self._signal = number
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, handle)
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):  # as under `nohup`
+                self._handlers[number] = signal.signal(number, handle)
 
     def _restore_handlers(self):
         for number, handler in self._handlers.items():
@@ -402,13 +411,14 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _stop(self):
         self._restore_handlers()
+        self.model._initial_epoch = None
         if self._folder is not None:
             self._folder.close()
             self._folder = None
 
 
 class _BeforeEpoch(keras.callbacks.Callback):
-    """The first callback, which restores the others before an epoch begins."""
+    """The first callback, which restores the others before they are called."""
 
     def __init__(self, checkpoint: Checkpoint):
         super().__init__()
@@ -416,6 +426,9 @@ class _BeforeEpoch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._checkpoint.before_epoch()
+
+    def on_train_end(self, logs=None):
+        self._checkpoint.before_end()
 
 
 def _described(variables) -> list[list[Any]]:
@@ -432,7 +445,7 @@ def _described(variables) -> list[list[Any]]:
 
 def _described_data(data: TrainingData) -> str:
     parts = tf.nest.flatten(data.element_spec, expand_composites=True)
-    return ", ".join(f"{part.dtype.name} {part.shape}" for part in parts)
+    return ", ".join(f"{part.dtype.name} {part.shape}" for part in parts if hasattr(part, "dtype"))
 
 
 def _first_difference(now: list[list[Any]], before: list[list[Any]]) -> str:
@@ -447,16 +460,35 @@ def _first_difference(now: list[list[Any]], before: list[list[Any]]) -> str:
 def _config(model) -> dict[str, Any]:
     backbone = getattr(model, "backbone", model)
     config = getattr(backbone, "config", None)
+    try:
+        optimizer = keras.optimizers.serialize(model.optimizer)
+    except NotImplementedError:  # a user's schedule without `get_config`
+        optimizer = type(model.optimizer).__name__
     return {
         "class": type(model).__name__,
         "config": config.to_dict() if hasattr(config, "to_dict") else None,
-        "optimizer": keras.optimizers.serialize(model.optimizer),
+        "optimizer": optimizer,
     }
 
 
-def _build_metrics(model, element_spec) -> None:
-    """Make the variables of the metrics, which Keras makes in the first step."""
-    batch = tf.nest.map_structure(
-        lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), element_spec
-    )
-    model._symbolic_build(data_batch=batch)
+def _build(model, element_spec) -> None:
+    """Make the variables of model and metrics, which Keras makes in the first step."""
+
+    def symbol(spec):
+        return keras.KerasTensor(spec.shape, spec.dtype.name) if hasattr(spec, "dtype") else None
+
+    model._symbolic_build(data_batch=tf.nest.map_structure(symbol, element_spec))
+
+
+def _use_metrics_as_logs(model) -> None:
+    """Report the restored metrics if the epoch has no batches left.
+
+    Keras takes the values of an epoch from its last batch.
+    """
+    original = model._get_metrics_result_or_logs
+
+    def results(logs):
+        del model._get_metrics_result_or_logs  # once
+        return original(logs) if logs else model.get_metrics_result()
+
+    model._get_metrics_result_or_logs = results

@@ -1,22 +1,27 @@
 """A folder of checkpoints: atomic writes, checksums, one process at a time."""
 
+import errno
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
 import shutil
 import threading
+import zipfile
 from typing import Any
 
 import ml_dtypes  # comes with Keras
 import numpy as np
 
-from gpt_keras.atomic import atomic_directory, atomic_file
+from gpt_keras.atomic import atomic_directory
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _ARRAYS, _STATE, _CONFIG, _SUMS = "arrays.npz", "state.json", "config.json", "sha256.json"
-_BEST = "best.json"
+
+# Suffix of a checkpoint that is written, but not yet in its place.
+_FRESH = ".fresh"
 
 # The open folders of this process by path. After an error in `fit`, the folder of the failed
 # training is still open when the next one begins.
@@ -44,7 +49,15 @@ class CheckpointFolder:
             _OPEN[self.path].close()
         self._lock = _lock(self.path / "lock")
         _OPEN[self.path] = self
-        for leftover in self.path.glob(".checkpoint-*.partial.*"):
+        self._clean()
+
+    def _clean(self):
+        """Finish or undo what a kill interrupted."""
+        for fresh in self.path.glob(f"*{_FRESH}"):  # complete, but not yet in its place
+            place = fresh.with_name(fresh.name.removeprefix(".").removesuffix(_FRESH))
+            if not place.exists():
+                os.replace(fresh, place)
+        for leftover in (*self.path.glob(".checkpoint-*"), *self.path.glob("..checkpoint-*")):
             shutil.rmtree(leftover, ignore_errors=True)
 
     def close(self) -> None:
@@ -106,9 +119,8 @@ class CheckpointFolder:
             OSError: The disk is full, or the folder is not writable.
         """
         path = _path(self.path, number)
-        if path.exists():  # of an earlier run that was damaged or refused
-            shutil.rmtree(path)
-        with atomic_directory(path) as folder:
+        fresh = path.with_name(f".{path.name}{_FRESH}")
+        with atomic_directory(fresh) as folder:
             named = {str(i): _plain(array) for i, array in enumerate(arrays)}
             np.savez(folder / _ARRAYS, **named)
             state = {**state, "dtypes": [array.dtype.name for array in arrays]}
@@ -116,23 +128,29 @@ class CheckpointFolder:
             (folder / _CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
             sums = {name: _sum_of(folder / name) for name in (_ARRAYS, _STATE, _CONFIG)}
             (folder / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
-        best = self.best()
+            for file in folder.iterdir():
+                _sync(file)
+        # The checkpoint at the end of an epoch can have the number of one before its validation.
+        stale = path.with_name(f".{path.name}.stale")
+        if path.exists():
+            os.replace(path, stale)
+        os.replace(fresh, path)
+        shutil.rmtree(stale, ignore_errors=True)
+        best = best_number(self.path)
         for old in self.numbers()[self.keep :]:
-            if old != best:
+            if old not in (best, number):
                 shutil.rmtree(_path(self.path, old), ignore_errors=True)
 
-    def best(self) -> int | None:
-        """Return the number of the best checkpoint, or None."""
-        return _best(self.path).get("number")
+    def set_aside(self, number: int) -> None:
+        """Rename a damaged checkpoint, so that it no longer counts.
 
-    def best_value(self) -> float | None:
-        """Return the value of the best checkpoint, or None."""
-        return _best(self.path).get("value")
-
-    def set_best(self, number: int, value: float) -> None:
-        """Mark a checkpoint as the best one, which is kept."""
-        with atomic_file(self.path / _BEST) as file:
-            file.write_text(json.dumps({"number": number, "value": value}), encoding="utf-8")
+        Args:
+            number: Number of the checkpoint.
+        """
+        path = _path(self.path, number)
+        aside = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
 
 
 def read_checkpoint(
@@ -158,7 +176,9 @@ def read_checkpoint(
             arrays = [
                 _of_dtype(stored[str(i)], dtype) for i, dtype in enumerate(state.pop("dtypes"))
             ]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{folder} is damaged: {error}.") from error
+    except json.JSONDecodeError as error:
         raise ValueError(f"{folder} is damaged: {error}.") from error
     return state, arrays
 
@@ -178,7 +198,16 @@ def best_number(path: str | os.PathLike) -> int | None:
     Args:
         path: The folder.
     """
-    return _best(pathlib.Path(path)).get("number")
+    path, found = pathlib.Path(path), []
+    for number in _numbers(path):
+        try:
+            state = json.loads((_path(path, number) / _STATE).read_text(encoding="utf-8"))
+            best = state["best"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if best is not None and not math.isnan(best["value"]):
+            found.append((best["value"] if best["is_higher"] else -best["value"], -number))
+    return -max(found)[1] if found else None
 
 
 def _path(folder: pathlib.Path, number: int) -> pathlib.Path:
@@ -190,13 +219,6 @@ def _numbers(folder: pathlib.Path) -> list[int]:
         return []
     found = [_NAME.fullmatch(path.name) for path in folder.iterdir()]
     return sorted((int(match[1]) for match in found if match), reverse=True)
-
-
-def _best(folder: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / _BEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
@@ -216,6 +238,15 @@ def _sum_of(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _sync(path: pathlib.Path) -> None:
+    """Write a file to the disk, so that a power cut does not lose it after the rename."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _lock(path: pathlib.Path) -> int | None:
     """Lock a file until the process ends, and return its descriptor."""
     try:
@@ -224,8 +255,12 @@ def _lock(path: pathlib.Path) -> int | None:
         return None
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        # Not `flock`, which child processes inherit.
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
+            os.close(descriptor)
+            return None
         owner = os.read(descriptor, 100).decode(errors="replace").strip()
         os.close(descriptor)
         raise ValueError(

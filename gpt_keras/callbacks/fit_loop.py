@@ -13,6 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+# Digests that are kept. `tf.data` produces fewer batches in advance.
+_KEPT = 10_000
+
+# Bytes of a part of a batch from which on only a sample is digested.
+_LARGE = 1_000_000
+
 
 class DataPlace(NamedTuple):
     """Place of a training in its data.
@@ -57,11 +63,18 @@ class TrainingData:
 
     Args:
         epoch_iterator: The epoch iterator of `fit`.
+
+    Raises:
+        ValueError: The batches are split over devices.
     """
 
     def __init__(self, epoch_iterator: Any):
         self._epoch_iterator = epoch_iterator
         self._dataset = epoch_iterator._distributed_dataset
+        if not isinstance(self._dataset, tf.data.Dataset):
+            raise ValueError(
+                "Checkpoint works on one device, got batches that a tf.distribute strategy splits."
+            )
         self._iterations: list[int | None] = []
         self._digests: dict[int, int] = {}
         self._measured = self._with_digests(self._dataset, 0)
@@ -88,12 +101,13 @@ class TrainingData:
         self._digests = {i: d for i, d in self._digests.items() if i >= steps_seen - 1}
         return DataPlace(list(self._iterations), steps_seen, keeps or not is_end_of_epoch, digest)
 
-    def go_to(self, place: DataPlace, first_step: int) -> None:
+    def go_to(self, place: DataPlace, first_step: int, stop: bool = False) -> None:
         """Continue at a place: the next epoch of `fit` begins at a batch in its middle.
 
         Args:
             place: The place.
             first_step: Number of the batch within the epoch at which it begins.
+            stop: Whether the epoch has no further batches.
 
         Raises:
             OtherData: A batch differs from the batch of the earlier training.
@@ -101,10 +115,13 @@ class TrainingData:
         iterator = self._epoch_iterator
         repeated = place.iterations[:-1] if place.goes_on else place.iterations
         for expected in repeated:
-            batches = iter(self._next_iteration())
-            if expected is not None:  # some shuffles change when the first batch is taken
-                next(batches)
-                self._compare(expected, 0, "the first batch of an epoch")
+            if expected is None:  # some shuffles change when an iterator is made
+                iter(self._next_iteration())
+                continue
+            iterator.data_adapter.on_epoch_begin()
+            next(iter(self._next_iteration()), None)
+            self._compare(expected, 0, "the first batch of an epoch")
+            iterator.data_adapter.on_epoch_end()
         if not place.goes_on or not place.iterations:
             return
         self._begin_iteration()
@@ -123,14 +140,16 @@ class TrainingData:
             self._iterations[-1] = place.iterations[-1]
             iterator._current_iterator = batches
         iterator._steps_seen = place.steps_seen
-        iterator._enumerate_iterator = lambda: self._rest_of_epoch(first_step)
+        num_steps = 0 if stop else iterator.steps_per_epoch or iterator._num_batches
+        iterator._enumerate_iterator = lambda: self._rest_of_epoch(first_step, num_steps)
 
-    def _rest_of_epoch(self, first_step: int) -> Iterator[tuple[int, int, Any]]:
+    def _rest_of_epoch(
+        self, first_step: int, num_steps: int | None
+    ) -> Iterator[tuple[int, int, Any]]:
         """Yield the steps of an epoch from `first_step` on, as Keras does from 0 on."""
         iterator = self._epoch_iterator
         del iterator._enumerate_iterator  # later epochs are Keras's own
         size = iterator.steps_per_execution
-        num_steps = iterator.steps_per_epoch or iterator._num_batches
         iterator.data_adapter.on_epoch_begin()
         step = first_step
         while num_steps is None or step < num_steps:
@@ -164,13 +183,19 @@ class TrainingData:
     def _with_digests(self, dataset, first):
         def record(index, *parts):
             self._digests[int(index)] = _digest(parts)
+            if index > _KEPT:
+                self._digests.pop(int(index) - _KEPT, None)
             return np.int64(0)
 
         def measured(index, batch):
-            parts = tf.nest.flatten(batch, expand_composites=True)
+            parts = [part for part in tf.nest.flatten(batch, expand_composites=True) if _is(part)]
             done = tf.numpy_function(record, [index, *parts], tf.int64)
             with tf.control_dependencies([done]):
-                return tf.nest.map_structure(tf.identity, batch, expand_composites=True)
+                return tf.nest.map_structure(
+                    lambda part: tf.identity(part) if _is(part) else part,
+                    batch,
+                    expand_composites=True,
+                )
 
         return dataset.enumerate(first).map(measured)
 
@@ -213,5 +238,14 @@ def _digest(parts) -> int:
             for text in part.flat:
                 total = zlib.crc32(text, total)
         else:
-            total = zlib.crc32(np.ascontiguousarray(part).view(np.uint8).data, total)
+            flat = np.ascontiguousarray(part).reshape(-1)
+            if flat.nbytes > _LARGE:
+                step = flat.nbytes // _LARGE + 1
+                flat = np.concatenate([flat[: 1 << 14], flat[::step], flat[-(1 << 14) :]])
+            total = zlib.crc32(flat.view(np.uint8).data, total)
     return total
+
+
+def _is(part) -> bool:
+    """Return whether a part of a batch is a tensor; it may be None."""
+    return part is not None

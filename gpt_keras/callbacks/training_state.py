@@ -170,7 +170,11 @@ def _packed(value: Any, arrays: list) -> Any:
     if hasattr(value, "numpy"):
         value = value.numpy()
     if isinstance(value, np.ndarray) and value.ndim > 0:
-        arrays.append(value)
+        if value.dtype.kind not in "biufcV":
+            raise ValueError(
+                f"`get_state` of a callback must return arrays of numbers, got {value.dtype}."
+            )
+        arrays.append(np.array(value))  # a copy: the callback may change its array later
         return {"array": len(arrays) - 1}
     if isinstance(value, np.generic | np.ndarray):
         return value.item()

@@ -67,9 +67,6 @@ _HELP = {
 # These commands also read texts from standard input or a file, so no positional text is required.
 _TEXTS_ELSEWHERE = (generate, classify, tokenizers.encode, tokenizers.decode)
 
-# Values of a switch in YAML.
-_TRUTH_VALUES = ("true", "false", "yes", "no")
-
 _FLAG = r"(?<![\w-])--[a-zA-Z]\w*"
 
 
@@ -128,8 +125,8 @@ def _with_underscores(arguments: Sequence[str]) -> list[str]:
 def _with_values(arguments: Sequence[str]) -> list[str]:
     """Return arguments with `true` after each switch that has no value: `--resume`.
 
-    A switch is a flag of the type bool. jsonargparse requires a value, and the parser of an
-    optional value would take a positional argument for it.
+    A switch is a flag of the type bool, and jsonargparse requires a value. A positional argument
+    cannot follow a switch without a value.
     """
     command, switches = _COMMANDS, set()
     for argument in arguments:
@@ -141,7 +138,7 @@ def _with_values(arguments: Sequence[str]) -> list[str]:
     found = []
     for argument, following in itertools.zip_longest(arguments, arguments[1:]):
         found.append(argument)
-        if argument in switches and (following or "").lower() not in _TRUTH_VALUES:
+        if argument in switches and (following is None or following.startswith("-")):
             found.append("true")
     return found
 

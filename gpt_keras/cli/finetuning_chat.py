@@ -84,7 +84,7 @@ def finetune_chat(
     print_prepared(run)
 
     validation = None
-    lengths = num_lengths(steps)
+    lengths = num_lengths(run, steps)
     if found.validation is not None:
         validation = found.validation.batches(batch_size, num_lengths=lengths)
         print_measuring()

@@ -79,7 +79,7 @@ def finetune_dpo(
     print(describe_trainable(language_model))
     print_prepared(run)
 
-    lengths = num_lengths(steps)
+    lengths = num_lengths(run, steps)
 
     def batches(pairs, **order):
         if not lora_rank:

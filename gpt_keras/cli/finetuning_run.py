@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .files import print_written
 from .package import gk
-from .runs import CHECKPOINTS, new_checkpoint, new_keeper, write_settings
+from .runs import CHECKPOINTS, new_checkpoint, new_keeper, read_plan, write_plan, write_settings
 from .task_models import counted
 
 AGAIN = "gpt-keras finetune --config {settings} MODEL DATA NEW_OUTPUT"
@@ -94,8 +94,12 @@ def optimizer(rate: float, steps: int, **settings):
     return gk.training.adamw(rate, warmup_steps=warmup_steps, total_steps=steps, **settings)
 
 
-def num_lengths(steps: int) -> int:
-    """Return a number of batch lengths that is worth the time of XLA."""
+def num_lengths(run: Run, steps: int) -> int:
+    """Return a number of batch lengths that is worth the time of XLA.
+
+    A training that continues with more steps keeps its number.
+    """
+    steps = read_plan(run.output, {"steps": steps})["steps"]
     return max(1, min(4, steps // 100))
 
 
@@ -163,6 +167,7 @@ def fit(
     keeper = new_keeper(run.output, model=saved)
     checkpoint = new_checkpoint(run.output)
     write_settings(run.output, run.settings, AGAIN)
+    write_plan(run.output, {"steps": steps})
     began = time.perf_counter()
     try:
         model.fit(

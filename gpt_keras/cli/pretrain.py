@@ -14,6 +14,8 @@ from .runs import (
     interrupted_settings,
     new_checkpoint,
     new_keeper,
+    read_plan,
+    write_plan,
     write_settings,
 )
 
@@ -155,17 +157,19 @@ def train(
         check_positive_int(name, settings[name])
     check_rate("validation_fraction", validation_fraction)
     check_seed(seed)
-    epochs = _num_evaluations(before["steps"], evaluations)
+    plan = {
+        "interval": steps // _num_evaluations(steps, evaluations),
+        "warmup_steps": min(steps // 10, 100) if warmup_steps is None else warmup_steps,
+    }
     if resume:
-        interval = before["steps"] // epochs
-        if steps % interval or steps < before["steps"]:
+        plan = read_plan(output, plan)
+        if steps % plan["interval"] or steps < before["steps"]:
             raise ValueError(
-                f"`steps` must be a multiple of {interval}, the steps between two evaluations, and "
-                f"at least {before['steps']} to continue the training in {output!r}; got {steps}."
+                f"`steps` must be a multiple of {plan['interval']}, the steps between two "
+                f"evaluations, and at least {before['steps']} to continue the training in "
+                f"{output!r}; got {steps}."
             )
-        epochs = steps // interval
-    if warmup_steps is None:
-        warmup_steps = min(before["steps"] // 10, 100)
+    epochs, warmup_steps = steps // plan["interval"], plan["warmup_steps"]
     if not 0 <= warmup_steps < steps:
         raise ValueError(f"`warmup_steps` must be from 0 to below {steps}, got {warmup_steps!r}.")
     make_optimizer = {"adamw": gk.training.adamw, "muon": gk.training.muon}[optimizer]
@@ -218,6 +222,7 @@ def train(
         )
         callbacks.append(board)
     write_settings(output, settings, _AGAIN)
+    write_plan(output, plan)
     print(f"{num_documents:,} documents; their token ids are kept in {default_cache_dir()}")
     print(f"{encoder.vocabulary_size:,} tokens, {model.count_params():,} parameters")
     print(f"prepared in {time.perf_counter() - began:.1f} s", flush=True)

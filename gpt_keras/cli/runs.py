@@ -75,13 +75,54 @@ def interrupted_settings(
         )
     for name, value in settings.items():
         # An option of a newer version is not among the settings of an older one.
-        if name not in changeable and before.get(name, value) != value:
+        if name not in ("output", *changeable) and not _is_same(before.get(name, value), value):
             allowed = "left out" if before[name] is None else repr(before[name])
             raise ValueError(
                 f"`{name}` must be {allowed} to continue the training in {output!r}, got "
                 f"{value!r}. Only {' and '.join(changeable)} may change."
             )
     return before
+
+
+def _is_same(before: Any, now: Any) -> bool:
+    """Return whether two values of a setting are equal, also as paths."""
+    if isinstance(before, str) and isinstance(now, str) and os.path.exists(now):
+        return pathlib.Path(before).resolve() == pathlib.Path(now).resolve()
+    return before == now
+
+
+def read_plan(output: str, plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the plan of the first start of a run; without one, the given plan.
+
+    A plan holds numbers that follow from the settings, and that must stay when a training
+    continues with more steps.
+
+    Args:
+        output: Directory of the run.
+        plan: The plan by the present settings.
+    """
+    try:
+        return json.loads(_plan_file(output).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return plan
+
+
+def write_plan(output: str, plan: Mapping[str, Any]) -> None:
+    """Write the plan of a run, if this is its first start.
+
+    Args:
+        output: Directory of the run.
+        plan: The plan.
+    """
+    from gpt_keras.atomic import atomic_file
+
+    if not _plan_file(output).exists():
+        with atomic_file(_plan_file(output)) as file:
+            file.write_text(json.dumps(dict(plan)), encoding="utf-8")
+
+
+def _plan_file(output: str) -> pathlib.Path:
+    return pathlib.Path(output) / CHECKPOINTS / "plan.json"
 
 
 def new_checkpoint(output: str):
@@ -105,6 +146,7 @@ def new_keeper(output: str, accumulate: int = 1, model=None):
     """
     import keras
 
+    from gpt_keras.callbacks.checkpoint_folder import checkpoint_numbers
     from gpt_keras.callbacks.progress import BatchCounter
 
     folder = pathlib.Path(output)
@@ -131,6 +173,8 @@ def new_keeper(output: str, accumulate: int = 1, model=None):
 
         def interrupted(self, steps: int) -> str:
             """Save the current model, and return a message for the user."""
+            if self.step == 0 and checkpoint_numbers(folder / CHECKPOINTS):
+                return f"gpt-keras: {output} is as before; to continue, repeat the command"
             if self.step == 0:
                 # Nothing was learned. Without these files, the user can run the command again.
                 for name in (_SETTINGS, _RECORD, "report.md"):

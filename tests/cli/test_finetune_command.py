@@ -39,6 +39,7 @@ def test_from_a_table_to_a_classifier(run, language_model, table, tmp_path):
     assert f'to use it: gpt-keras classify {folder} "..."' in out
     written = sorted(folder.iterdir())
     assert [path.name for path in written] == [
+        "checkpoints",
         "config.json",
         "model.weights.h5",
         "report.md",

@@ -61,7 +61,7 @@ def test_a_planted_text_has_the_highest_exposure():
         ({"candidates": []}, "`candidates` must hold at least one text"),
         ({"candidates": ["98"]}, "`candidates` must not hold a canary, got '98'"),
         ({"candidates": ["xx"]}, r"the text 'xx': .*characters"),
-        ({"candidates": [""]}, "the text '': the tokenizer encodes '' to no ids"),
+        ({"candidates": [""]}, "the text '': `continuation` must have a token"),
     ],
 )
 def test_bad_arguments(model, changes, message):
