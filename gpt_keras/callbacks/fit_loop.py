@@ -197,7 +197,8 @@ class TrainingData:
                     expand_composites=True,
                 )
 
-        return dataset.enumerate(first).map(measured)
+        # With `prefetch`, the digests are computed beside the training step.
+        return dataset.enumerate(first).map(measured).prefetch(2)
 
 
 class ValidationData:
