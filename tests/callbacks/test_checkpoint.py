@@ -450,3 +450,131 @@ def test_no_checkpoint_to_restore(tmp_path):
 def test_restored_weights_must_fit(interrupted):
     with pytest.raises(ValueError, match="`model` differs from the checkpoint"):
         gk.callbacks.Checkpoint(interrupted).restore_weights(wider())
+
+
+# What a review found
+
+
+def plain_data():
+    return {"x": shuffled()}
+
+
+def lazily_built():
+    model = keras.Sequential(
+        [keras.layers.Embedding(VOCABULARY_SIZE, 8), keras.layers.Dense(VOCABULARY_SIZE)]
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+class Undescribed(keras.optimizers.schedules.LearningRateSchedule):
+    """A user's schedule without `get_config`."""
+
+    def __call__(self, step):
+        return 0.01 / (1 + keras.ops.cast(step, "float32"))
+
+
+def with_a_schedule():
+    model = plain()
+    model.compile(
+        keras.optimizers.Adam(Undescribed()),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return model
+
+
+def with_none():
+    return {"x": shuffled().map(lambda x, y: (x, y, None))}
+
+
+def halved(epoch, rate):
+    return rate / 2
+
+
+class SetsTheRate(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        self.model.optimizer.learning_rate = 0.003
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_after", [13, 25])
+@pytest.mark.parametrize(
+    ("make_model", "data", "callbacks"),
+    [
+        (plain, plain_data, lambda: [keras.callbacks.LearningRateScheduler(halved)]),
+        (plain, plain_data, lambda: [SetsTheRate()]),
+        (lazily_built, plain_data, list),
+        (with_a_schedule, plain_data, list),
+        (plain, with_none, list),
+    ],
+    ids=["scheduler", "sets the rate", "built late", "schedule", "none"],
+)
+def test_plain_keras_continues_exactly(tmp_path, make_model, data, callbacks, stop_after):
+    whole = train(make_model, data, callbacks=callbacks())
+    train(make_model, data, tmp_path, stop_after, callbacks(), every_steps=4)
+    assert_equal(train(make_model, data, tmp_path, callbacks=callbacks()), whole)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_after_the_last_batch_of_an_epoch(tmp_path):
+    class InValidation(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            raise Stopped
+
+    def data():
+        return {"x": shuffled(), "validation_data": shuffled()}
+
+    whole = train(plain, data)
+    train(plain, data, tmp_path, callbacks=[InValidation()], every_steps=5)
+    assert_equal(train(plain, data, tmp_path), whole)
+
+
+@pytest.mark.slow
+def test_the_best_weights_of_a_training_that_has_ended(tmp_path):
+    def fit(folder=None):
+        stopping = keras.callbacks.EarlyStopping(
+            "loss", patience=1, min_delta=10, restore_best_weights=True
+        )
+        return train(plain, plain_data, folder, callbacks=[stopping])[2].get_weights()
+
+    expected = fit()
+    for _ in range(2):
+        for a, b in zip(fit(tmp_path), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_a_failed_write_keeps_the_checkpoint_of_the_same_number(tmp_path, monkeypatch):
+    real = np.savez
+
+    def full(path, **arrays):
+        if len(list(tmp_path.glob("checkpoint-*"))):
+            raise OSError(28, "No space left on device")
+        real(path, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.warns(UserWarning, match="could not be written"):
+        train(plain, plain_data, tmp_path, epochs=1, every_steps=10, keep=1)
+    assert [path.name for path in tmp_path.glob("*check*")] == ["checkpoint-00000010"]
+    monkeypatch.undo()
+    assert_equal(train(plain, plain_data, tmp_path), train(plain, plain_data))
+
+
+@pytest.mark.slow
+def test_the_best_is_not_needed_in_every_epoch(tmp_path):
+    def data():
+        return {"x": shuffled(), "validation_data": shuffled(), "validation_freq": 2}
+
+    train(plain, data, tmp_path, epochs=4, keep_best="val_loss", keep=1)
+    assert len(list(tmp_path.glob("checkpoint-*"))) in (1, 2)
+
+
+def test_damaged_checkpoints_are_set_aside(interrupted):
+    (interrupted / "checkpoint-00000012" / "arrays.npz").unlink()
+    checkpoint = gk.callbacks.Checkpoint(interrupted, every_steps=1, keep=1)
+    with pytest.warns(UserWarning, match="damaged"):
+        language_model().fit(shuffled(), epochs=2, verbose=0, callbacks=[checkpoint])
+    assert sorted(path.name for path in interrupted.glob("*check*")) == [
+        "checkpoint-00000020",
+        "damaged-checkpoint-00000012",
+    ]
