@@ -111,6 +111,7 @@ def test_train_generate_export_info(capsys, corpus, tmp_path, monkeypatch):
     assert "validation loss 2." in out
     written = sorted(folder.iterdir())
     assert [path.name for path in written] == [
+        "checkpoints",
         "config.json",
         "model.weights.h5",
         "report.md",

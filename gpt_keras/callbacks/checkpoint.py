@@ -169,6 +169,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._last_number: int | None = None
         self.resumed_from = None
         self._epochs = frame.f_locals["epochs"]
+        self._validates = frame.f_locals["validation_data"] is not None
         self._callbacks = frame.f_locals["callbacks"]
         # Last of all: the state of the other callbacks must be final when it is saved. A new list,
         # because Keras iterates over the old one.
@@ -232,8 +233,8 @@ class Checkpoint(keras.callbacks.Callback):
         logs = logs or {}
         name = self.keep_best
         # With `validation_freq`, an epoch may have no values of the validation.
-        has_validation = any(key.startswith("val_") for key in logs)
-        if name not in (None, *logs) and (has_validation or not name.startswith("val_")):
+        is_missing = self._validates and not any(key.startswith("val_") for key in logs)
+        if name not in (None, *logs) and not (is_missing and name.startswith("val_")):
             raise ValueError(f"`keep_best` must be one of {', '.join(logs)}, got {name!r}.")
         best = None
         if name in logs:
