@@ -72,6 +72,8 @@ def run(folder, when="", losses="losses"):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
+        # A shell's background processes, and those that they start, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
