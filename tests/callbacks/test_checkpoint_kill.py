@@ -105,36 +105,49 @@ def whole(tmp_path_factory):
 
 
 def kill_and_continue(folder, num_kills, when, choose):
-    for _ in range(num_kills):
+    """Kill a training up to `num_kills` times; return its results and the number of kills."""
+    kills, is_alive = 0, True
+    while kills < num_kills and is_alive:
         process = run(folder, when)
         if when == "slow write":
-            marks = folder / "writing"
-            wait_for(marks, (marks.stat().st_size if marks.exists() else 0) + choose(4), process)
+            marks, wanted = folder / "writing", choose(3)
         else:
-            losses = folder / "losses"
-            lines = losses.read_text().count("\n") if losses.exists() else 0
-            wanted = lines + choose(25)
-            while not losses.exists() or losses.read_text().count("\n") < wanted:
-                if process.poll() is not None:
-                    break
-                time.sleep(0.002)
+            marks, wanted = folder / "losses", choose(25)
+        wanted += count(marks, when)
+        while (is_alive := process.poll() is None) and count(marks, when) < wanted:
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    return finish(run(folder)), read(folder / "losses")
+        kills += is_alive
+    return finish(run(folder)), read(folder / "losses"), kills
+
+
+def count(marks, when):
+    """Return the number of checkpoints that were begun, or of batches."""
+    if not marks.exists():
+        return 0
+    text = marks.read_text()
+    return len(text) if when == "slow write" else text.count("\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["", "slow write"])
 def test_a_killed_training_equals_one_that_was_not(tmp_path, whole, when):
-    assert kill_and_continue(tmp_path, 1, when, lambda n: n) == whole
+    assert kill_and_continue(tmp_path, 1, when, lambda n: n) == (*whole, 1)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("when", ["", "slow write"])
 def test_fifteen_kills_at_random_moments(tmp_path, whole, when):
-    generator = random.Random(0)
-    found = kill_and_continue(tmp_path, 15, when, lambda n: generator.randint(1, n))
-    assert found == whole
+    generator, kills, runs = random.Random(0), 0, 0
+    while kills < 15:
+        folder = tmp_path / str(runs)
+        folder.mkdir()
+        *found, more = kill_and_continue(
+            folder, 15 - kills, when, lambda n: generator.randint(1, n)
+        )
+        assert tuple(found) == whole
+        kills, runs = kills + more, runs + 1
 
 
 @pytest.mark.slow
