@@ -77,7 +77,6 @@ class TrainingData:
             )
         self._iterations: list[int | None] = []
         self._digests: dict[int, int] = {}
-        self._measured = self._with_digests(self._dataset, 0)
         epoch_iterator._get_iterator = self._next_iteration
 
     @property
@@ -97,8 +96,6 @@ class TrainingData:
         digest = self._digests.get(steps_seen - 1)
         if self._iterations and steps_seen and self._iterations[-1] is None:
             self._iterations[-1] = self._digests.get(0)
-        # Batches are produced in advance, so entries of later batches stay.
-        self._digests = {i: d for i, d in self._digests.items() if i >= steps_seen - 1}
         return DataPlace(list(self._iterations), steps_seen, keeps or not is_end_of_epoch, digest)
 
     def go_to(self, place: DataPlace, first_step: int, stop: bool = False) -> None:
@@ -124,12 +121,11 @@ class TrainingData:
             iterator.data_adapter.on_epoch_end()
         if not place.goes_on or not place.iterations:
             return
-        self._begin_iteration()
         if place.steps_seen == 0:
-            iterator._current_iterator = iter(self._measured)
+            iterator._current_iterator = iter(self._next_iteration())
         else:
             skipped = place.steps_seen - 1
-            batches = iter(self._with_digests(self._dataset.skip(skipped), skipped))
+            batches = iter(self._next_iteration(skipped))
             try:
                 next(batches)
             except StopIteration:
@@ -165,40 +161,50 @@ class TrainingData:
             iterator._steps_seen = 0
         iterator.data_adapter.on_epoch_end()
 
-    def _next_iteration(self):
-        self._begin_iteration()
-        return self._measured
-
-    def _begin_iteration(self):
+    def _next_iteration(self, skipped: int = 0) -> tf.data.Dataset:
+        """Begin an iteration, and return its batches after the skipped ones."""
         if self._iterations and self._iterations[-1] is None:
             self._iterations[-1] = self._digests.get(0)
         self._iterations.append(None)
+        # Each iteration has its own digests: threads of an iterator that is no longer used may
+        # still produce batches.
         self._digests = {}
+        dataset = self._dataset.skip(skipped) if skipped else self._dataset
+        return _with_digests(dataset, skipped, self._digests)
 
     def _compare(self, expected, index, name):
         found = self._digests.get(index)
         if None not in (expected, found) and found != expected:
             raise OtherData(f"{name} differs")
 
-    def _with_digests(self, dataset, first):
-        def record(index, *parts):
-            self._digests[int(index)] = _digest(parts)
-            if index > _KEPT:
-                self._digests.pop(int(index) - _KEPT, None)
-            return np.int64(0)
 
-        def measured(index, batch):
-            parts = [part for part in tf.nest.flatten(batch, expand_composites=True) if _is(part)]
-            done = tf.numpy_function(record, [index, *parts], tf.int64)
-            with tf.control_dependencies([done]):
-                return tf.nest.map_structure(
-                    lambda part: tf.identity(part) if _is(part) else part,
-                    batch,
-                    expand_composites=True,
-                )
+def _with_digests(dataset: tf.data.Dataset, first: int, digests: dict[int, int]) -> tf.data.Dataset:
+    """Return a dataset that also writes the digest of each batch into a dict.
 
-        # With `prefetch`, the digests are computed beside the training step.
-        return dataset.enumerate(first).map(measured).prefetch(2)
+    Args:
+        dataset: The batches.
+        first: Number of the first batch.
+        digests: The dict, by the number of the batch. It keeps the first and the newest ones.
+    """
+
+    def record(index, *parts):
+        digests[int(index)] = _digest(parts)
+        if index > _KEPT:
+            digests.pop(int(index) - _KEPT, None)
+        return np.int64(0)
+
+    def measured(index, batch):
+        parts = [part for part in tf.nest.flatten(batch, expand_composites=True) if _is(part)]
+        done = tf.numpy_function(record, [index, *parts], tf.int64)
+        with tf.control_dependencies([done]):
+            return tf.nest.map_structure(
+                lambda part: tf.identity(part) if _is(part) else part,
+                batch,
+                expand_composites=True,
+            )
+
+    # With `prefetch`, the digests are computed beside the training step.
+    return dataset.enumerate(first).map(measured).prefetch(2)
 
 
 class ValidationData:
